@@ -1,0 +1,1 @@
+//! What the kernel counts per slot.
