@@ -1,1 +1,5 @@
-//! agent
+//! The agent: registry, supervisor, event bus, API, metrics.
+#![forbid(unsafe_code)]
+
+pub mod api;
+pub mod event;

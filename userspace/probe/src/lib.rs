@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 
 use paddock_abi::namespace::NS_TYPES;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// How to load.
 #[derive(Clone, Debug)]
@@ -20,19 +20,19 @@ pub struct Config {
 }
 
 /// What serves a capability on this kernel, and why nothing better does.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CapabilityStatus {
     /// `setns`, `unshare`, `clone`, `oom`, `cgroup`, `exec`, `exit`.
-    pub capability: &'static str,
+    pub capability: String,
     /// `fentry`, `btf_tracepoint`, `tracepoint`; `None` is off.
-    pub rung: Option<&'static str>,
+    pub rung: Option<String>,
     /// Higher rungs that were tried, each with its reason and errno.
     pub refused: Vec<Refusal>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refusal {
-    pub rung: &'static str,
+    pub rung: String,
     /// Symbolic, such as `EPERM`, where a syscall refused.
     pub errno: Option<String>,
     pub reason: String,

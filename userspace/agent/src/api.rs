@@ -1,0 +1,180 @@
+//! What crosses the agent's socket: HTTP/1.1 and JSON on `STATE/paddock.sock`, root only.
+//!
+//! | Method and path | Body | Answer |
+//! |---|---|---|
+//! | `POST /v1/containers` | [`CreateRequest`] | 201 [`Created`]: the monitor waits for its start |
+//! | `POST /v1/containers/{ref}/start` | | 200 [`StartedReply`] |
+//! | `GET /v1/containers?all=true` | | 200 `[ContainerSummary]` |
+//! | `GET /v1/containers/{ref}` | | 200 [`ContainerDetail`] |
+//! | `POST /v1/containers/{ref}/exec` | [`ExecRequest`] | 201 [`Created`] |
+//! | `POST /v1/containers/{ref}/kill?signal=15` | | 204 |
+//! | `POST /v1/containers/{ref}/stop?timeout=10` | | 204 |
+//! | `POST /v1/containers/{ref}/wait` | | 200 [`WaitReply`], when it ended |
+//! | `DELETE /v1/containers/{ref}?force=false` | | 204 |
+//! | `GET /v1/containers/{ref}/logs` | | 200, JSON lines of [`LogLine`] |
+//! | `GET /v1/events?follow=true&container=REF` | | 200, JSON lines of [`crate::event::Event`] |
+//! | `GET /v1/check` | | 200 [`CheckReport`] |
+//! | `POST /v1/shutdown` | | 204, then the agent ends |
+//!
+//! `{ref}` is a name, a full id, or an id's unambiguous prefix. Failures carry [`ErrorBody`]
+//! with 400 (bad input), 404 (no such container), 409 (name in use, wrong state) or 500.
+
+use std::path::PathBuf;
+
+use paddock_cgroups::{Layout, Limits, Stats};
+use paddock_probe::CapabilityStatus;
+use paddock_runtime::spec::{Bind, Namespaces, Rootfs};
+use serde::{Deserialize, Serialize};
+
+/// What `paddock run` asks for; the agent fills in id, cgroup and defaults.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct CreateRequest {
+    /// Absent: made up, docker's way (`brave_otter`).
+    pub name: Option<String>,
+    pub rootfs: Rootfs,
+    /// As the user typed it: `host` or the path.
+    pub image: String,
+    pub args: Vec<String>,
+    pub env: Vec<String>,
+    pub cwd: Option<String>,
+    /// Absent: the id's first 12 digits.
+    pub hostname: Option<String>,
+    pub terminal: bool,
+    pub stdin: bool,
+    /// Remove it when it ends.
+    pub remove: bool,
+    pub limits: Limits,
+    pub namespaces: Namespaces,
+    pub binds: Vec<Bind>,
+    pub cap_add: Vec<String>,
+    pub cap_drop: Vec<String>,
+    pub no_new_privileges: bool,
+    pub read_only: bool,
+    pub rlimits: Vec<paddock_runtime::spec::Rlimit>,
+    pub labels: Vec<(String, String)>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Created {
+    pub id: String,
+    pub name: String,
+    /// Where the monitor listens: clients attach and start through it or through the API.
+    pub monitor_socket: PathBuf,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct StartedReply {
+    pub pid: i32,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ExecRequest {
+    pub args: Vec<String>,
+    pub env: Vec<String>,
+    pub cwd: Option<String>,
+    pub terminal: bool,
+    pub stdin: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    Created,
+    Running,
+    Exited,
+}
+
+/// Who started it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Origin {
+    Launched,
+    Found,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ContainerSummary {
+    pub id: String,
+    pub name: String,
+    pub image: String,
+    pub command: Vec<String>,
+    pub origin: Origin,
+    pub state: State,
+    /// First process, host pid; absent when it does not run.
+    pub pid: Option<i32>,
+    pub created_at_ns: u64,
+    pub started_at_ns: Option<u64>,
+    pub finished_at_ns: Option<u64>,
+    pub exit_code: Option<i32>,
+    /// The main process itself was a victim of the OOM killer.
+    pub oom_killed: bool,
+    /// Processes the OOM killer took, main and children.
+    pub oom_kills: u64,
+    pub escapes: u64,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ContainerDetail {
+    #[serde(flatten)]
+    pub summary: ContainerSummary,
+    pub cgroup: String,
+    pub limits: Limits,
+    /// `type -> inode number` as /proc/PID/ns shows.
+    pub namespaces: std::collections::BTreeMap<String, u64>,
+    /// The subset of `namespaces` that is the host's.
+    pub host_namespaces: Vec<String>,
+    pub stats: Option<Stats>,
+    pub request: Option<CreateRequest>,
+    /// The kernel half's small integer; absent when no kernel half runs.
+    pub slot: Option<u32>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct WaitReply {
+    pub exit_code: i32,
+    pub oom_killed: bool,
+    /// Set when it ended otherwise than by itself: `monitor was killed`.
+    pub reason: Option<String>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct LogLine {
+    pub time_ns: u64,
+    /// `stdout` or `stderr`.
+    pub stream: String,
+    /// Lossy UTF-8, with its line feed when it had one.
+    pub text: String,
+}
+
+/// `paddock check`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct CheckReport {
+    pub schema_version: u32,
+    pub version: String,
+    pub kernel: String,
+    pub cgroup_layout: Layout,
+    /// `controller -> mount point`.
+    pub controllers: std::collections::BTreeMap<String, String>,
+    /// Host namespace inode numbers.
+    pub namespaces: std::collections::BTreeMap<String, u64>,
+    pub lsm: Vec<String>,
+    pub btf: bool,
+    pub capabilities: Vec<CapabilityStatus>,
+    /// Present when an agent answered.
+    pub agent: Option<AgentInfo>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct AgentInfo {
+    pub pid: i32,
+    pub state_dir: PathBuf,
+    pub metrics_address: Option<String>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ErrorBody {
+    /// One line: what, where, what to do.
+    pub error: String,
+    /// Docker's exit code for the command that met it, where one applies (125, 126, 127).
+    pub exit_code: Option<i32>,
+}

@@ -1,0 +1,79 @@
+//! One thing that happened, as people and JSON lines see it.
+
+use serde::{Deserialize, Serialize};
+
+/// Version of the JSON form; grows when a field changes meaning or goes.
+pub const SCHEMA_VERSION: u32 = 1;
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Event {
+    pub schema_version: u32,
+    /// Grows by one; gaps never occur within one agent's life.
+    pub id: u64,
+    /// Nanoseconds since the epoch.
+    pub time_ns: u64,
+    /// Container's name; absent for what happened outside of all.
+    pub container: Option<String>,
+    pub container_id: Option<String>,
+    #[serde(flatten)]
+    pub kind: Kind,
+}
+
+/// The actor, as the kernel saw it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Actor {
+    pub pid: i32,
+    pub tid: i32,
+    pub uid: u32,
+    pub comm: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    Benign,
+    EscapeAttempt,
+    Escape,
+}
+
+/// One namespace type in a setns, unshare or clone.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct NamespaceTarget {
+    /// `uts`, as in /proc/PID/ns.
+    pub namespace: String,
+    /// `own`, `peer`, `host`, `new`, or `unknown` when a failed call named nothing resolvable.
+    pub target: String,
+    pub inode: Option<u64>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Kind {
+    /// Life of a container: `created`, `started`, `found`, `exited`, `removed`.
+    Container { action: String, exit_code: Option<i32>, oom_killed: Option<bool> },
+    /// setns, unshare, clone or clone3 with new-namespace flags.
+    NamespaceCall {
+        syscall: String,
+        actor: Actor,
+        /// `allowed`, `failed`.
+        outcome: String,
+        errno: Option<String>,
+        flags: u64,
+        fd: Option<i32>,
+        targets: Vec<NamespaceTarget>,
+        verdict: Verdict,
+    },
+    OomKill {
+        victim: Actor,
+        trigger: Actor,
+        /// `memcg`, `host`.
+        constraint: String,
+        /// Bytes of the limit that was hit.
+        limit_bytes: Option<u64>,
+        main_process: bool,
+    },
+    Exec { actor: Actor, filename: String },
+    Exit { actor: Actor, exit_code: i32, signal: Option<i32> },
+    /// `mkdir`, `attach`, `rmdir`.
+    Cgroup { action: String, actor: Actor, path: String, cgroup_id: u64 },
+}
