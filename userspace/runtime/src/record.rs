@@ -34,3 +34,13 @@ pub struct Exit {
     pub finished_at_ns: u64,
     pub stats: Stats,
 }
+
+/// One line of `log.jsonl`; `log.jsonl.1` holds the older ones.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogLine {
+    pub time_ns: u64,
+    /// `stdout` or `stderr`; a terminal has only the first.
+    pub stream: String,
+    /// Lossy UTF-8, with its line feed when it had one.
+    pub text: String,
+}
