@@ -1,0 +1,281 @@
+//! One cgroup path in every hierarchy: joining it, limiting it, naming it to the kernel.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    os::{fd::OwnedFd, unix::fs::MetadataExt as _},
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Error, Hierarchies, Limits, Stats,
+    controllers::{Place, cpu, cpuset, freezer, memory, pids},
+    create,
+    discovery::{Hierarchy, Version},
+    file, path, stats,
+};
+
+/// One cgroup path, present in every hierarchy of the host.
+#[derive(Debug)]
+pub struct Cgroup {
+    pub(crate) hierarchies: Hierarchies,
+    pub(crate) path: String,
+}
+
+impl Cgroup {
+    /// Makes `path` (relative, such as `paddock/default/ab12`) in every hierarchy, enabling
+    /// the controllers on the way down; on failure removes what it made. The last component
+    /// must be new, those before may be there.
+    pub fn create(hierarchies: &Hierarchies, path: &str) -> Result<Self, Error> {
+        let components = path::components(path)?;
+        create::everywhere(hierarchies, &components)?;
+        Ok(Self {
+            hierarchies: hierarchies.clone(),
+            path: path.to_owned(),
+        })
+    }
+
+    /// Opens a path that exists in at least one hierarchy (found containers).
+    pub fn open(hierarchies: &Hierarchies, path: &str) -> Result<Self, Error> {
+        path::components(path)?;
+        let found = Self {
+            hierarchies: hierarchies.clone(),
+            path: path.to_owned(),
+        };
+        if found.dirs().any(|dir| dir.is_dir()) {
+            return Ok(found);
+        }
+        Err(Error::NotFound {
+            path: path.to_owned(),
+        })
+    }
+
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// Writes the limits and reads them back; an error names file, value and the present use.
+    pub fn apply(&self, limits: &Limits) -> Result<(), Error> {
+        if limits.memory.is_some() || limits.memory_swap.is_some() {
+            memory::apply(
+                &self.limited_place("memory")?,
+                limits.memory,
+                limits.memory_swap,
+            )?;
+        }
+        if let Some(quota) = limits.cpu_quota {
+            cpu::apply_quota(&self.limited_place("cpu")?, quota)?;
+        }
+        if let Some(shares) = limits.cpu_shares {
+            cpu::apply_shares(&self.limited_place("cpu")?, shares)?;
+        }
+        if let Some(cpus) = &limits.cpuset_cpus {
+            cpuset::apply(&self.limited_place("cpuset")?, cpus)?;
+        }
+        if let Some(limit) = limits.pids {
+            pids::apply(&self.limited_place("pids")?, limit)?;
+        }
+        Ok(())
+    }
+
+    /// Whether the kernel can limit swap here; without, a `memory_swap` that needs it is an error.
+    pub fn accounts_swap(&self) -> bool {
+        self.place("memory")
+            .is_some_and(|place| memory::accounts_swap(&place))
+    }
+
+    /// The v2 directory for `CLONE_INTO_CGROUP`; `None` without a v2 hierarchy.
+    pub fn unified_fd(&self) -> Result<Option<OwnedFd>, Error> {
+        let Some(dir) = self.unified_dir() else {
+            return Ok(None);
+        };
+        match fs::File::open(&dir) {
+            Ok(file) => Ok(Some(file.into())),
+            Err(source) => Err(Error::Io {
+                op: "open",
+                path: dir,
+                source,
+            }),
+        }
+    }
+
+    /// Directories of this cgroup in the v1 hierarchies, whose `cgroup.procs` a child joins.
+    pub fn v1_dirs(&self) -> Vec<PathBuf> {
+        self.hierarchies
+            .all()
+            .filter(|one| one.version == Version::V1)
+            .map(|one| one.mount.join(&self.path))
+            .collect()
+    }
+
+    /// The ids the kernel half keys on: inode numbers of the directories.
+    pub fn ids(&self) -> Result<CgroupIds, Error> {
+        let v1 = |name| match self.place(name) {
+            Some(place) if place.version == Version::V1 => inode(&place.dir),
+            _ => Ok(None),
+        };
+        Ok(CgroupIds {
+            unified: match self.unified_dir() {
+                Some(dir) => inode(&dir)?,
+                None => None,
+            },
+            memory_v1: v1("memory")?,
+            pids_v1: v1("pids")?,
+        })
+    }
+
+    /// Moves a process in, in every hierarchy.
+    pub fn attach(&self, pid: i32) -> Result<(), Error> {
+        let pid = pid.to_string();
+        self.dirs()
+            .try_for_each(|dir| file::write(&dir.join("cgroup.procs"), &pid))
+    }
+
+    /// Process ids in this cgroup and below, in any hierarchy.
+    pub fn pids(&self) -> Result<Vec<i32>, Error> {
+        let mut found = BTreeSet::new();
+        for dir in self.dirs() {
+            collect(&dir, &mut found)?;
+        }
+        Ok(found.into_iter().collect())
+    }
+
+    /// Stops every task in it and below.
+    pub fn freeze(&self) -> Result<(), Error> {
+        self.set_frozen(true)
+    }
+
+    /// Lets them go on.
+    pub fn thaw(&self) -> Result<(), Error> {
+        self.set_frozen(false)
+    }
+
+    fn set_frozen(&self, frozen: bool) -> Result<(), Error> {
+        freezer::set(&self.freezer_place()?, &self.path, frozen)
+    }
+
+    /// Reads use and limits now. A value the host does not offer is `None`.
+    pub fn stats(&self) -> Result<Stats, Error> {
+        stats::read(self)
+    }
+
+    /// The directory of the hierarchy that has `controller`, if any.
+    pub(crate) fn place(&self, controller: &str) -> Option<Place> {
+        self.hierarchies
+            .of(controller)
+            .map(|found| self.place_in(found))
+    }
+
+    pub(crate) fn place_in(&self, hierarchy: &Hierarchy) -> Place {
+        Place {
+            dir: hierarchy.mount.join(&self.path),
+            version: hierarchy.version,
+        }
+    }
+
+    /// As [`Self::place`]; in v2 it enables the controller where creation could not.
+    fn limited_place(&self, controller: &'static str) -> Result<Place, Error> {
+        let hierarchy = self.hierarchies.require(controller)?;
+        if hierarchy.version == Version::V2 {
+            create::enable_on_the_way(
+                &hierarchy.mount,
+                &path::components(&self.path)?,
+                controller,
+            )?;
+        }
+        Ok(self.place_in(hierarchy))
+    }
+
+    /// v1's freezer where it is mounted and has this cgroup, else v2's, which needs no controller.
+    pub(crate) fn freezer_place(&self) -> Result<Place, Error> {
+        if let Some(place) = self.place("freezer").filter(|place| place.dir.is_dir()) {
+            return Ok(place);
+        }
+        match self.unified_dir() {
+            Some(dir) => Ok(Place {
+                dir,
+                version: Version::V2,
+            }),
+            None => Err(Error::NoController {
+                controller: "freezer",
+                hint: "",
+            }),
+        }
+    }
+
+    pub(crate) fn unified_dir(&self) -> Option<PathBuf> {
+        self.hierarchies
+            .unified()
+            .map(|mount| mount.join(&self.path))
+    }
+
+    /// v2 first.
+    pub(crate) fn dirs(&self) -> impl Iterator<Item = PathBuf> {
+        self.hierarchies.all().map(|one| one.mount.join(&self.path))
+    }
+}
+
+/// Inode numbers of a cgroup's directories: kernel `cgroup_id`, unique per hierarchy.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CgroupIds {
+    pub unified: Option<u64>,
+    pub memory_v1: Option<u64>,
+    pub pids_v1: Option<u64>,
+}
+
+/// `None` where the path is not in that hierarchy.
+fn inode(dir: &Path) -> Result<Option<u64>, Error> {
+    match fs::metadata(dir) {
+        Ok(found) => Ok(Some(found.ino())),
+        Err(source) if source.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(Error::Io {
+            op: "stat",
+            path: dir.to_owned(),
+            source,
+        }),
+    }
+}
+
+/// A cgroup that vanishes meanwhile has no processes.
+fn collect(dir: &Path, found: &mut BTreeSet<i32>) -> Result<(), Error> {
+    // A threaded child answers EOPNOTSUPP: its processes are listed by its domain.
+    let text = file::read_optional(&dir.join("cgroup.procs"))?.unwrap_or_default();
+    // 0 stands for a process outside the reader's pid namespace: nobody here can signal it.
+    found.extend(
+        text.lines()
+            .filter_map(|line| line.parse().ok())
+            .filter(|&pid: &i32| pid > 0),
+    );
+    for child in children(dir)? {
+        collect(&child, found)?;
+    }
+    Ok(())
+}
+
+/// Child cgroups; none when `dir` is gone.
+pub(crate) fn children(dir: &Path) -> Result<Vec<PathBuf>, Error> {
+    let failed = |source| Error::Io {
+        op: "list",
+        path: dir.to_owned(),
+        source,
+    };
+    let entries = match fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(source) if source.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(source) => return Err(failed(source)),
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(failed)?;
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            found.push(entry.path());
+        }
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+#[path = "cgroup_tests.rs"]
+mod tests;

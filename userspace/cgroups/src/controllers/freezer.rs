@@ -1,0 +1,55 @@
+//! Stop and continue every task of a cgroup: v1 `freezer.state`, v2 `cgroup.freeze` (5.2).
+//!
+//! Both are asynchronous: the file is polled until the kernel says it has happened.
+
+use std::{
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use crate::{Error, discovery::Version, file};
+
+use super::Place;
+
+const TIMEOUT: Duration = Duration::from_secs(10);
+const PAUSE: Duration = Duration::from_millis(5);
+
+pub(crate) fn set(place: &Place, name: &str, frozen: bool) -> Result<(), Error> {
+    let wanted = if frozen { "frozen" } else { "thawed" };
+    let deadline = Instant::now() + TIMEOUT;
+    write(place, frozen)?;
+    while is_frozen(place)? != frozen {
+        if Instant::now() > deadline {
+            return Err(Error::FreezeTimeout {
+                path: name.to_owned(),
+                wanted,
+                seconds: TIMEOUT.as_secs(),
+            });
+        }
+        sleep(PAUSE);
+        // v1 can hang in FREEZING when a task forks meanwhile; the write again picks it up.
+        if place.version == Version::V1 {
+            write(place, frozen)?;
+        }
+    }
+    Ok(())
+}
+
+fn write(place: &Place, frozen: bool) -> Result<(), Error> {
+    match (place.version, frozen) {
+        (Version::V1, true) => file::write(&place.file("freezer.state"), "FROZEN"),
+        (Version::V1, false) => file::write(&place.file("freezer.state"), "THAWED"),
+        (Version::V2, true) => file::write(&place.file("cgroup.freeze"), "1"),
+        (Version::V2, false) => file::write(&place.file("cgroup.freeze"), "0"),
+    }
+}
+
+fn is_frozen(place: &Place) -> Result<bool, Error> {
+    match place.version {
+        Version::V1 => Ok(file::read(&place.file("freezer.state"))? == "FROZEN"),
+        Version::V2 => {
+            let text = file::read(&place.file("cgroup.events"))?;
+            Ok(file::flat_key(&text, "frozen") == Some(1))
+        }
+    }
+}

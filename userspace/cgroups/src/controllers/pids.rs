@@ -1,0 +1,49 @@
+//! How many tasks a cgroup may hold; the files are the same on v1 and v2.
+
+use crate::{Error, Stats, file};
+
+use super::Place;
+
+/// -1 is unlimited; 0 is a limit like any other: nothing can be forked.
+pub(crate) fn apply(place: &Place, limit: i64) -> Result<(), Error> {
+    let value = match limit {
+        -1 => "max".to_owned(),
+        0.. => limit.to_string(),
+        _ => {
+            return Err(Error::Limit {
+                name: "pids",
+                value: limit.to_string(),
+                reason: "allowed are a count or -1 for unlimited".to_owned(),
+            });
+        }
+    };
+    file::write_exactly(&place.file("pids.max"), &value)
+}
+
+pub(crate) fn stats(place: &Place, stats: &mut Stats) -> Result<(), Error> {
+    stats.pids_current = file::read_u64_optional(&place.file("pids.current"))?;
+    stats.pids_limit =
+        file::read_optional(&place.file("pids.max"))?.and_then(|text| text.parse().ok());
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{discovery::Version, fixture::Dir};
+
+    #[test]
+    fn minus_one_is_max_and_zero_is_zero() {
+        let dir = Dir::new();
+        dir.file("pids.max", "max\n");
+        let place = Place {
+            dir: dir.path().to_owned(),
+            version: Version::V2,
+        };
+        for (limit, text) in [(64, "64"), (0, "0"), (-1, "max")] {
+            apply(&place, limit).unwrap();
+            assert_eq!(dir.read("pids.max"), text);
+        }
+        assert!(apply(&place, -2).is_err());
+    }
+}

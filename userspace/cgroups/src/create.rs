@@ -1,0 +1,151 @@
+//! Make a cgroup path in every hierarchy, or in none.
+//!
+//! v2 gives a cgroup only the controllers that every cgroup above has enabled for its
+//! children, so they are enabled top-down; a v1 cpuset is usable only with its lists filled.
+//! Another instance may remove an empty parent between two steps: then it starts again.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use crate::{
+    Error, Hierarchies,
+    controllers::cpuset,
+    discovery::{Hierarchy, Version, WANTED},
+    file,
+};
+
+/// Each round is lost only to another instance's removal of the same empty parent.
+const ROUNDS: u32 = 20;
+
+pub(crate) fn everywhere(hierarchies: &Hierarchies, components: &[&str]) -> Result<(), Error> {
+    let mut made = Made::default();
+    for hierarchy in hierarchies.all() {
+        one(hierarchy, components, &mut made)?;
+    }
+    made.keep();
+    Ok(())
+}
+
+/// Directories made so far; removed again, last first, unless kept.
+#[derive(Debug, Default)]
+struct Made(Vec<PathBuf>);
+
+impl Made {
+    fn keep(mut self) {
+        self.0.clear();
+    }
+
+    fn undo(&mut self, from: usize) {
+        for dir in self.0.drain(from..).rev() {
+            // Someone else may have put a cgroup below a parent by now; then it stays, as theirs.
+            drop(fs::remove_dir(dir));
+        }
+    }
+}
+
+impl Drop for Made {
+    fn drop(&mut self) {
+        self.undo(0);
+    }
+}
+
+fn one(hierarchy: &Hierarchy, components: &[&str], made: &mut Made) -> Result<(), Error> {
+    let before = made.0.len();
+    let mut round = 1;
+    loop {
+        match attempt(hierarchy, components, made) {
+            Err(error) if error.is_gone() && round < ROUNDS && hierarchy.mount.is_dir() => {
+                made.undo(before);
+                round += 1;
+            }
+            other => return other,
+        }
+    }
+}
+
+fn attempt(hierarchy: &Hierarchy, components: &[&str], made: &mut Made) -> Result<(), Error> {
+    let mut dir = hierarchy.mount.clone();
+    for (at, component) in components.iter().enumerate() {
+        if hierarchy.version == Version::V2 {
+            for controller in WANTED {
+                if !hierarchy.controllers.contains(controller) {
+                    continue;
+                }
+                // A controller that cannot be enabled matters only to the limit that needs it,
+                // which tries again and then says why.
+                match enable(&dir, controller) {
+                    Err(error) if error.is_gone() => return Err(error),
+                    _ => {}
+                }
+            }
+        }
+        dir.push(component);
+        make(&dir, at + 1 == components.len(), made)?;
+        if hierarchy.version == Version::V1 && hierarchy.controllers.contains("cpuset") {
+            cpuset::inherit_v1(&dir)?;
+        }
+    }
+    Ok(())
+}
+
+fn make(dir: &Path, must_be_new: bool, made: &mut Made) -> Result<(), Error> {
+    match fs::create_dir(dir) {
+        Ok(()) => {
+            made.0.push(dir.to_owned());
+            Ok(())
+        }
+        Err(source) if source.kind() == io::ErrorKind::AlreadyExists && !must_be_new => Ok(()),
+        Err(source) => Err(Error::Io {
+            op: "create cgroup",
+            path: dir.to_owned(),
+            source,
+        }),
+    }
+}
+
+/// Enables one controller for the children of every cgroup above the last component.
+pub(crate) fn enable_on_the_way(
+    mount: &Path,
+    components: &[&str],
+    controller: &str,
+) -> Result<(), Error> {
+    let mut dir = mount.to_owned();
+    for component in components {
+        enable(&dir, controller)?;
+        dir.push(component);
+    }
+    Ok(())
+}
+
+/// Lets `dir`'s children use `controller`; nothing to do where they can.
+fn enable(dir: &Path, controller: &str) -> Result<(), Error> {
+    let path = dir.join("cgroup.subtree_control");
+    if file::read(&path)?
+        .split_whitespace()
+        .any(|enabled| enabled == controller)
+    {
+        return Ok(());
+    }
+    match file::write(&path, &format!("+{controller}")) {
+        Ok(()) => Ok(()),
+        Err(Error::Write { source, .. }) => Err(Error::Enable {
+            controller: controller.to_owned(),
+            path: dir.to_owned(),
+            hint: hint(&source),
+            source,
+        }),
+        Err(error) => Err(error),
+    }
+}
+
+fn hint(source: &io::Error) -> &'static str {
+    match source.raw_os_error() {
+        Some(nix::libc::EBUSY) => {
+            ": processes sit in that cgroup itself; move them into a child of it first"
+        }
+        Some(nix::libc::ENOENT) => ": its parent does not hand the controller down",
+        _ => "",
+    }
+}

@@ -1,0 +1,120 @@
+//! Reads and writes of single cgroup files, each error with its path.
+//!
+//! A write is one `write(2)`, as the kernel takes a value whole; it is read back by the
+//! controllers, since the kernel rounds, clamps and sometimes keeps something else.
+
+use std::{fs, io, io::Write as _, path::Path};
+
+use crate::Error;
+
+pub(crate) fn read(path: &Path) -> Result<String, Error> {
+    fs::read_to_string(path)
+        .map(|text| text.trim_end().to_owned())
+        .map_err(|source| Error::Io {
+            op: "read",
+            path: path.to_owned(),
+            source,
+        })
+}
+
+/// `None` where this kernel or this cgroup has no such file.
+pub(crate) fn read_optional(path: &Path) -> Result<Option<String>, Error> {
+    match read(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.is_gone() || error.raw_os_error() == Some(nix::libc::EOPNOTSUPP) => {
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+pub(crate) fn write(path: &Path, value: &str) -> Result<(), Error> {
+    let failed = |source: io::Error| Error::Write {
+        path: path.to_owned(),
+        value: value.to_owned(),
+        source,
+    };
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .truncate(true)
+        .open(path)
+        .map_err(failed)?;
+    file.write_all(value.as_bytes()).map_err(failed)
+}
+
+/// Writes, reads back, and fails when the kernel keeps another text.
+pub(crate) fn write_exactly(path: &Path, value: &str) -> Result<(), Error> {
+    write(path, value)?;
+    let kept = read(path)?;
+    if kept == value {
+        return Ok(());
+    }
+    Err(Error::NotKept {
+        path: path.to_owned(),
+        wrote: value.to_owned(),
+        read: kept,
+    })
+}
+
+pub(crate) fn read_u64(path: &Path) -> Result<u64, Error> {
+    let text = read(path)?;
+    text.parse().map_err(|_| Error::Parse {
+        path: path.to_owned(),
+        text,
+        expected: "a number",
+    })
+}
+
+pub(crate) fn read_u64_optional(path: &Path) -> Result<Option<u64>, Error> {
+    read_optional(path)?
+        .map(|text| {
+            text.parse().map_err(|_| Error::Parse {
+                path: path.to_owned(),
+                text,
+                expected: "a number",
+            })
+        })
+        .transpose()
+}
+
+/// The number beside `key` in a flat-keyed file such as `cpu.stat`.
+pub(crate) fn flat_key(text: &str, key: &str) -> Option<u64> {
+    text.lines().find_map(|line| {
+        let (name, value) = line.split_once(' ')?;
+        (name == key).then(|| value.trim().parse().ok()).flatten()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flat_key_matches_whole_names() {
+        let text = "usage_usec 12\nuser_usec 7\nnr_periods 3";
+        assert_eq!(flat_key(text, "user_usec"), Some(7));
+        assert_eq!(flat_key(text, "usec"), None);
+        assert_eq!(flat_key(text, "nr_periods"), Some(3));
+    }
+
+    #[test]
+    fn a_missing_file_is_none_but_a_bad_number_is_an_error() {
+        let dir = crate::fixture::Dir::new();
+        dir.file("pids.current", "many\n");
+        assert!(matches!(
+            read_u64_optional(&dir.path().join("absent")),
+            Ok(None)
+        ));
+        assert!(matches!(
+            read_u64_optional(&dir.path().join("pids.current")),
+            Err(Error::Parse { .. })
+        ));
+    }
+
+    #[test]
+    fn a_write_never_makes_a_file() {
+        let dir = crate::fixture::Dir::new();
+        assert!(write(&dir.path().join("pids.max"), "3").is_err());
+        assert!(!dir.path().join("pids.max").exists());
+    }
+}

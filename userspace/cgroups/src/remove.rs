@@ -1,0 +1,67 @@
+//! Remove a cgroup with what is below it, in every hierarchy.
+//!
+//! The kernel answers EBUSY for a moment after the last process is gone; that is waited out
+//! for a short time. A cgroup that still has processes stays and is the error.
+
+use std::{
+    fs, io,
+    path::Path,
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use crate::{Cgroup, Error, cgroup::children};
+
+const TIMEOUT: Duration = Duration::from_secs(2);
+const PAUSE: Duration = Duration::from_millis(2);
+
+impl Cgroup {
+    /// Removes it and what is below, in every hierarchy, and the parents that this leaves
+    /// empty. Gone already is no error. All hierarchies are tried; the first error is told.
+    pub fn remove(&self) -> Result<(), Error> {
+        let deadline = Instant::now() + TIMEOUT;
+        let mut first = Ok(());
+        for hierarchy in self.hierarchies.all() {
+            let dir = hierarchy.mount.join(&self.path);
+            match tree(&dir, deadline) {
+                Ok(()) => empty_parents(&hierarchy.mount, &dir),
+                Err(error) if first.is_ok() => first = Err(error),
+                Err(_) => {}
+            }
+        }
+        first
+    }
+}
+
+fn tree(dir: &Path, deadline: Instant) -> Result<(), Error> {
+    for child in children(dir)? {
+        tree(&child, deadline)?;
+    }
+    loop {
+        match fs::remove_dir(dir) {
+            Ok(()) => return Ok(()),
+            Err(source) if source.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(source)
+                if source.kind() == io::ErrorKind::ResourceBusy && Instant::now() < deadline =>
+            {
+                sleep(PAUSE);
+            }
+            Err(source) => {
+                return Err(Error::Io {
+                    op: "remove cgroup",
+                    path: dir.to_owned(),
+                    source,
+                });
+            }
+        }
+    }
+}
+
+/// Ends at the first that is in use; a create that loses its parent so starts again.
+fn empty_parents(mount: &Path, dir: &Path) {
+    for parent in dir.ancestors().skip(1) {
+        if parent == mount || fs::remove_dir(parent).is_err() {
+            return;
+        }
+    }
+}
