@@ -1,1 +1,37 @@
-fn main() {}
+//! The `paddock` binary: the command line, and by `argv[0]` the launcher's zygote.
+//!
+//! Works wherever the other crates do. A failure is one line on stderr and an exit code by
+//! docker's rules (see [`exit`]).
+#![forbid(unsafe_code)]
+
+mod args;
+mod attach;
+mod client;
+mod commands;
+mod ephemeral;
+mod exit;
+mod human;
+mod output;
+mod signal;
+mod table;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    // Before anything else: the zygote is to stay small, single-threaded and free of clap.
+    if std::env::args_os()
+        .next()
+        .is_some_and(|name| name == paddock_runtime::zygote::ARGV0)
+    {
+        paddock_runtime::zygote::serve();
+    }
+    let args = match args::parse(std::env::args_os()) {
+        Ok(args) => args,
+        Err(code) => return code,
+    };
+    let (verbose, fallback) = (args.is_verbose(), args.failure_code());
+    match commands::dispatch(args) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => exit::report(&error, verbose, fallback),
+    }
+}

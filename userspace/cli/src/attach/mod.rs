@@ -1,0 +1,68 @@
+//! An attached run: output, input, signals and the window's size between this terminal and a
+//! monitor, until the workload ends.
+//!
+//! Speaks with the monitor alone, so the agent may die and come back meanwhile. One thread, one
+//! poll loop, nothing in it blocks: a reader that stalls holds back the workload's output, not
+//! its signals. The terminal is put back on every way out.
+
+mod buffer;
+mod connection;
+mod dropped;
+mod message;
+mod pump;
+mod terminal;
+
+use std::path::Path;
+
+pub(crate) use self::message::{failed, monitor_gone, out_of_memory};
+use paddock_runtime::record::{Exit, Failed};
+
+/// What to do with a monitor.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Attach<'a> {
+    /// For messages.
+    pub(crate) name: &'a str,
+    pub(crate) monitor: &'a Path,
+    /// The workload has a terminal: pass the window's size on.
+    pub(crate) terminal: bool,
+    /// Pass stdin on.
+    pub(crate) stdin: bool,
+    pub(crate) mode: Mode,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// Start it, and stand for it here: signals go to it.
+    Start,
+    /// Look at one that runs already, from its first output; signals end the looking.
+    Watch,
+}
+
+#[derive(Debug)]
+pub(crate) enum End {
+    Exited(Exit),
+    /// It never ran.
+    Failed(Failed),
+    /// The monitor died, and its container with it.
+    MonitorGone,
+    /// Only the watching ended.
+    Detached,
+    /// Nobody reads stdout any more; the workload was killed.
+    ReaderLeft,
+}
+
+impl Attach<'_> {
+    /// Until the end; output has been written when this returns.
+    pub(crate) fn run(self) -> anyhow::Result<End> {
+        pump::Pump::new(self)?.run()
+    }
+}
+
+/// A terminal whose input is not one would echo and line-edit for nobody: docker refuses too.
+pub(crate) fn check_input(interactive: bool, tty: bool) -> anyhow::Result<()> {
+    anyhow::ensure!(
+        !(interactive && tty) || terminal::is_input_terminal(),
+        "-t: stdin is not a terminal; leave out -t to pipe into the command"
+    );
+    Ok(())
+}

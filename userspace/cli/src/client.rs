@@ -1,0 +1,241 @@
+//! The agent's API from outside: HTTP/1.1 on `STATE/paddock.sock`.
+//!
+//! One connection a request, on a single-threaded runtime: `paddock run` starts in a
+//! millisecond and a connection costs the agent nothing. Fails with the agent's own line, or
+//! with [`Error::NoAgent`] when nobody listens.
+
+use std::path::{Path, PathBuf};
+
+use http_body_util::{BodyExt as _, Full};
+use hyper::{
+    Method, Request, Response, StatusCode,
+    body::{Bytes, Incoming},
+    client::conn::http1,
+};
+use hyper_util::rt::TokioIo;
+use paddock_agent::api::ErrorBody;
+use serde::{Serialize, de::DeserializeOwned};
+use tokio::net::UnixStream;
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error("no agent answers on {}: start one with `paddock agent`", socket.display())]
+    NoAgent {
+        socket: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    /// The agent said no; the line is its own.
+    #[error("{message}")]
+    Refused {
+        status: StatusCode,
+        message: String,
+        exit_code: Option<i32>,
+    },
+    #[error("agent on {}: {op}", socket.display())]
+    Broken {
+        op: &'static str,
+        socket: PathBuf,
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+#[derive(Debug)]
+pub(crate) struct Client {
+    runtime: tokio::runtime::Runtime,
+    socket: PathBuf,
+}
+
+impl Client {
+    pub(crate) fn new(state_dir: &Path) -> anyhow::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        Ok(Self {
+            runtime,
+            socket: socket(state_dir),
+        })
+    }
+
+    pub(crate) fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Error> {
+        self.decode(&self.call(Method::GET, path, None)?)
+    }
+
+    /// A request whose answer is empty.
+    pub(crate) fn send(&self, method: Method, path: &str) -> Result<(), Error> {
+        self.call(method, path, None).map(drop)
+    }
+
+    pub(crate) fn post<T: DeserializeOwned>(&self, path: &str) -> Result<T, Error> {
+        self.decode(&self.call(Method::POST, path, None)?)
+    }
+
+    pub(crate) fn post_json<B: Serialize, T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &B,
+    ) -> Result<T, Error> {
+        let body =
+            serde_json::to_vec(body).map_err(|source| self.broken("encode the request", source))?;
+        self.decode(&self.call(Method::POST, path, Some(body))?)
+    }
+
+    /// Hands each line of a JSON lines answer to `line` as it comes, until the answer ends or
+    /// SIGINT or SIGTERM arrive or stdout's reader leaves.
+    pub(crate) fn lines(
+        &self,
+        path: &str,
+        mut line: impl FnMut(&str) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        self.runtime.block_on(async {
+            let mut body = self.request(Method::GET, path, None).await?.into_body();
+            let mut partial = Vec::new();
+            let left = crate::output::reader_left();
+            tokio::pin!(left);
+            let mut interrupt =
+                tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt())?;
+            let mut terminate =
+                tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+            loop {
+                let frame = tokio::select! {
+                    frame = body.frame() => frame,
+                    _ = interrupt.recv() => return Ok(()),
+                    _ = terminate.recv() => return Ok(()),
+                    () = &mut left => return Ok(()),
+                };
+                let Some(frame) = frame else { return Ok(()) };
+                let frame = frame.map_err(|source| self.broken("read the stream", source))?;
+                partial.extend_from_slice(frame.data_ref().map_or(&[][..], |data| data));
+                while let Some(end) = partial.iter().position(|&byte| byte == b'\n') {
+                    let whole: Vec<u8> = partial.drain(..=end).collect();
+                    line(String::from_utf8_lossy(&whole).trim_end())?;
+                }
+            }
+        })
+    }
+
+    fn call(&self, method: Method, path: &str, body: Option<Vec<u8>>) -> Result<Bytes, Error> {
+        self.runtime.block_on(async {
+            let answer = self.request(method, path, body).await?;
+            let body = answer.into_body().collect().await;
+            Ok(body
+                .map_err(|source| self.broken("read the answer", source))?
+                .to_bytes())
+        })
+    }
+
+    async fn request(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Vec<u8>>,
+    ) -> Result<Response<Incoming>, Error> {
+        let stream = UnixStream::connect(&self.socket)
+            .await
+            .map_err(|source| Error::NoAgent {
+                socket: self.socket.clone(),
+                source,
+            })?;
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(|source| self.broken("connect", source))?;
+        // Its end shows in the answer's body; nothing to report twice.
+        tokio::spawn(async move {
+            let _ = connection.await;
+        });
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("host", "paddock")
+            .header("content-type", "application/json")
+            .body(Full::new(Bytes::from(body.unwrap_or_default())))
+            .map_err(|source| self.broken("build the request", source))?;
+        let answer = sender
+            .send_request(request)
+            .await
+            .map_err(|source| self.broken("send the request", source))?;
+        if answer.status().is_success() {
+            return Ok(answer);
+        }
+        let status = answer.status();
+        let body = answer
+            .into_body()
+            .collect()
+            .await
+            .map(http_body_util::Collected::to_bytes)
+            .unwrap_or_default();
+        let told: Option<ErrorBody> = serde_json::from_slice(&body).ok();
+        Err(Error::Refused {
+            status,
+            exit_code: told.as_ref().and_then(|told| told.exit_code),
+            message: told.map_or_else(
+                || {
+                    format!(
+                        "the agent answered {status}: {}",
+                        String::from_utf8_lossy(&body)
+                    )
+                },
+                |told| told.error,
+            ),
+        })
+    }
+
+    fn decode<T: DeserializeOwned>(&self, body: &[u8]) -> Result<T, Error> {
+        serde_json::from_slice(body)
+            .map_err(|source| self.broken("understand the answer (another version?)", source))
+    }
+
+    fn broken(
+        &self,
+        op: &'static str,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Error {
+        Error::Broken {
+            op,
+            socket: self.socket.clone(),
+            source: source.into(),
+        }
+    }
+}
+
+pub(crate) fn socket(state_dir: &Path) -> PathBuf {
+    state_dir.join("paddock.sock")
+}
+
+/// `/v1/containers/REF`, with whatever the user typed made safe for a path.
+pub(crate) fn container_path(reference: &str, rest: &str) -> String {
+    format!("/v1/containers/{}{rest}", encode(reference))
+}
+
+/// Percent-encodes all but the unreserved characters.
+pub(crate) fn encode(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) {
+            encoded.push(char::from(byte));
+        } else {
+            encoded.push('%');
+            encoded.extend([byte >> 4, byte & 15].map(hex));
+        }
+    }
+    encoded
+}
+
+fn hex(digit: u8) -> char {
+    char::from_digit(digit.into(), 16).map_or('0', |digit| digit.to_ascii_uppercase())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn references_stay_in_their_path_segment() {
+        assert_eq!(
+            container_path("a/../b?c", "/wait"),
+            "/v1/containers/a%2F..%2Fb%3Fc/wait"
+        );
+        assert_eq!(container_path("web-1_x.y", ""), "/v1/containers/web-1_x.y");
+    }
+}

@@ -1,0 +1,286 @@
+//! `paddock events`: what containers do to their walls, as it happens.
+//!
+//! In a table each event is one line that fits the terminal; JSON lines are the agent's own.
+
+use std::io::{IsTerminal as _, Write as _};
+
+use paddock_agent::event::{Actor, Event, Kind, NamespaceTarget, Verdict};
+
+use super::Context;
+use crate::{
+    client::{Client, encode},
+    human,
+    output::{self, Format, print},
+    table,
+};
+
+/// Show what happened to containers
+#[derive(Debug, clap::Args)]
+pub(crate) struct Events {
+    /// Go on with what happens from now on
+    #[arg(short, long)]
+    follow: bool,
+    /// Only this container's
+    #[arg(long, value_name = "NAME")]
+    container: Option<String>,
+    /// JSON is one event a line
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+impl Events {
+    pub(crate) fn run(&self, context: &Context) -> anyhow::Result<u8> {
+        let client = Client::new(&context.state_dir)?;
+        let container = self
+            .container
+            .as_deref()
+            .map_or_else(String::new, |name| format!("&container={}", encode(name)));
+        let path = format!("/v1/events?follow={}{container}", self.follow);
+        if self.format == Format::Json {
+            client.lines(&path, |line| Ok(print(&format!("{line}\n"))?))?;
+            return Ok(0);
+        }
+        let mut header = Some(row("TIME (UTC)", "CONTAINER", "VERDICT", "RESULT", "WHAT"));
+        if self.follow && std::io::stderr().is_terminal() {
+            // Only a hint that silence is no fault.
+            let _ = writeln!(std::io::stderr(), "waiting for events, Ctrl-C ends");
+        }
+        let colour = output::colour();
+        client.lines(&path, |text| {
+            let event: Event = serde_json::from_str(text)?;
+            let line = fit(&line(&event), output::width());
+            let header = header
+                .take()
+                .map_or_else(String::new, |header| fit(&header, output::width()) + "\n");
+            print(&format!("{header}{}\n", paint(&line, &event, colour)))?;
+            Ok(())
+        })?;
+        Ok(0)
+    }
+}
+
+fn fit(line: &str, width: Option<usize>) -> String {
+    width.map_or_else(|| line.to_owned(), |width| table::cut(line, width))
+}
+
+fn row(time: &str, container: &str, verdict: &str, result: &str, what: &str) -> String {
+    let container = table::cut(container, 14);
+    format!("{time:<12} {container:<14} {verdict:<7} {result:<8} {what}")
+}
+
+fn line(event: &Event) -> String {
+    let (verdict, result, what) = describe(&event.kind);
+    let container = event.container.as_deref().unwrap_or("-");
+    row(
+        &human::clock(event.time_ns),
+        &human::printable(container),
+        verdict,
+        &result,
+        &human::printable(&what),
+    )
+}
+
+/// Verdict, result and the rest in words.
+fn describe(kind: &Kind) -> (&'static str, String, String) {
+    match kind {
+        Kind::Container {
+            action,
+            exit_code,
+            oom_killed,
+        } => {
+            let result = exit_code.map_or_else(|| "-".to_owned(), |code| format!("exit {code}"));
+            let oom = if *oom_killed == Some(true) {
+                ", out of memory"
+            } else {
+                ""
+            };
+            ("-", result, format!("container {action}{oom}"))
+        }
+        Kind::NamespaceCall {
+            syscall,
+            actor,
+            outcome,
+            errno,
+            fd,
+            targets,
+            verdict,
+            ..
+        } => {
+            let verdict = match verdict {
+                Verdict::Benign => "benign",
+                Verdict::EscapeAttempt => "attempt",
+                Verdict::Escape => "escape",
+            };
+            let targets: Vec<String> = targets.iter().map(target).collect();
+            let fd = fd.map_or_else(String::new, |fd| format!(" fd {fd}"));
+            let what = format!("{syscall} {}{fd} by {}", targets.join(" "), who(actor));
+            (
+                verdict,
+                errno.clone().unwrap_or_else(|| outcome.clone()),
+                what,
+            )
+        }
+        Kind::OomKill {
+            victim,
+            trigger,
+            constraint,
+            limit_bytes,
+            main_process,
+        } => {
+            let limit = limit_bytes
+                .map_or_else(String::new, |limit| format!(" at {}", human::bytes(limit)));
+            let main = if *main_process { ", main process" } else { "" };
+            let by = if trigger.pid == victim.pid {
+                String::new()
+            } else {
+                format!(", for {}", who(trigger))
+            };
+            (
+                "oom",
+                "killed".to_owned(),
+                format!("{}{main}{limit} ({constraint}){by}", who(victim)),
+            )
+        }
+        Kind::Exec { actor, filename } => (
+            "-",
+            "-".to_owned(),
+            format!("exec {filename} by {}", who(actor)),
+        ),
+        Kind::Exit {
+            actor,
+            exit_code,
+            signal,
+        } => {
+            let result = signal.map_or_else(
+                || format!("exit {exit_code}"),
+                |signal| format!("signal {signal}"),
+            );
+            ("-", result, format!("exit of {}", who(actor)))
+        }
+        Kind::Cgroup {
+            action,
+            actor,
+            path,
+            ..
+        } => (
+            "-",
+            "-".to_owned(),
+            format!("cgroup {action} {path} by {}", who(actor)),
+        ),
+    }
+}
+
+/// `uts=host`.
+fn target(target: &NamespaceTarget) -> String {
+    format!("{}={}", target.namespace, target.target)
+}
+
+/// `nsenter[4711]`.
+fn who(actor: &Actor) -> String {
+    format!("{}[{}]", actor.comm, actor.pid)
+}
+
+/// Colours the whole line by how bad it is; the layout is done by now.
+fn paint(line: &str, event: &Event, colour: bool) -> String {
+    let style = match &event.kind {
+        Kind::NamespaceCall {
+            verdict: Verdict::Escape,
+            ..
+        } => "1;31",
+        Kind::NamespaceCall {
+            verdict: Verdict::EscapeAttempt,
+            ..
+        } => "33",
+        Kind::OomKill { .. } => "35",
+        Kind::Container { .. } => "36",
+        _ => return line.to_owned(),
+    };
+    if colour {
+        format!("\u{1b}[{style}m{line}\u{1b}[0m")
+    } else {
+        line.to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn actor(comm: &str) -> Actor {
+        Actor {
+            pid: 4711,
+            tid: 4711,
+            uid: 0,
+            comm: comm.into(),
+        }
+    }
+
+    fn event(kind: Kind) -> Event {
+        Event {
+            schema_version: 1,
+            id: 1,
+            time_ns: 1_700_000_000_123_456_789,
+            container: Some("tunneler".into()),
+            container_id: None,
+            kind,
+        }
+    }
+
+    fn escape(comm: &str) -> Event {
+        event(Kind::NamespaceCall {
+            syscall: "setns".into(),
+            actor: actor(comm),
+            outcome: "allowed".into(),
+            errno: None,
+            flags: 0,
+            fd: Some(3),
+            targets: vec![NamespaceTarget {
+                namespace: "uts".into(),
+                target: "host".into(),
+                inode: Some(1),
+            }],
+            verdict: Verdict::Escape,
+        })
+    }
+
+    #[test]
+    fn an_escape_fits_80_columns_whole() {
+        let text = line(&escape("nsenter"));
+        assert_eq!(
+            text,
+            "22:13:20.123 tunneler       escape  allowed  setns uts=host fd 3 by nsenter[4711]"
+        );
+        assert!(fit(&text, Some(80)).chars().count() <= 80);
+    }
+
+    #[test]
+    fn names_that_a_container_chose_are_made_safe() {
+        let text = paint(&line(&escape("\u{1b}]0;x\u{7}")), &escape(""), false);
+        assert!(
+            text.contains("\\u{1b}]0;x\\u{7}") && !text.contains('\u{1b}'),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn an_oom_kill_names_victim_and_limit() {
+        let text = line(&event(Kind::OomKill {
+            victim: actor("python3"),
+            trigger: actor("python3"),
+            constraint: "memcg".into(),
+            limit_bytes: Some(64 << 20),
+            main_process: true,
+        }));
+        assert!(
+            text.ends_with("oom     killed   python3[4711], main process at 64 MiB (memcg)"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn colour_only_when_wanted() {
+        let event = escape("x");
+        assert!(paint("line", &event, true).starts_with("\u{1b}[1;31mline"));
+        assert_eq!(paint("line", &event, false), "line");
+    }
+}

@@ -1,0 +1,27 @@
+//! `paddock kill`: one signal to a container's first process.
+
+use hyper::Method;
+use nix::sys::signal::Signal;
+
+use super::{Context, for_each};
+use crate::client::container_path;
+
+/// Send a signal to containers' first process
+#[derive(Debug, clap::Args)]
+pub(crate) struct Kill {
+    /// By name or number
+    #[arg(short, long, default_value = "KILL", value_parser = crate::signal::parse)]
+    signal: Signal,
+    #[arg(required = true, value_name = "NAME")]
+    names: Vec<String>,
+}
+
+impl Kill {
+    pub(crate) fn run(&self, context: &Context) -> anyhow::Result<u8> {
+        for_each(context, &self.names, |client, name| {
+            let path = container_path(name, &format!("/kill?signal={}", self.signal as i32));
+            client.send(Method::POST, &path)?;
+            Ok(name.to_owned())
+        })
+    }
+}

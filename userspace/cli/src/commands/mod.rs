@@ -1,0 +1,101 @@
+//! One command a file; what they share is here.
+
+pub(crate) mod agent;
+pub(crate) mod check;
+pub(crate) mod events;
+pub(crate) mod exec;
+pub(crate) mod inspect;
+pub(crate) mod kill;
+pub(crate) mod logs;
+pub(crate) mod ps;
+pub(crate) mod rm;
+pub(crate) mod run;
+pub(crate) mod stop;
+pub(crate) mod unload;
+pub(crate) mod wait;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+
+use crate::{
+    args::{Args, Command},
+    client::Client,
+    ephemeral,
+};
+
+/// What every command gets.
+#[derive(Debug)]
+pub(crate) struct Context {
+    /// Absolute.
+    pub(crate) state_dir: PathBuf,
+    pub(crate) verbose: bool,
+}
+
+impl Context {
+    /// A client of the instance's agent. Containers that ended lie on disk, so where there are
+    /// some and no agent, one is started for the question.
+    pub(crate) fn client(&self) -> anyhow::Result<Client> {
+        if has_containers(&self.state_dir) {
+            ephemeral::ensure(&self.state_dir)?;
+        }
+        Client::new(&self.state_dir)
+    }
+}
+
+/// Runs the command; its exit code.
+pub(crate) fn dispatch(args: Args) -> anyhow::Result<u8> {
+    // Sockets, cgroups and the kernel half are root's alone, so this is the one thing to say.
+    anyhow::ensure!(
+        nix::unistd::geteuid().is_root(),
+        "not root: run it as root, for instance with sudo"
+    );
+    let state_dir = std::path::absolute(&args.state_dir)
+        .with_context(|| format!("--state-dir {}: no such path", args.state_dir.display()))?;
+    let context = Context {
+        state_dir,
+        verbose: args.is_verbose(),
+    };
+    match args.command {
+        Command::Run(command) => command.run(&context),
+        Command::Ps(command) => command.run(&context),
+        Command::Logs(command) => command.run(&context),
+        Command::Exec(command) => command.run(&context),
+        Command::Stop(command) => command.run(&context),
+        Command::Kill(command) => command.run(&context),
+        Command::Wait(command) => command.run(&context),
+        Command::Rm(command) => command.run(&context),
+        Command::Inspect(command) => command.run(&context),
+        Command::Events(command) => command.run(&context),
+        Command::Check(command) => command.run(&context),
+        Command::Agent(command) => command.run(&context),
+        Command::Unload(command) => command.run(&context),
+    }
+}
+
+/// Does `action` for each name, prints the name of each that worked, reports each that did not,
+/// and goes on: docker's way for `stop`, `kill`, `rm`.
+pub(crate) fn for_each(
+    context: &Context,
+    names: &[String],
+    mut action: impl FnMut(&Client, &str) -> anyhow::Result<String>,
+) -> anyhow::Result<u8> {
+    let client = context.client()?;
+    let mut code = 0;
+    for name in names {
+        match action(&client, name) {
+            Ok(text) => crate::output::print(&format!("{text}\n"))?,
+            Err(error) => {
+                // The code is the same for every failure here.
+                let _ = crate::exit::report(&error, context.verbose, crate::exit::FAILURE);
+                code = crate::exit::FAILURE;
+            }
+        }
+    }
+    Ok(code)
+}
+
+fn has_containers(state_dir: &Path) -> bool {
+    std::fs::read_dir(state_dir.join("containers"))
+        .is_ok_and(|mut entries| entries.next().is_some())
+}

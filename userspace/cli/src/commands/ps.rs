@@ -1,0 +1,181 @@
+//! `paddock ps`: containers, launched and found.
+
+use std::time::SystemTime;
+
+use paddock_agent::api::{ContainerSummary, Origin, State};
+
+use super::Context;
+use crate::{
+    human,
+    output::{self, Format},
+    table::{self, Column},
+};
+
+/// List containers
+#[derive(Debug, clap::Args)]
+pub(crate) struct Ps {
+    /// Also those that ended
+    #[arg(short, long)]
+    all: bool,
+    /// Ids only
+    #[arg(short, long)]
+    quiet: bool,
+    /// Whole ids and commands, at any width
+    #[arg(long)]
+    no_trunc: bool,
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+const COLUMNS: [Column; 7] = [
+    Column::fixed("CONTAINER ID"),
+    Column::shrinking("NAME"),
+    Column::shrinking("IMAGE"),
+    Column::shrinking("COMMAND"),
+    Column::fixed("STATUS"),
+    Column::number("OOM"),
+    Column::number("ESCAPES"),
+];
+
+impl Ps {
+    pub(crate) fn run(&self, context: &Context) -> anyhow::Result<u8> {
+        let client = context.client()?;
+        let path = format!("/v1/containers?all={}", self.all);
+        if self.format == Format::Json && !self.quiet {
+            let containers: serde_json::Value = client.get(&path)?;
+            output::print_json(&containers)?;
+            return Ok(0);
+        }
+        let containers: Vec<ContainerSummary> = client.get(&path)?;
+        let text = if self.quiet {
+            containers
+                .iter()
+                .map(|container| self.id(container) + "\n")
+                .collect()
+        } else {
+            let now = SystemTime::now();
+            let rows: Vec<_> = containers
+                .iter()
+                .map(|container| self.row(container, now))
+                .collect();
+            table::render(&COLUMNS, &rows, output::width().filter(|_| !self.no_trunc))
+        };
+        output::print(&text)?;
+        Ok(0)
+    }
+
+    fn id(&self, container: &ContainerSummary) -> String {
+        let shown = if self.no_trunc { usize::MAX } else { 12 };
+        container.id.chars().take(shown).collect()
+    }
+
+    fn row(&self, container: &ContainerSummary, now: SystemTime) -> Vec<String> {
+        let mut command = human::command(&container.command);
+        if !self.no_trunc {
+            command = table::cut(&command, 40);
+        }
+        vec![
+            self.id(container),
+            human::printable(&container.name),
+            human::printable(&container.image),
+            command,
+            status(container, now),
+            container.oom_kills.to_string(),
+            container.escapes.to_string(),
+        ]
+    }
+}
+
+/// `Up 3m`, `Found, up 2h`, `Exited (0) 5s ago`, `OOM (137) 5s ago`.
+fn status(container: &ContainerSummary, now: SystemTime) -> String {
+    let ago = |at: Option<u64>| at.map(|at| human::duration(human::since(now, at)));
+    let up = ago(container.started_at_ns).map_or_else(String::new, |span| format!(" {span}"));
+    match (container.state, container.origin) {
+        (State::Created, _) => "Created".to_owned(),
+        (State::Running, Origin::Launched) => format!("Up{up}"),
+        (State::Running, Origin::Found) => format!("Found, up{up}"),
+        (State::Exited, _) => {
+            let code = container
+                .exit_code
+                .map_or_else(|| "?".to_owned(), |code| code.to_string());
+            let when = ago(container.finished_at_ns)
+                .map_or_else(String::new, |span| format!(" {span} ago"));
+            let how = if container.oom_killed {
+                "OOM"
+            } else {
+                "Exited"
+            };
+            format!("{how} ({code}){when}")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use super::*;
+
+    fn container(state: State, origin: Origin) -> ContainerSummary {
+        ContainerSummary {
+            id: "ab12".repeat(16),
+            name: "greedy".into(),
+            image: "host".into(),
+            command: vec![
+                "sh".into(),
+                "-c".into(),
+                "\u{1b}[31m: a rather long command line for a table".into(),
+            ],
+            origin,
+            state,
+            pid: None,
+            created_at_ns: 1,
+            started_at_ns: Some(40_000_000_000),
+            finished_at_ns: (state == State::Exited).then_some(95_000_000_000),
+            exit_code: (state == State::Exited).then_some(137),
+            oom_killed: state == State::Exited,
+            oom_kills: 1,
+            escapes: 0,
+        }
+    }
+
+    fn now() -> SystemTime {
+        UNIX_EPOCH + Duration::from_secs(100)
+    }
+
+    #[test]
+    fn status_says_state_and_since_when() {
+        let said = |state, origin| status(&container(state, origin), now());
+        assert_eq!(said(State::Created, Origin::Launched), "Created");
+        assert_eq!(said(State::Running, Origin::Launched), "Up 1m");
+        assert_eq!(said(State::Running, Origin::Found), "Found, up 1m");
+        assert_eq!(said(State::Exited, Origin::Launched), "OOM (137) 5s ago");
+    }
+
+    #[test]
+    fn a_row_fits_80_columns_and_is_safe_to_show() {
+        let ps = Ps {
+            all: true,
+            quiet: false,
+            no_trunc: false,
+            format: Format::Table,
+        };
+        let rows = vec![ps.row(&container(State::Exited, Origin::Launched), now())];
+        let text = table::render(&COLUMNS, &rows, Some(80));
+        assert!(
+            text.lines().all(|line| line.chars().count() <= 80),
+            "{text}"
+        );
+        assert!(!text.contains('\u{1b}'), "{text}");
+        let wide = Ps {
+            no_trunc: true,
+            ..ps
+        };
+        let rows = vec![wide.row(&container(State::Running, Origin::Launched), now())];
+        let text = table::render(&COLUMNS, &rows, None);
+        assert!(
+            text.contains(&"ab12".repeat(16)) && text.contains("for a table"),
+            "{text}"
+        );
+    }
+}

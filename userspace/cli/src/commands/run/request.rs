@@ -1,0 +1,261 @@
+//! From flags to what the agent is asked for.
+
+use paddock_agent::api::CreateRequest;
+use paddock_cgroups::Limits;
+use paddock_runtime::spec::Namespaces;
+
+use super::{
+    Run,
+    flags::{Choice, Network},
+};
+
+impl Run {
+    pub(crate) fn request(&self) -> CreateRequest {
+        CreateRequest {
+            name: self.name.clone(),
+            rootfs: self.image.rootfs.clone(),
+            image: self.image.typed.clone(),
+            args: self.args(),
+            env: environment(&self.env),
+            cwd: self.workdir.clone(),
+            hostname: self.hostname.clone(),
+            terminal: self.tty,
+            stdin: self.interactive,
+            remove: self.rm,
+            limits: self.limits(),
+            namespaces: self.namespaces(),
+            binds: self.volumes.clone(),
+            cap_add: self.cap_add.clone(),
+            cap_drop: self.cap_drop.clone(),
+            no_new_privileges: self.no_new_privileges.last().copied().unwrap_or(true),
+            read_only: self.read_only,
+            rlimits: self.ulimits.clone(),
+            labels: self.labels.iter().map(|label| split(label)).collect(),
+        }
+    }
+
+    pub(crate) fn program(&self) -> &str {
+        self.command.first().map_or(SHELL, String::as_str)
+    }
+
+    fn args(&self) -> Vec<String> {
+        if self.command.is_empty() {
+            vec![SHELL.to_owned()]
+        } else {
+            self.command.clone()
+        }
+    }
+
+    fn limits(&self) -> Limits {
+        Limits {
+            memory: self.memory,
+            memory_swap: self.memory_swap,
+            cpu_quota: self.cpus,
+            cpu_shares: self.cpu_shares,
+            cpuset_cpus: self.cpuset_cpus.clone(),
+            pids: self.pids_limit,
+        }
+    }
+
+    fn namespaces(&self) -> Namespaces {
+        Namespaces {
+            cgroup: self.cgroupns == Choice::Private,
+            ipc: self.ipc == Choice::Private,
+            net: self.network != Network::Host,
+            pid: self.pid == Choice::Private,
+            user: self.userns == Choice::Private,
+            uts: self.uts == Choice::Private,
+        }
+    }
+}
+
+const SHELL: &str = "/bin/sh";
+
+/// `KEY=VALUE` as it is; `KEY` takes the caller's value and is left out where there is none.
+pub(crate) fn environment(variables: &[String]) -> Vec<String> {
+    let value = |variable: &String| {
+        if variable.contains('=') {
+            return Some(variable.clone());
+        }
+        std::env::var(variable)
+            .ok()
+            .map(|value| format!("{variable}={value}"))
+    };
+    variables.iter().filter_map(value).collect()
+}
+
+fn split(label: &str) -> (String, String) {
+    let (key, value) = label.split_once('=').unwrap_or((label, ""));
+    (key.to_owned(), value.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+    use paddock_runtime::spec::Rootfs;
+
+    use super::*;
+    use crate::args::{Args, Command};
+
+    fn request(words: &[&str]) -> Result<CreateRequest, clap::Error> {
+        let all = ["paddock", "run"].iter().chain(words);
+        match Args::try_parse_from(all)?.command {
+            Command::Run(run) => Ok(run.request()),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn args(words: &[&str]) -> Vec<String> {
+        request(words).unwrap().args
+    }
+
+    #[test]
+    fn the_command_begins_at_its_first_word_or_after_the_dashes() {
+        assert_eq!(args(&["host"]), ["/bin/sh"]);
+        assert_eq!(
+            args(&["host", "ls", "-l", "--memory", "--", "-e"]),
+            ["ls", "-l", "--memory", "--", "-e"]
+        );
+        assert_eq!(
+            args(&["host", "--", "make", "--", "test"]),
+            ["make", "--", "test"]
+        );
+        let request = request(&["host", "--memory", "256m", "--", "make", "test"]).unwrap();
+        assert_eq!(
+            (request.args, request.limits.memory),
+            (vec!["make".into(), "test".into()], Some(256 << 20))
+        );
+    }
+
+    #[test]
+    fn defaults_are_closed() {
+        let request = request(&["host"]).unwrap();
+        assert_eq!(request.namespaces, paddock_runtime::defaults::NAMESPACES);
+        assert_eq!(request.limits, Limits::default());
+        assert!(
+            request.no_new_privileges && !request.read_only && !request.stdin && !request.terminal
+        );
+        assert_eq!(request.rootfs, Rootfs::Host);
+    }
+
+    #[test]
+    fn limits_reach_the_request() {
+        let limits = request(&[
+            "-m",
+            "1.5g",
+            "--memory-swap",
+            "-1",
+            "--cpus",
+            "0.1",
+            "--cpu-shares",
+            "512",
+            "--cpuset-cpus",
+            "0",
+            "--pids-limit",
+            "-1",
+            "host",
+        ])
+        .unwrap()
+        .limits;
+        assert_eq!(
+            (limits.memory, limits.memory_swap),
+            (Some(1_610_612_736), Some(-1))
+        );
+        assert_eq!(
+            limits.cpu_quota.map(|cpu| (cpu.quota, cpu.period)),
+            Some((10_000, 100_000))
+        );
+        assert_eq!(
+            (limits.cpu_shares, limits.cpuset_cpus, limits.pids),
+            (Some(512), Some("0".into()), Some(-1))
+        );
+    }
+
+    #[test]
+    fn namespaces_can_be_the_hosts() {
+        let words = [
+            "--userns=host",
+            "--pid=host",
+            "--net=host",
+            "--ipc=host",
+            "--uts=host",
+            "--cgroupns=host",
+            "host",
+        ];
+        let host = request(&words).unwrap().namespaces;
+        let none = Namespaces {
+            cgroup: false,
+            ipc: false,
+            net: false,
+            pid: false,
+            user: false,
+            uts: false,
+        };
+        assert_eq!(host, none);
+        assert!(
+            request(&["--network", "none", "host"])
+                .unwrap()
+                .namespaces
+                .net
+        );
+    }
+
+    #[test]
+    fn short_flags_are_dockers() {
+        let request = request(&[
+            "-it",
+            "-h",
+            "box",
+            "-w",
+            "/tmp",
+            "-e",
+            "A=b=c",
+            "-v",
+            "/tmp:/mnt:ro",
+            "-l",
+            "k=v",
+            "--cap-drop=ALL",
+            "--cap-add",
+            "net_admin,CHOWN",
+            "--security-opt",
+            "no-new-privileges=false",
+            "host",
+            "true",
+        ])
+        .unwrap();
+        assert!(request.terminal && request.stdin && !request.no_new_privileges);
+        assert_eq!(
+            (request.hostname.as_deref(), request.cwd.as_deref()),
+            (Some("box"), Some("/tmp"))
+        );
+        assert_eq!(request.env, ["A=b=c"]);
+        assert_eq!(request.labels, [("k".to_owned(), "v".to_owned())]);
+        assert_eq!(
+            (request.cap_drop, request.cap_add),
+            (vec!["ALL".into()], vec!["net_admin".into(), "CHOWN".into()])
+        );
+        let bind = &request.binds[0];
+        assert!(bind.read_only && bind.source.ends_with("tmp") && bind.target.ends_with("mnt"));
+    }
+
+    #[test]
+    fn wrong_values_are_refused() {
+        let wrong: [&[&str]; 12] = [
+            &["--memory", "lots", "host"],
+            &["--memory-swap", "1g", "host"],
+            &["--cpus", "0", "host"],
+            &["--pids-limit", "0", "host"],
+            &["--cap-add", "CAP_NOPE", "host"],
+            &["--network", "bridge", "host"],
+            &["--ulimit", "nofile=9:3", "host"],
+            &["--security-opt", "seccomp=unconfined", "host"],
+            &["-v", "/nowhere-at-all:/mnt", "host"],
+            &["-w", "relative", "host"],
+            &["alpine"],
+            &["/nowhere-at-all"],
+        ];
+        for words in wrong {
+            assert!(request(words).is_err(), "{words:?}");
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! Tables that fit the terminal.
+//!
+//! Columns are as wide as their widest cell. Where that is too much, the columns marked to give
+//! way lose characters, the widest first, down to a floor; a cut cell ends in `…`.
+
+/// Columns may not become narrower than this.
+const FLOOR: usize = 8;
+const GAP: usize = 2;
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Column {
+    pub(crate) title: &'static str,
+    /// May be cut to fit.
+    pub(crate) shrinks: bool,
+    /// Numbers stand on the right.
+    pub(crate) right: bool,
+}
+
+impl Column {
+    pub(crate) const fn fixed(title: &'static str) -> Self {
+        Self {
+            title,
+            shrinks: false,
+            right: false,
+        }
+    }
+    pub(crate) const fn shrinking(title: &'static str) -> Self {
+        Self {
+            title,
+            shrinks: true,
+            right: false,
+        }
+    }
+    pub(crate) const fn number(title: &'static str) -> Self {
+        Self {
+            title,
+            shrinks: false,
+            right: true,
+        }
+    }
+}
+
+/// Lays out `rows` under their titles. `width: None` never cuts.
+pub(crate) fn render(columns: &[Column], rows: &[Vec<String>], width: Option<usize>) -> String {
+    let widths = widths(columns, rows, width);
+    let mut text = String::new();
+    let titles: Vec<String> = columns
+        .iter()
+        .map(|column| column.title.to_owned())
+        .collect();
+    for row in std::iter::once(&titles).chain(rows) {
+        let mut line = String::new();
+        for ((column, cell), &width) in columns.iter().zip(row).zip(&widths) {
+            if !line.is_empty() {
+                line.push_str(&" ".repeat(GAP));
+            }
+            let cell = cut(cell, width);
+            let padding = " ".repeat(width - cell.chars().count());
+            let parts = if column.right {
+                [padding, cell]
+            } else {
+                [cell, padding]
+            };
+            line.extend(parts);
+        }
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+/// At most `width` characters, with `…` for what is missing.
+pub(crate) fn cut(cell: &str, width: usize) -> String {
+    if cell.chars().count() <= width {
+        return cell.to_owned();
+    }
+    let mut short: String = cell.chars().take(width.saturating_sub(1)).collect();
+    if width > 0 {
+        short.push('…');
+    }
+    short
+}
+
+fn widths(columns: &[Column], rows: &[Vec<String>], limit: Option<usize>) -> Vec<usize> {
+    let mut widths: Vec<usize> = columns
+        .iter()
+        .enumerate()
+        .map(|(index, column)| {
+            let cells = rows
+                .iter()
+                .filter_map(|row| row.get(index))
+                .map(|cell| cell.chars().count());
+            cells
+                .chain([column.title.chars().count()])
+                .max()
+                .unwrap_or(0)
+        })
+        .collect();
+    let gaps = GAP * columns.len().saturating_sub(1);
+    let mut excess = limit.map_or(0, |limit| {
+        (widths.iter().sum::<usize>() + gaps).saturating_sub(limit)
+    });
+    while excess > 0 {
+        let widest = widths
+            .iter_mut()
+            .zip(columns)
+            .filter(|(width, column)| {
+                column.shrinks && **width > FLOOR.max(column.title.chars().count())
+            })
+            .map(|(width, _)| width)
+            .max();
+        let Some(width) = widest else { break };
+        *width -= 1;
+        excess -= 1;
+    }
+    widths
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const COLUMNS: [Column; 3] = [
+        Column::fixed("ID"),
+        Column::shrinking("COMMAND"),
+        Column::number("OOM"),
+    ];
+
+    fn rows() -> Vec<Vec<String>> {
+        vec![
+            vec![
+                "abcdef".into(),
+                "sh -c 'a very long command line'".into(),
+                "12".into(),
+            ],
+            vec!["012345".into(), "true".into(), "0".into()],
+        ]
+    }
+
+    #[test]
+    fn fits_the_width_by_cutting_what_may_be_cut() {
+        let text = render(&COLUMNS, &rows(), Some(30));
+        assert!(
+            text.lines().all(|line| line.chars().count() <= 30),
+            "{text}"
+        );
+        assert_eq!(text.lines().nth(1), Some("abcdef  sh -c 'a very lo…   12"));
+        assert_eq!(text.lines().nth(2), Some("012345  true                 0"));
+    }
+
+    #[test]
+    fn cuts_nothing_where_nobody_looks() {
+        assert!(render(&COLUMNS, &rows(), None).contains("long command line'"));
+    }
+
+    #[test]
+    fn keeps_a_floor_when_nothing_fits() {
+        let text = render(&COLUMNS, &rows(), Some(5));
+        assert_eq!(text.lines().nth(2), Some("012345  true        0"));
+    }
+}
