@@ -1,1 +1,199 @@
-//! What the kernel counts per slot.
+//! What the kernel counts per slot and per ring.
+//!
+//! A slot's counters are one array of plain `u64` cells that hooks add to atomically; the
+//! functions here give the cell of a fact. Slot 0 is everything that no container owns.
+
+use crate::namespace::{NS_TYPES, NsType};
+
+/// Slots in the kernel maps, slot 0 (nobody) included.
+pub const MAX_SLOTS: u32 = 1024;
+
+/// Which syscall touched namespaces.
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NsSyscall {
+    Setns = 0,
+    Unshare = 1,
+    /// clone and clone3 alike; only success is visible.
+    Clone = 2,
+}
+
+/// How a call ended.
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    Allowed = 0,
+    Failed = 1,
+    Denied = 2,
+    Killed = 3,
+}
+
+/// Whose limit an OOM kill served.
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Constraint {
+    /// A memory cgroup's limit.
+    Memcg = 0,
+    /// The machine's memory.
+    Host = 1,
+}
+
+/// What an escape reached for.
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EscapeKind {
+    HostNamespace = 0,
+    PeerNamespace = 1,
+}
+
+/// The two rings.
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ring {
+    /// Escapes, their attempts, OOM kills.
+    Critical = 0,
+    Events = 1,
+}
+
+pub const SYSCALLS: usize = 3;
+pub const OUTCOMES: usize = 4;
+pub const CONSTRAINTS: usize = 2;
+pub const ESCAPE_KINDS: usize = 2;
+pub const RINGS: usize = 2;
+
+const CALLS: usize = 0;
+const NS_CALLS: usize = CALLS + SYSCALLS * OUTCOMES;
+const OOM_KILLS: usize = NS_CALLS + SYSCALLS * NS_TYPES * OUTCOMES;
+const ESCAPES: usize = OOM_KILLS + CONSTRAINTS;
+const RING: usize = ESCAPES + ESCAPE_KINDS * OUTCOMES;
+/// Cells of a slot.
+pub const CELLS: usize = RING + RINGS * RingCounters::CELLS;
+
+/// Everything counted for one slot.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SlotCounters {
+    pub cells: [u64; CELLS],
+}
+
+/// `seen = submitted + lost_ring_full` whenever no hook is in flight.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RingCounters {
+    pub seen: u64,
+    pub submitted: u64,
+    pub lost_ring_full: u64,
+}
+
+impl RingCounters {
+    pub const CELLS: usize = 3;
+    pub const SEEN: usize = 0;
+    pub const SUBMITTED: usize = 1;
+    pub const LOST_RING_FULL: usize = 2;
+}
+
+/// Cell of: calls of a syscall, whatever number of namespace types each touched.
+#[must_use]
+#[inline(always)]
+pub const fn call_cell(syscall: NsSyscall, outcome: Outcome) -> usize {
+    CALLS + syscall as usize * OUTCOMES + outcome as usize
+}
+
+/// Cell of: a namespace type touched by a call. `ns` is below `NS_TYPES`.
+#[must_use]
+#[inline(always)]
+pub const fn ns_call_cell(syscall: NsSyscall, ns: usize, outcome: Outcome) -> usize {
+    NS_CALLS + (syscall as usize * NS_TYPES + ns) * OUTCOMES + outcome as usize
+}
+
+#[must_use]
+#[inline(always)]
+pub const fn oom_cell(constraint: Constraint) -> usize {
+    OOM_KILLS + constraint as usize
+}
+
+/// Cell of: namespaces of others obtained (`Allowed`) or reached for in vain (`Failed`).
+#[must_use]
+#[inline(always)]
+pub const fn escape_cell(kind: EscapeKind, outcome: Outcome) -> usize {
+    ESCAPES + kind as usize * OUTCOMES + outcome as usize
+}
+
+/// Cell of a ring's account; `field` is one of [`RingCounters`]' constants.
+#[must_use]
+#[inline(always)]
+pub const fn ring_cell(ring: Ring, field: usize) -> usize {
+    RING + ring as usize * RingCounters::CELLS + field
+}
+
+impl SlotCounters {
+    pub const ZERO: Self = Self { cells: [0; CELLS] };
+
+    /// Calls of a syscall; each counts once.
+    #[must_use]
+    pub const fn calls(&self, syscall: NsSyscall, outcome: Outcome) -> u64 {
+        self.cells[call_cell(syscall, outcome)]
+    }
+
+    /// Calls of a syscall that touched this namespace type.
+    #[must_use]
+    pub const fn ns_calls(&self, syscall: NsSyscall, ns: NsType, outcome: Outcome) -> u64 {
+        self.cells[ns_call_cell(syscall, ns.index(), outcome)]
+    }
+
+    #[must_use]
+    pub const fn oom_kills(&self, constraint: Constraint) -> u64 {
+        self.cells[oom_cell(constraint)]
+    }
+
+    #[must_use]
+    pub const fn escapes(&self, kind: EscapeKind, outcome: Outcome) -> u64 {
+        self.cells[escape_cell(kind, outcome)]
+    }
+
+    #[must_use]
+    pub const fn ring(&self, ring: Ring) -> RingCounters {
+        RingCounters {
+            seen: self.cells[ring_cell(ring, RingCounters::SEEN)],
+            submitted: self.cells[ring_cell(ring, RingCounters::SUBMITTED)],
+            lost_ring_full: self.cells[ring_cell(ring, RingCounters::LOST_RING_FULL)],
+        }
+    }
+}
+
+const _: () = assert!(size_of::<SlotCounters>() == 8 * CELLS && CELLS == 124);
+const _: () = assert!(size_of::<RingCounters>() == 8 * RingCounters::CELLS);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_fact_has_a_cell_of_its_own() {
+        let outcomes = [
+            Outcome::Allowed,
+            Outcome::Failed,
+            Outcome::Denied,
+            Outcome::Killed,
+        ];
+        let mut used = [false; CELLS];
+        let mut take = |cell: usize| {
+            assert!(!used[cell], "cell {cell} is used twice");
+            used[cell] = true;
+        };
+        for outcome in outcomes {
+            for syscall in [NsSyscall::Setns, NsSyscall::Unshare, NsSyscall::Clone] {
+                take(call_cell(syscall, outcome));
+                (0..NS_TYPES).for_each(|ns| take(ns_call_cell(syscall, ns, outcome)));
+            }
+            take(escape_cell(EscapeKind::HostNamespace, outcome));
+            take(escape_cell(EscapeKind::PeerNamespace, outcome));
+        }
+        take(oom_cell(Constraint::Memcg));
+        take(oom_cell(Constraint::Host));
+        for ring in [Ring::Critical, Ring::Events] {
+            (0..RingCounters::CELLS).for_each(|field| take(ring_cell(ring, field)));
+        }
+        assert!(used.iter().all(|cell| *cell));
+    }
+}

@@ -1,10 +1,14 @@
 //! Records, keys and enums shared by the kernel half and user space.
 //!
 //! Everything here is `repr(C)` with explicit padding and plain integers: a value that
-//! crosses the kernel boundary has no invalid bit pattern. Sizes are asserted below.
+//! crosses the kernel boundary has no invalid bit pattern. Sizes are asserted beside each.
 //! Kernel floor: none, these are only layouts.
 #![no_std]
 #![forbid(unsafe_op_in_unsafe_fn)]
 
 pub mod counters;
+pub mod key;
 pub mod namespace;
+#[cfg(feature = "user")]
+mod pod;
+pub mod record;

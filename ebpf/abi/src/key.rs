@@ -1,0 +1,83 @@
+//! Keys and values of the maps that user space writes.
+
+use crate::namespace::NS_TYPES;
+
+/// Identity of a cgroup: kernfs ids collide between hierarchies, so the hierarchy is part of it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct CgroupKey {
+    pub id: u64,
+    /// One of [`crate::record::hierarchy`].
+    pub hierarchy: u32,
+    pub _pad: u32,
+}
+
+/// What user space says about a slot.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SlotConfig {
+    /// 1 while the slot belongs to a container.
+    pub in_use: u32,
+    /// Namespace types that the container shares with the host by its configuration.
+    pub shared_with_host: u32,
+}
+
+/// What user space tells every hook, and the self-test's switch.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct State {
+    /// The first namespace of every type.
+    pub host: [u32; NS_TYPES],
+    /// `file_operations` of a pidfd where pidfds are anonymous inodes (before 6.9); 0 is unknown.
+    pub pidfd_fops: u64,
+    /// Process under self-test, 0 is none, and the child it made.
+    pub selftest_tgid: u32,
+    pub selftest_child: u32,
+}
+
+/// What a hook read about the process under self-test.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Observation {
+    pub hits: u64,
+    pub unified_id: u64,
+    pub memory_id: u64,
+    pub pids_id: u64,
+    /// setns: the descriptor's `f_op`, its file system's magic, and what it stands for.
+    pub file_ops: u64,
+    pub magic: u64,
+    pub target_inum: u32,
+    pub target_mask: u32,
+    pub tgid: u32,
+    pub tid: u32,
+    pub parent_tgid: u32,
+    pub uid: u32,
+    /// `memory.max` of the nearest limited memory cgroup, in bytes; 0 is none.
+    pub ret: i64,
+    pub inums: [u32; NS_TYPES],
+    /// Namespaces of the first task, found through the chain of parents.
+    pub first: [u32; NS_TYPES],
+    pub comm: [u8; 16],
+}
+
+/// A namespace call between entry and exit.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct InFlight {
+    pub flags: u64,
+    pub fd: i32,
+    /// The caller's slot; 0 is tracked for the owners of what it makes only.
+    pub slot: u32,
+    /// 1: set-up of a slot, neither counted nor told.
+    pub exempt: u32,
+    /// Types that the descriptor resolved to.
+    pub resolved: u32,
+    pub before: [u32; NS_TYPES],
+    pub target: [u32; NS_TYPES],
+}
+
+const _: () = assert!(size_of::<CgroupKey>() == 16);
+const _: () = assert!(size_of::<SlotConfig>() == 8);
+const _: () = assert!(size_of::<State>() == 48);
+const _: () = assert!(size_of::<Observation>() == 48 + 24 + 8 + 64 + 16);
+const _: () = assert!(size_of::<InFlight>() == 88);

@@ -1,0 +1,23 @@
+//! What aya may copy out of and into maps.
+
+use crate::{
+    counters::{RingCounters, SlotCounters},
+    key::{CgroupKey, InFlight, Observation, SlotConfig, State},
+};
+
+// SAFETY: all are repr(C) structs of integers and arrays of integers without implicit padding
+// (their sizes, asserted beside them, are the sums of their fields), so every byte is initialised
+// and every bit pattern is a value.
+unsafe impl aya::Pod for CgroupKey {}
+// SAFETY: as above.
+unsafe impl aya::Pod for InFlight {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Observation {}
+// SAFETY: as above.
+unsafe impl aya::Pod for RingCounters {}
+// SAFETY: as above.
+unsafe impl aya::Pod for SlotConfig {}
+// SAFETY: as above.
+unsafe impl aya::Pod for SlotCounters {}
+// SAFETY: as above.
+unsafe impl aya::Pod for State {}

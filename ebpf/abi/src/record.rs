@@ -1,0 +1,144 @@
+//! What rides the rings. Every record starts with a [`Header`] whose `kind` tells the rest.
+//!
+//! Text fields are NUL-terminated by the kernel and may hold old bytes behind the NUL.
+
+use crate::namespace::NS_TYPES;
+
+pub const COMM_LEN: usize = 16;
+pub const PATH_LEN: usize = 256;
+
+/// [`Header::kind`].
+pub mod kind {
+    pub const NS_CALL: u32 = 1;
+    pub const OOM: u32 = 2;
+    pub const CGROUP: u32 = 3;
+    pub const EXEC: u32 = 4;
+    pub const EXIT: u32 = 5;
+}
+
+/// Hierarchy that a cgroup id belongs to; ids of different hierarchies collide.
+pub mod hierarchy {
+    /// A v1 hierarchy that serves no identity.
+    pub const OTHER: u32 = 0;
+    pub const UNIFIED: u32 = 1;
+    pub const MEMORY_V1: u32 = 2;
+    pub const PIDS_V1: u32 = 3;
+}
+
+/// [`NsCall::verdict`].
+pub mod verdict {
+    pub const BENIGN: u32 = 0;
+    pub const ESCAPE_ATTEMPT: u32 = 1;
+    pub const ESCAPE: u32 = 2;
+}
+
+/// [`Cgroup::op`].
+pub mod cgroup_op {
+    pub const MKDIR: u32 = 0;
+    pub const ATTACH: u32 = 1;
+    pub const RMDIR: u32 = 2;
+}
+
+/// Who acted, when, and whose record it is.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Header {
+    pub kind: u32,
+    /// The container the record is about; 0 is none.
+    pub slot: u32,
+    /// `CLOCK_BOOTTIME`.
+    pub time_ns: u64,
+    /// The actor's identity cgroup.
+    pub cgroup_id: u64,
+    pub cgroup_hierarchy: u32,
+    pub tgid: u32,
+    pub tid: u32,
+    pub uid: u32,
+    pub comm: [u8; COMM_LEN],
+}
+
+/// A setns, unshare, clone or clone3 that named namespaces.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct NsCall {
+    pub header: Header,
+    pub flags: u64,
+    /// [`crate::counters::NsSyscall`].
+    pub syscall: u32,
+    /// setns' first argument, else -1.
+    pub fd: i32,
+    /// 0 or a negative errno; clone's child.
+    pub ret: i32,
+    pub verdict: u32,
+    /// Types asked for, by flags or by what the descriptor is.
+    pub requested: u32,
+    /// Types that are different after the call.
+    pub changed: u32,
+    /// [`crate::namespace::Target`] by type.
+    pub target: [u8; NS_TYPES],
+    /// Target's inode number by type; 0 is unknown.
+    pub inums: [u32; NS_TYPES],
+}
+
+/// An OOM kill. The header's actor is the trigger, its slot the victim's.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Oom {
+    pub header: Header,
+    pub victim_cgroup_id: u64,
+    pub victim_cgroup_hierarchy: u32,
+    /// [`crate::counters::Constraint`].
+    pub constraint: u32,
+    /// Limit that was hit; 0 when none was found.
+    pub limit_bytes: u64,
+    /// Memory cgroup that has it, and its hierarchy.
+    pub limit_cgroup_id: u64,
+    pub limit_cgroup_hierarchy: u32,
+    pub trigger_slot: u32,
+    pub victim_tgid: u32,
+    pub victim_tid: u32,
+    pub victim_uid: u32,
+    /// 1 when the victim's fields below `victim_tid` were read, 0 on the rung that only knows a pid.
+    pub victim_known: u32,
+    pub victim_comm: [u8; COMM_LEN],
+}
+
+/// A cgroup born, entered or gone.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Cgroup {
+    pub header: Header,
+    pub op: u32,
+    pub hierarchy: u32,
+    pub id: u64,
+    pub parent_id: u64,
+    /// `attach`: who moved.
+    pub moved_tgid: u32,
+    pub moved_tid: u32,
+    /// Within its hierarchy.
+    pub path: [u8; PATH_LEN],
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Exec {
+    pub header: Header,
+    pub filename: [u8; PATH_LEN],
+}
+
+/// A process (its last thread) is gone.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Exit {
+    pub header: Header,
+    /// As wait's status word.
+    pub status: i32,
+    pub _pad: u32,
+}
+
+const _: () = assert!(size_of::<Header>() == 56);
+const _: () = assert!(size_of::<NsCall>() == 56 + 8 + 24 + 8 + 32);
+const _: () = assert!(size_of::<Oom>() == 56 + 16 + 16 + 24 + 16);
+const _: () = assert!(size_of::<Cgroup>() == 56 + 8 + 16 + 8 + PATH_LEN);
+const _: () = assert!(size_of::<Exec>() == 56 + PATH_LEN);
+const _: () = assert!(size_of::<Exit>() == 56 + 8);

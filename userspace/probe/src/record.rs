@@ -1,0 +1,106 @@
+//! Records as plain Rust values.
+
+use paddock_abi::{
+    counters::{Constraint, NsSyscall, Ring},
+    namespace::{NsType, Target},
+};
+
+use crate::{CgroupKey, Slot};
+
+/// One thing the kernel half told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    pub ring: Ring,
+    /// `CLOCK_BOOTTIME`, nanoseconds.
+    pub time_ns: u64,
+    /// The container the record is about (an OOM kill: the victim's); `Slot(0)` is none.
+    pub slot: Slot,
+    /// Who acted (an OOM kill: who triggered it).
+    pub actor: Actor,
+    pub body: Body,
+}
+
+/// A task as the kernel saw it; process ids of the first pid namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Actor {
+    pub tgid: u32,
+    pub tid: u32,
+    pub uid: u32,
+    pub comm: String,
+    /// `None` where it was not read.
+    pub cgroup: Option<CgroupKey>,
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Body {
+    /// setns, unshare, clone or clone3 that named namespaces; failed setns and unshare too.
+    NsCall {
+        syscall: NsSyscall,
+        flags: u64,
+        /// setns' first argument.
+        fd: Option<i32>,
+        /// Negative is an errno; a clone's is the child's process id.
+        ret: i32,
+        verdict: Verdict,
+        /// One per type asked for or changed.
+        targets: Vec<NamespaceTarget>,
+    },
+    OomKill {
+        /// On the rung that only knows a pid: empty `comm`, `uid` 0, `cgroup` `None`.
+        victim: Actor,
+        /// Whether more than the victim's thread id was read.
+        victim_known: bool,
+        /// The container of the task that asked for the memory.
+        trigger_slot: Slot,
+        constraint: Constraint,
+        /// The limit that was hit.
+        limit_bytes: Option<u64>,
+        limit_cgroup: Option<CgroupKey>,
+    },
+    Cgroup {
+        op: CgroupOp,
+        /// `None` in a v1 hierarchy that serves no identity.
+        cgroup: Option<CgroupKey>,
+        /// Directory's inode number, whatever the hierarchy.
+        id: u64,
+        parent_id: u64,
+        /// Within its hierarchy; cut at 255 bytes.
+        path: String,
+        /// `Attach`: the task that moved (its process and thread id).
+        moved: Option<(u32, u32)>,
+    },
+    Exec {
+        /// As given to execve; cut at 255 bytes.
+        filename: String,
+    },
+    Exit {
+        /// `None` where a signal ended it.
+        code: Option<i32>,
+        signal: Option<i32>,
+    },
+}
+
+/// One namespace type in a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NamespaceTarget {
+    pub namespace: NsType,
+    pub target: Target,
+    pub inum: Option<u32>,
+    /// Whether the caller is in another one after the call.
+    pub changed: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    Benign,
+    EscapeAttempt,
+    Escape,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CgroupOp {
+    Mkdir,
+    Attach,
+    Rmdir,
+}
