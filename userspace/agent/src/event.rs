@@ -74,6 +74,8 @@ pub enum Kind {
     },
     Exec { actor: Actor, filename: String },
     Exit { actor: Actor, exit_code: i32, signal: Option<i32> },
+    /// In a followed stream only: this reader was too slow and missed as many.
+    Lost { count: u64 },
     /// `mkdir`, `attach`, `rmdir`.
     Cgroup { action: String, actor: Actor, path: String, cgroup_id: u64 },
 }
