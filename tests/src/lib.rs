@@ -1,4 +1,12 @@
 //! Whole-program scenarios: the same sources run on this host and in guests.
+//!
+//! A scenario drives the public command line and states its truth by another witness:
+//! procfs, cgroup files, strace, a known count of events. See `scenarios/mod.rs` for the list.
 #![forbid(unsafe_code)]
 
+pub mod context;
 pub mod demo;
+pub mod leaks;
+pub mod metrics;
+pub mod runner;
+pub mod scenarios;

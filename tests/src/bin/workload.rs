@@ -1,1 +1,110 @@
-fn main() {}
+//! `paddock-workload`: programs whose effect is known to the digit, for containers under test.
+
+#![forbid(unsafe_code)]
+
+use std::{
+    fs::File,
+    process::ExitCode,
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail};
+use nix::sched::{CloneFlags, setns, unshare};
+
+const USAGE: &str = "alloc BYTES | spin SECONDS | setns-loop PATH NSTYPE COUNT | \
+    unshare-loop FLAGS COUNT | getppid-loop COUNT | sleep SECONDS | exit CODE";
+
+fn main() -> ExitCode {
+    let args: Vec<_> = std::env::args().skip(1).collect();
+    let args: Vec<_> = args.iter().map(String::as_str).collect();
+    match run(&args) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("paddock-workload: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: &[&str]) -> Result<ExitCode> {
+    match *args {
+        ["alloc", bytes] => alloc(bytes.parse()?),
+        ["spin", seconds] => spin(seconds.parse()?),
+        ["setns-loop", path, kind, count] => setns_loop(path, flags(kind)?, count.parse()?)?,
+        ["unshare-loop", kinds, count] => unshare_loop(flags(kinds)?, count.parse()?),
+        ["getppid-loop", count] => getppid_loop(count.parse()?),
+        ["sleep", seconds] => thread::sleep(Duration::from_secs_f64(seconds.parse()?)),
+        ["exit", code] => return Ok(ExitCode::from(code.parse::<u8>()?)),
+        _ => bail!("usage: {USAGE}"),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Touches every page, so that it is charged.
+fn alloc(bytes: usize) {
+    let mut memory = vec![0_u8; bytes];
+    for page in memory.chunks_mut(4096) {
+        page[0] = 1;
+    }
+    println!(
+        "{}",
+        memory
+            .iter()
+            .step_by(4096)
+            .map(|byte| u64::from(*byte))
+            .sum::<u64>()
+    );
+}
+
+fn spin(seconds: f64) {
+    let end = Instant::now() + Duration::from_secs_f64(seconds);
+    while Instant::now() < end {}
+}
+
+/// Joins the namespace behind `path` again and again; a refusal counts as a call, too.
+fn setns_loop(path: &str, kind: CloneFlags, count: u32) -> Result<()> {
+    let file = File::open(path).with_context(|| format!("open {path}"))?;
+    let refused = (0..count).filter(|_| setns(&file, kind).is_err()).count();
+    println!("{count} calls, {refused} refused");
+    Ok(())
+}
+
+fn unshare_loop(kinds: CloneFlags, count: u32) {
+    let refused = (0..count).filter(|_| unshare(kinds).is_err()).count();
+    println!("{count} calls, {refused} refused");
+}
+
+/// Nanoseconds a call, the best of five rounds: noise only ever adds.
+fn getppid_loop(count: u32) {
+    let best = (0..5)
+        .map(|_| {
+            let start = Instant::now();
+            for _ in 0..count {
+                std::hint::black_box(nix::unistd::getppid());
+            }
+            start.elapsed().as_secs_f64() * 1e9 / f64::from(count)
+        })
+        .fold(f64::INFINITY, f64::min);
+    println!("{best:.1}");
+}
+
+/// `uts,ipc` or, for setns, `0`.
+fn flags(names: &str) -> Result<CloneFlags> {
+    names
+        .split(',')
+        .try_fold(CloneFlags::empty(), |flags, name| {
+            Ok(flags
+                | match name {
+                    "0" => CloneFlags::empty(),
+                    "cgroup" => CloneFlags::CLONE_NEWCGROUP,
+                    "ipc" => CloneFlags::CLONE_NEWIPC,
+                    "mnt" => CloneFlags::CLONE_NEWNS,
+                    "net" => CloneFlags::CLONE_NEWNET,
+                    "pid" => CloneFlags::CLONE_NEWPID,
+                    "user" => CloneFlags::CLONE_NEWUSER,
+                    "uts" => CloneFlags::CLONE_NEWUTS,
+                    _ => bail!("{name} is no namespace type"),
+                })
+        })
+}

@@ -1,0 +1,165 @@
+//! `--memory --memory-swap --cpus --cpu-shares --cpuset-cpus --pids-limit`: the kernel's own
+//! files say what was asked, outside and inside.
+
+use std::fs;
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::{
+    context::{Context, cgroup_file, pure_v2},
+    runner::Scenario,
+};
+
+pub const ALL: &[Scenario] = &[
+    Scenario {
+        name: "limits::files_say_what_was_asked",
+        run: files_say_what_was_asked,
+    },
+    Scenario {
+        name: "limits::seen_from_inside",
+        run: seen_from_inside,
+    },
+    Scenario {
+        name: "limits::pids_limit_stops_forks",
+        run: pids_limit_stops_forks,
+    },
+    Scenario {
+        name: "limits::bad_values_are_one_line",
+        run: bad_values_are_one_line,
+    },
+];
+
+fn read(cgroup: &str, v2: &str, v1: (&str, &str)) -> Result<String> {
+    let path = cgroup_file(cgroup, v2, v1);
+    Ok(fs::read_to_string(&path)
+        .with_context(|| path.display().to_string())?
+        .trim()
+        .to_owned())
+}
+
+fn files_say_what_was_asked(context: &Context) -> Result<()> {
+    context.start_agent(&["--detach-on-exit"])?;
+    let flags = [
+        "run",
+        "-d",
+        "--name",
+        "limited",
+        "--memory",
+        "256m",
+        "--cpus",
+        "0.5",
+        "--cpu-shares",
+        "1024",
+        "--cpuset-cpus",
+        "0",
+        "--pids-limit",
+        "23",
+        "host",
+        "sleep",
+        "60",
+    ];
+    context.ok(&flags)?;
+    let cgroup = context.inspect("limited")?["cgroup"]
+        .as_str()
+        .context("no cgroup")?
+        .to_owned();
+    let saw = read(&cgroup, "memory.max", ("memory", "memory.limit_in_bytes"))?;
+    ensure!(saw == "268435456", "memory: {saw}");
+    if pure_v2() {
+        let saw = read(&cgroup, "cpu.max", ("", ""))?;
+        ensure!(saw == "50000 100000", "cpu.max: {saw}");
+        let saw = read(&cgroup, "cpu.weight", ("", ""))?;
+        ensure!(saw == "100", "cpu.weight of 1024 shares: {saw}");
+    } else {
+        let quota = read(&cgroup, "", ("cpu", "cpu.cfs_quota_us"))?;
+        let period = read(&cgroup, "", ("cpu", "cpu.cfs_period_us"))?;
+        ensure!(
+            (quota.as_str(), period.as_str()) == ("50000", "100000"),
+            "{quota} {period}"
+        );
+        let saw = read(&cgroup, "", ("cpu", "cpu.shares"))?;
+        ensure!(saw == "1024", "cpu.shares: {saw}");
+    }
+    let saw = read(&cgroup, "cpuset.cpus", ("cpuset", "cpuset.cpus"))?;
+    ensure!(saw == "0", "cpuset.cpus: {saw}");
+    let saw = read(&cgroup, "pids.max", ("pids", "pids.max"))?;
+    ensure!(saw == "23", "pids.max: {saw}");
+    context.ok(&["rm", "-f", "limited"])?;
+    let gone = cgroup_file(&cgroup, "", ("memory", ""));
+    ensure!(!gone.exists(), "{} is still there", gone.display());
+    Ok(())
+}
+
+/// The line of the issue: through the container's own view of its cgroup.
+fn seen_from_inside(context: &Context) -> Result<()> {
+    let (files, want): (&str, &[&str]) = if pure_v2() {
+        (
+            "/sys/fs/cgroup/memory.max /sys/fs/cgroup/cpu.max",
+            &["268435456", "50000 100000"],
+        )
+    } else {
+        (
+            "/sys/fs/cgroup/memory/memory.limit_in_bytes /sys/fs/cgroup/cpu/cpu.cfs_quota_us \
+             /sys/fs/cgroup/cpu/cpu.cfs_period_us",
+            &["268435456", "50000", "100000"],
+        )
+    };
+    let script = format!("cat {files}");
+    let text = context.ok(&[
+        "run", "--rm", "--memory", "256m", "--cpus", "0.5", "host", "sh", "-c", &script,
+    ])?;
+    let lines: Vec<_> = text.lines().collect();
+    ensure!(lines == want, "inside: {lines:?}");
+    Ok(())
+}
+
+fn pids_limit_stops_forks(context: &Context) -> Result<()> {
+    // The shell is one; four sleepers fill it up; the fifth cannot be.
+    let script = "for i in 1 2 3 4 5; do sleep 30 & done; wait";
+    let output = context.paddock(&[
+        "run",
+        "--rm",
+        "--pids-limit",
+        "5",
+        "host",
+        "timeout",
+        "-s",
+        "KILL",
+        "5",
+        "sh",
+        "-c",
+        script,
+    ])?;
+    let refused = output.stderr.contains("fork")
+        || output.stderr.contains("Resource temporarily unavailable");
+    ensure!(refused && output.code != Some(0), "{output:?}");
+    Ok(())
+}
+
+fn bad_values_are_one_line(context: &Context) -> Result<()> {
+    for (flag, value) in [
+        ("--memory", "12x"),
+        ("--memory", "-1"),
+        ("--memory", ""),
+        ("--memory", "99999999999999999999g"),
+        ("--memory-swap", "lots"),
+        ("--cpus", "0"),
+        ("--cpus", "-1"),
+        ("--cpus", "half"),
+        ("--cpu-shares", "1"),
+        ("--cpuset-cpus", "3-1"),
+        ("--cpuset-cpus", "a"),
+        ("--cpuset-cpus", "4096"),
+        ("--pids-limit", "many"),
+    ] {
+        let output =
+            context.paddock(&["run", "--rm", &format!("{flag}={value}"), "host", "true"])?;
+        ensure!(output.code == Some(125), "{flag}={value}: {output:?}");
+        let said = output.stderr.trim();
+        ensure!(
+            said.lines().count() == 1 && said.contains(flag.trim_start_matches('-')),
+            "{flag}={value}: {said}"
+        );
+    }
+    Ok(())
+}

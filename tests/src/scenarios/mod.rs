@@ -1,0 +1,10 @@
+//! Every scenario, by area. A new file is added here and nowhere else.
+
+use crate::runner::Scenario;
+
+pub mod limits;
+
+/// In the order they run: foundations first, so that the first failure is the telling one.
+pub fn all() -> Vec<Scenario> {
+    [limits::ALL].concat()
+}
