@@ -1,8 +1,16 @@
 //! Launch workloads: zygote, monitor, plan. Knows nothing of eBPF.
+//!
+//! The agent holds a [`zygote::Zygote`]; `launch` forks a monitor, which waits on its socket
+//! for `Start` ([`client`], [`protocol`]), computes the plan, clones, and stays the workload's
+//! parent until its end ([`record`]). Kernels from 5.10. Whatever fails leaves no mount, no
+//! cgroup and no process, and is told with step, errno, path and exit code.
 #![deny(unsafe_code)]
 pub mod client;
 pub mod defaults;
+mod monitor;
+mod plan;
 pub mod protocol;
 pub mod record;
 pub mod spec;
+mod sys;
 pub mod zygote;

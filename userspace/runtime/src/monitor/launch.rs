@@ -1,0 +1,197 @@
+//! Clone the workload's first process and bring it to its exec.
+//!
+//! Kernels from 5.10. Whatever fails, the half-made process is killed and waited for before
+//! the failure is returned; its cgroup is the caller's to clean.
+#![forbid(unsafe_code)]
+
+use std::{
+    fs,
+    os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
+};
+
+use nix::{
+    errno::Errno,
+    fcntl::OFlag,
+    sys::wait::{Id, WaitPidFlag, WaitStatus, waitid},
+    unistd::{pipe2, read, write},
+};
+use paddock_cgroups::Cgroup;
+
+use super::{identity::start_time, io::Io};
+use crate::{
+    plan::{
+        Failure, Plan,
+        build::{Prepared, io_failure, prepare},
+        run::{self, Channels, READY},
+    },
+    spec::LaunchSpec,
+    sys::clone::{Cloned, Side, clone3, pidfd_send_signal},
+};
+
+/// Every id to itself. The last one, 2^32 - 1, means "no change" to the kernel and can't be mapped.
+const IDENTITY_MAP: &str = "0 0 4294967295\n";
+
+/// A cloned process, on its way to exec or past it.
+#[derive(Debug)]
+pub(super) struct Workload {
+    pub process: Cloned,
+    pub start_time: u64,
+    pub io: Io,
+    plan: Plan,
+    /// `None` once it has told: closed by a successful exec.
+    status: Option<OwnedFd>,
+    ready: bool,
+}
+
+/// What the status pipe told.
+#[derive(Debug)]
+pub(super) enum Progress {
+    Executed,
+    Failed(Failure),
+    Pending,
+}
+
+pub(super) fn launch(
+    spec: &LaunchSpec,
+    cgroup: &Cgroup,
+    window: Option<(u16, u16)>,
+) -> Result<Workload, Failure> {
+    let Prepared { plan, io } = prepare(spec, window)?;
+    let pipes = |errno| Failure::without_path("pipes", errno);
+    let (gate, gate_writer) = pipe2(OFlag::O_CLOEXEC).map_err(pipes)?;
+    let (status, child_status) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK).map_err(pipes)?;
+    let channels = Channels {
+        gate,
+        status: child_status,
+        gate_writer: gate_writer.as_raw_fd(),
+    };
+    let (process, joined) = clone(&plan, &channels, cgroup)?;
+    drop(channels);
+    let opened = open_gate(&process, &plan, cgroup, joined, &gate_writer);
+    match opened {
+        Ok(start_time) => Ok(Workload {
+            process,
+            start_time,
+            io,
+            plan,
+            status: Some(status),
+            ready: false,
+        }),
+        Err(failure) => {
+            kill_and_wait(&process);
+            Err(failure)
+        }
+    }
+}
+
+/// Into the cgroup by birth where that can be; `false`: it is to be moved.
+fn clone(plan: &Plan, channels: &Channels, cgroup: &Cgroup) -> Result<(Cloned, bool), Failure> {
+    let fail = |errno| Failure::without_path("clone", errno);
+    let unified = cgroup
+        .unified_fd()
+        .map_err(|error| cgroup_failure(&error))?;
+    let mut joined = unified.is_some();
+    let mut side = clone3(plan.clone_flags, unified.as_ref().map(|fd| fd.as_fd()));
+    if joined && matches!(side, Err(Errno::E2BIG | Errno::EINVAL)) {
+        joined = false;
+        side = clone3(plan.clone_flags, None);
+    }
+    match side.map_err(fail)? {
+        Side::Child => run::run(plan, channels),
+        Side::Parent(process) => Ok((process, joined)),
+    }
+}
+
+/// Does for the child what only its parent may, then lets it go.
+fn open_gate(
+    process: &Cloned,
+    plan: &Plan,
+    cgroup: &Cgroup,
+    joined: bool,
+    gate: &OwnedFd,
+) -> Result<u64, Failure> {
+    let pid = process.pid;
+    if plan.maps {
+        for file in ["uid_map", "gid_map"] {
+            let path = format!("/proc/{pid}/{file}");
+            fs::write(&path, IDENTITY_MAP)
+                .map_err(|source| io_failure("write id map", path, &source))?;
+        }
+    }
+    if joined {
+        for directory in cgroup.v1_dirs() {
+            let path = directory.join("cgroup.procs");
+            fs::write(&path, pid.to_string())
+                .map_err(|source| io_failure("join cgroup", path, &source))?;
+        }
+    } else {
+        cgroup.attach(pid).map_err(|error| cgroup_failure(&error))?;
+    }
+    let path = format!("/proc/{pid}/stat");
+    let started = start_time(pid).map_err(|source| io_failure("identify", path, &source))?;
+    write(gate, b"!").map_err(|errno| Failure::without_path("open gate", errno))?;
+    Ok(started)
+}
+
+pub(super) fn cgroup_failure(error: &paddock_cgroups::Error) -> Failure {
+    let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    let mut errno = Errno::EIO;
+    while let Some(cause) = source {
+        if let Some(number) = cause
+            .downcast_ref::<std::io::Error>()
+            .and_then(std::io::Error::raw_os_error)
+        {
+            errno = Errno::from_raw(number);
+        }
+        source = cause.source();
+    }
+    Failure::new("cgroup", error.to_string(), errno)
+}
+
+fn kill_and_wait(process: &Cloned) {
+    // A process that is gone already needs no signal, and the wait finds it either way.
+    let _ = pidfd_send_signal(process.pidfd.as_fd(), libc::SIGKILL);
+    while wait(process) == Err(Errno::EINTR) {}
+}
+
+/// Reaps the process; blocks until it has ended.
+pub(super) fn wait(process: &Cloned) -> nix::Result<WaitStatus> {
+    waitid(Id::PIDFd(process.pidfd.as_fd()), WaitPidFlag::WEXITED)
+}
+
+impl Workload {
+    /// Readable while the child is on its way.
+    pub(super) fn status(&self) -> Option<&OwnedFd> {
+        self.status.as_ref()
+    }
+
+    /// Reads what the child has told so far.
+    pub(super) fn progress(&mut self) -> Progress {
+        let Some(status) = &self.status else {
+            return Progress::Pending;
+        };
+        let mut message = [0; 8];
+        loop {
+            match read(status, &mut message) {
+                Ok(8) => match run::decode_status(message) {
+                    (READY, _) => self.ready = true,
+                    (index, errno) => {
+                        let index = usize::try_from(index).unwrap_or(usize::MAX);
+                        self.status = None;
+                        let errno = Errno::from_raw(errno);
+                        return Progress::Failed(self.plan.failure(index, errno));
+                    }
+                },
+                Err(Errno::EAGAIN) => return Progress::Pending,
+                Err(Errno::EINTR) => {}
+                Ok(_) | Err(_) => break,
+            }
+        }
+        self.status = None;
+        if self.ready {
+            return Progress::Executed;
+        }
+        // Killed on the way: by a client, or by the OOM killer under a limit too small to start in.
+        Progress::Failed(Failure::without_path("killed during set-up", Errno::EINTR))
+    }
+}

@@ -1,0 +1,251 @@
+//! What happens to the workload: start, stdin, signals, its end and what is recorded of it.
+//!
+//! The end, in order: reap, kill what is left in the cgroup, drain the pipes (complete, since
+//! nobody can write any more), read the cgroup's last values, remove it, write `exit.json`,
+//! tell the clients. An exec's end kills nothing and leaves the cgroup alone.
+#![forbid(unsafe_code)]
+
+use std::os::fd::AsFd as _;
+
+use nix::{errno::Errno, sys::wait::WaitStatus};
+
+use super::{
+    event_loop::{Monitor, State, packet},
+    files::write_record,
+    identity::now_ns,
+    io::STDIN_LIMIT,
+    launch::{Progress, launch, wait},
+    log::Stream,
+};
+use crate::{
+    plan::Failure,
+    protocol::Reply,
+    record::{Exit, Started},
+    spec::Target,
+    sys::clone::pidfd_send_signal,
+};
+
+/// What a shell says of a process that ended by a signal.
+const SIGNAL_BASE: i32 = 128;
+
+impl Monitor {
+    fn is_exec(&self) -> bool {
+        matches!(self.spec.target, Target::Exec(_))
+    }
+
+    /// A second start, or one after the end, changes nothing.
+    pub(super) fn start(&mut self) {
+        let State::Waiting { .. } = self.state else {
+            return;
+        };
+        match launch(&self.spec, &self.cgroup, self.window) {
+            Ok(mut workload) => {
+                workload.io.feed(&std::mem::take(&mut self.early));
+                if self.early_eof {
+                    workload.io.finish();
+                }
+                self.state = State::Running(Box::new(workload));
+            }
+            Err(failure) => self.fail(&failure),
+        }
+    }
+
+    /// `true`: there is no room for more.
+    pub(super) fn feed(&mut self, bytes: &[u8]) -> bool {
+        match &mut self.state {
+            State::Running(workload) => workload.io.feed(bytes),
+            State::Waiting { .. } if self.spec.process.stdin && !self.early_eof => {
+                self.early.extend_from_slice(bytes);
+            }
+            State::Waiting { .. } | State::Over => {}
+        }
+        self.stdin_is_full()
+    }
+
+    pub(super) fn stdin_is_full(&self) -> bool {
+        match &self.state {
+            State::Running(workload) => workload.io.is_full(),
+            State::Waiting { .. } => self.early.len() >= STDIN_LIMIT,
+            State::Over => false,
+        }
+    }
+
+    pub(super) fn end_stdin(&mut self) {
+        match &mut self.state {
+            State::Running(workload) => workload.io.finish(),
+            State::Waiting { .. } => self.early_eof = true,
+            State::Over => {}
+        }
+    }
+
+    pub(super) fn resize(&mut self, rows: u16, columns: u16) {
+        self.window = Some((rows, columns));
+        if let State::Running(workload) = &self.state {
+            workload.io.resize(rows, columns);
+        }
+    }
+
+    pub(super) fn signal(&self, signal: i32) {
+        if let State::Running(workload) = &self.state
+            && let Err(errno) = pidfd_send_signal(workload.process.pidfd.as_fd(), signal)
+            && errno != Errno::ESRCH
+        {
+            eprintln!("paddock-monitor: signal {signal}: {errno}");
+        }
+    }
+
+    pub(super) fn kill(&self) {
+        if let State::Running(_) = &self.state {
+            self.signal(libc::SIGKILL);
+            if !self.is_exec()
+                && let Err(error) = self.cgroup.kill()
+            {
+                report("kill", &error);
+            }
+        }
+    }
+
+    /// SIGTERM: end what runs, or what never ran.
+    pub(super) fn terminate(&mut self) {
+        match self.state {
+            State::Running(_) => self.kill(),
+            State::Waiting { .. } => {
+                self.fail(&Failure::without_path("monitor terminated", Errno::EINTR));
+            }
+            State::Over => {}
+        }
+    }
+
+    /// The child has told something on its way to exec.
+    pub(super) fn follow_status(&mut self) {
+        let State::Running(workload) = &mut self.state else {
+            return;
+        };
+        match workload.progress() {
+            Progress::Pending => {}
+            Progress::Executed => {
+                let started = Started {
+                    pid: workload.process.pid,
+                    start_time: workload.start_time,
+                    monitor_pid: i32::try_from(std::process::id()).unwrap_or_default(),
+                    started_at_ns: now_ns(),
+                };
+                self.record("started.json", &started);
+                self.tell(&packet(Reply::Started, &started));
+                self.started = Some(started);
+            }
+            Progress::Failed(failure) => {
+                // It has ended or does so now: it waits for nothing.
+                while wait(&workload.process) == Err(Errno::EINTR) {}
+                self.fail(&failure);
+            }
+        }
+    }
+
+    /// Nothing of the workload stays, and clients hear why.
+    pub(super) fn fail(&mut self, failure: &Failure) {
+        self.clean();
+        let failed = failure.record();
+        self.record("failed.json", &failed);
+        self.end(packet(Reply::Failed, &failed));
+    }
+
+    /// The first process has ended.
+    pub(super) fn finish(&mut self) {
+        self.follow_status();
+        let State::Running(workload) = &mut self.state else {
+            return;
+        };
+        let status = match wait(&workload.process) {
+            Ok(status) => status,
+            Err(Errno::EINTR) => return,
+            Err(errno) => {
+                eprintln!("paddock-monitor: wait: {errno}");
+                WaitStatus::Exited(
+                    nix::unistd::Pid::from_raw(workload.process.pid),
+                    SIGNAL_BASE - 1,
+                )
+            }
+        };
+        if !self.is_exec()
+            && let Err(error) = self.cgroup.kill()
+        {
+            report("kill", &error);
+        }
+        for stream in Stream::BOTH {
+            while self.relay(stream) {}
+        }
+        self.log.flush();
+        let stats = self.cgroup.stats().unwrap_or_default();
+        self.clean();
+        let (exit_code, signal) = exit_code(status);
+        let exit = Exit {
+            exit_code,
+            signal,
+            finished_at_ns: now_ns(),
+            stats,
+        };
+        self.record("exit.json", &exit);
+        self.end(packet(Reply::Exited, &exit));
+    }
+
+    fn end(&mut self, last: Vec<u8>) {
+        for client in &mut self.clients {
+            client.finish(last.clone());
+        }
+        self.last = Some(last);
+        self.state = State::Over;
+    }
+
+    /// Removes the container's cgroup, killing what may be in it.
+    pub(super) fn clean(&self) {
+        if self.is_exec() {
+            return;
+        }
+        if let Err(error) = self.cgroup.kill() {
+            report("kill", &error);
+        }
+        if let Err(error) = self.cgroup.remove() {
+            report("remove", &error);
+        }
+    }
+
+    fn record(&self, name: &str, value: &impl serde::Serialize) {
+        if let Err(error) = write_record(&self.spec.dir, name, value) {
+            eprintln!("paddock-monitor: write {name}: {error}");
+        }
+    }
+}
+
+fn report(op: &str, error: &paddock_cgroups::Error) {
+    let source = std::error::Error::source(error)
+        .map(ToString::to_string)
+        .unwrap_or_default();
+    eprintln!("paddock-monitor: {op}: {error}: {source}");
+}
+
+fn exit_code(status: WaitStatus) -> (i32, Option<i32>) {
+    match status {
+        WaitStatus::Exited(_, code) => (code, None),
+        WaitStatus::Signaled(_, signal, _) => (SIGNAL_BASE + signal as i32, Some(signal as i32)),
+        // waitid with WEXITED alone reports nothing else.
+        _ => (SIGNAL_BASE - 1, None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::{sys::signal::Signal, unistd::Pid};
+
+    use super::*;
+
+    #[test]
+    fn a_signal_is_128_more() {
+        let pid = Pid::from_raw(1);
+        assert_eq!(exit_code(WaitStatus::Exited(pid, 7)), (7, None));
+        assert_eq!(
+            exit_code(WaitStatus::Signaled(pid, Signal::SIGKILL, false)),
+            (137, Some(9))
+        );
+    }
+}

@@ -1,0 +1,160 @@
+//! The plan of one more process in a running container.
+//!
+//! The container's first process is named by pid and start time and checked through a pidfd,
+//! so a number used again is refused (ESRCH). What is opened in the container's root is opened
+//! by openat2 and checked to be what it says: the container may have replaced it.
+#![forbid(unsafe_code)]
+
+use std::{
+    fs::{self, File},
+    io,
+    os::{
+        fd::{AsFd as _, AsRawFd as _, OwnedFd},
+        unix::fs::MetadataExt as _,
+    },
+};
+
+use nix::{
+    errno::Errno,
+    fcntl::{OFlag, OpenHow, ResolveFlag, openat2},
+    libc,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sched::{CloneFlags, setns},
+    sys::stat::{SFlag, fstat, makedev},
+};
+
+use super::{
+    Failure, Op, Plan,
+    build::{Prepared, io_failure, program, push_credentials, push_session, step},
+    container::terminal,
+    dev::Terminal,
+};
+use crate::{
+    monitor::{identity::start_time, io::pipes},
+    spec::{ExecSpec, Process},
+    sys::clone::pidfd_open,
+};
+
+/// Namespaces joined by the child, with their names in /proc/PID/ns. The pid namespace is
+/// joined by the monitor: it counts for children only.
+const JOINED: [(&str, CloneFlags); 6] = [
+    ("cgroup", CloneFlags::CLONE_NEWCGROUP),
+    ("ipc", CloneFlags::CLONE_NEWIPC),
+    ("mnt", CloneFlags::CLONE_NEWNS),
+    ("net", CloneFlags::CLONE_NEWNET),
+    ("user", CloneFlags::CLONE_NEWUSER),
+    ("uts", CloneFlags::CLONE_NEWUTS),
+];
+
+pub(super) fn prepare(
+    process: &Process,
+    target: &ExecSpec,
+    window: Option<(u16, u16)>,
+) -> Result<Prepared, Failure> {
+    let exec = program(process)?;
+    let pidfd = identify(target)?;
+    let flags = differing(target.pid)?;
+    let (io, stdio) = if process.terminal {
+        terminal(open_terminal(target.pid)?, window)?
+    } else if process.stdin {
+        pipes(None)?
+    } else {
+        pipes(Some(open_null(target.pid)?))?
+    };
+    // The process was alive after all this was opened, so it was this process' that was opened.
+    alive(&pidfd)?;
+    setns(&pidfd, CloneFlags::CLONE_NEWPID)
+        .map_err(|errno| Failure::without_path("join pid namespace", errno))?;
+    let mut steps = Vec::new();
+    if !flags.is_empty() {
+        steps.push(step("join namespaces", Op::Join { pidfd, flags }));
+    }
+    push_session(&mut steps, process)?;
+    push_credentials(
+        &mut steps,
+        process,
+        flags.contains(CloneFlags::CLONE_NEWUSER),
+    )?;
+    let plan = Plan {
+        clone_flags: CloneFlags::empty(),
+        root: None,
+        stdio,
+        steps,
+        exec,
+        maps: false,
+    };
+    Ok(Prepared { plan, io })
+}
+
+fn gone(errno: Errno) -> Failure {
+    Failure::without_path("find the container's process", errno)
+}
+
+fn identify(target: &ExecSpec) -> Result<OwnedFd, Failure> {
+    let pidfd = pidfd_open(target.pid).map_err(gone)?;
+    let started = start_time(target.pid).map_err(|_| gone(Errno::ESRCH))?;
+    if started != target.start_time {
+        return Err(gone(Errno::ESRCH));
+    }
+    alive(&pidfd)?;
+    Ok(pidfd)
+}
+
+/// A pidfd is readable once its process has ended.
+fn alive(pidfd: &OwnedFd) -> Result<(), Failure> {
+    let mut fds = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
+    match poll(&mut fds, PollTimeout::ZERO) {
+        Ok(0) => Ok(()),
+        Ok(_) => Err(gone(Errno::ESRCH)),
+        Err(errno) => Err(gone(errno)),
+    }
+}
+
+/// Joining the user namespace one is in already is an error (EINVAL), so only what differs.
+fn differing(pid: i32) -> Result<CloneFlags, Failure> {
+    let mut flags = CloneFlags::empty();
+    for (name, flag) in JOINED {
+        let inode = |pid: &str| {
+            let path = format!("/proc/{pid}/ns/{name}");
+            fs::metadata(&path)
+                .map(|metadata| metadata.ino())
+                .map_err(|source| io_failure("read namespaces", path, &source))
+        };
+        flags.set(flag, inode(&pid.to_string())? != inode("self")?);
+    }
+    Ok(flags)
+}
+
+/// A device of the container's, or the errno of its absence. ENODEV: not what it should be.
+fn open_device(pid: i32, path: &str, device: libc::dev_t, flags: OFlag) -> nix::Result<OwnedFd> {
+    let errno = |source: io::Error| source.raw_os_error().map_or(Errno::EIO, Errno::from_raw);
+    let root = File::open(format!("/proc/{pid}/root")).map_err(errno)?;
+    let resolve = ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_SYMLINKS;
+    let how = OpenHow::new()
+        .flags(OFlag::O_PATH | OFlag::O_CLOEXEC)
+        .resolve(resolve);
+    let node = openat2(&root, path, how)?;
+    let stat = fstat(&node)?;
+    if stat.st_mode & SFlag::S_IFMT.bits() != SFlag::S_IFCHR.bits() || stat.st_rdev != device {
+        return Err(Errno::ENODEV);
+    }
+    let path = format!("/proc/self/fd/{}", node.as_raw_fd());
+    nix::fcntl::open(
+        path.as_str(),
+        flags | OFlag::O_CLOEXEC,
+        nix::sys::stat::Mode::empty(),
+    )
+}
+
+fn open_terminal(pid: i32) -> Result<Terminal, Failure> {
+    const PATH: &str = "/dev/pts/ptmx";
+    open_device(pid, PATH, makedev(5, 2), OFlag::O_RDWR | OFlag::O_NOCTTY)
+        .and_then(Terminal::new)
+        .map_err(|errno| Failure::new("terminal", PATH, errno))
+}
+
+fn open_null(pid: i32) -> Result<OwnedFd, Failure> {
+    const PATH: &str = "/dev/null";
+    open_device(pid, PATH, makedev(1, 3), OFlag::O_RDWR)
+        .map_err(|errno| Failure::new("stdin", PATH, errno))
+}

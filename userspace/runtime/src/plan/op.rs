@@ -1,0 +1,245 @@
+//! Carrying out one step in the child: no allocation, no lock, an errno at worst.
+//!
+//! Every target is opened below the container's root by openat2 `RESOLVE_IN_ROOT` (5.6), so no
+//! symlink of a hostile rootfs leads out of it; /proc, /dev and /sys may not be symlinks at all.
+#![forbid(unsafe_code)]
+
+use std::{
+    ffi::CStr,
+    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
+};
+
+use nix::{
+    errno::Errno,
+    fcntl::{OFlag, OpenHow, ResolveFlag, openat, openat2},
+    mount::{MntFlags, MsFlags, mount, umount2},
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sched::{CloneFlags, setns, unshare},
+    sys::{
+        prctl,
+        signal::Signal,
+        socket::{AddressFamily, SockFlag, SockType, socket},
+        stat::{Mode, SFlag, fstat, makedev, mkdirat},
+    },
+    unistd::{chdir, fchdir, pivot_root, sethostname, setsid},
+};
+
+use super::{Op, Plan};
+use crate::sys::{
+    mount::{self as sys_mount, NODEV, NOEXEC, NOSUID, Param, RDONLY},
+    task,
+};
+
+/// The kernel's `PATH_MAX`: the longest working directory it tells.
+const PATH_MAX: usize = 4096;
+
+impl Op {
+    pub(super) fn run(&self, plan: &Plan, gate: BorrowedFd<'_>) -> nix::Result<()> {
+        match self {
+            Self::UnshareCgroup => unshare(CloneFlags::CLONE_NEWCGROUP),
+            Self::Join { pidfd, flags } => setns(pidfd, *flags),
+            Self::PrivateMounts => {
+                let none = None::<&CStr>;
+                mount(
+                    none,
+                    c"/",
+                    none,
+                    MsFlags::MS_REC | MsFlags::MS_PRIVATE,
+                    none,
+                )
+            }
+            Self::AttachRoot => attach_root(root(plan)?),
+            Self::MakeDirectory { parent, name } => {
+                let parent = directory(root(plan)?, parent)?;
+                ignore(
+                    Errno::EEXIST,
+                    mkdirat(parent, name.as_c_str(), Mode::from_bits_truncate(0o755)),
+                )
+            }
+            Self::MakeFile { parent, name } => {
+                let parent = directory(root(plan)?, parent)?;
+                let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+                let made = openat(
+                    parent,
+                    name.as_c_str(),
+                    flags,
+                    Mode::from_bits_truncate(0o644),
+                );
+                ignore(Errno::EEXIST, made.map(drop))
+            }
+            Self::Attach {
+                mount,
+                at,
+                attributes,
+                follow,
+            } => {
+                let target = open(root(plan)?, at, *follow)?;
+                sys_mount::attach(mount.as_fd(), target.as_fd())?;
+                sys_mount::restrict(mount.as_fd(), *attributes, true)
+            }
+            Self::NewFilesystem {
+                kind,
+                params,
+                attributes,
+                at,
+            } => {
+                let mount = sys_mount::new_filesystem(kind, params, *attributes)?;
+                sys_mount::attach(mount.as_fd(), open(root(plan)?, at, false)?.as_fd())
+            }
+            Self::Bind { from, at } => {
+                let from = open(root(plan)?, from, false)?;
+                bind(&from, &open(root(plan)?, at, false)?)
+            }
+            Self::Mask { at } => mask(root(plan)?, at),
+            Self::ReadOnly { at } => read_only(root(plan)?, at),
+            Self::ReadOnlyRoot => sys_mount::restrict(root(plan)?.as_fd(), RDONLY, false),
+            Self::PivotRoot => pivot(root(plan)?),
+            Self::Hostname { name } => sethostname(name),
+            Self::Loopback => loopback(),
+            Self::Session => setsid().map(drop),
+            Self::ControllingTerminal => task::set_controlling_terminal(plan.stdio[0].as_fd()),
+            Self::Stdio => plan
+                .stdio
+                .iter()
+                .zip(0..)
+                .try_for_each(|(fd, number)| task::place(fd.as_fd(), number)),
+            Self::Keyring => task::new_session_keyring(),
+            Self::Groups => task::clear_groups(),
+            Self::Rlimit {
+                resource,
+                soft,
+                hard,
+            } => task::set_rlimit(*resource, *soft, *hard),
+            Self::WorkingDirectory { path } => enter(path),
+            Self::Bounding { keep, last } => (0..=*last)
+                .filter(|capability| keep & (1 << capability) == 0)
+                .try_for_each(task::drop_bounding),
+            Self::Capabilities { set } => {
+                task::clear_ambient()?;
+                task::set_capabilities(*set)
+            }
+            Self::NoNewPrivileges => prctl::set_no_new_privs(),
+            Self::ParentDeath => die_with_parent(gate),
+        }
+    }
+}
+
+fn root(plan: &Plan) -> nix::Result<&OwnedFd> {
+    plan.root.as_ref().ok_or(Errno::EBADF)
+}
+
+fn ignore(errno: Errno, result: nix::Result<()>) -> nix::Result<()> {
+    if result == Err(errno) { Ok(()) } else { result }
+}
+
+fn open(root: &OwnedFd, path: &CStr, follow: bool) -> nix::Result<OwnedFd> {
+    let mut resolve = ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS;
+    resolve.set(ResolveFlag::RESOLVE_NO_SYMLINKS, !follow);
+    openat2(
+        root,
+        path,
+        OpenHow::new()
+            .flags(OFlag::O_PATH | OFlag::O_CLOEXEC)
+            .resolve(resolve),
+    )
+}
+
+fn directory(root: &OwnedFd, path: &CStr) -> nix::Result<OwnedFd> {
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let resolve = ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS;
+    openat2(root, path, OpenHow::new().flags(flags).resolve(resolve))
+}
+
+/// On top of the host's root, where it is out of the way until the pivot. A bound directory
+/// must leave the host's peer group before anything is mounted in it.
+fn attach_root(root: &OwnedFd) -> nix::Result<()> {
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let old = openat(nix::fcntl::AT_FDCWD, c"/", flags, Mode::empty())?;
+    sys_mount::attach(root.as_fd(), old.as_fd())?;
+    sys_mount::restrict(root.as_fd(), 0, true)
+}
+
+/// pivot_root(2): with "." twice the old root ends up stacked on the new one, and detaching
+/// "." takes it away, so no directory for it is needed.
+fn pivot(root: &OwnedFd) -> nix::Result<()> {
+    fchdir(root)?;
+    pivot_root(c".", c".")?;
+    umount2(c".", MntFlags::MNT_DETACH)?;
+    chdir(c"/")
+}
+
+fn bind(from: &OwnedFd, target: &OwnedFd) -> nix::Result<()> {
+    let mount = sys_mount::clone_tree(from.as_fd(), c"", false)?;
+    sys_mount::attach(mount.as_fd(), target.as_fd())
+}
+
+fn mask(root: &OwnedFd, at: &CStr) -> nix::Result<()> {
+    let target = match open(root, at, false) {
+        Err(Errno::ENOENT) => return Ok(()),
+        other => other?,
+    };
+    if is(&target, SFlag::S_IFDIR)? {
+        let attributes = RDONLY | NOSUID | NODEV | NOEXEC;
+        let params = [
+            Param::String(c"mode", c"0555"),
+            Param::String(c"nr_inodes", c"1"),
+        ];
+        let empty = sys_mount::new_filesystem(c"tmpfs", &params, attributes)?;
+        return sys_mount::attach(empty.as_fd(), target.as_fd());
+    }
+    // The container's own, made by the monitor; CVE-2025-31133 is a runtime that took another.
+    let null = open(root, c"/dev/null", false)?;
+    if !is(&null, SFlag::S_IFCHR)? || fstat(&null)?.st_rdev != makedev(1, 3) {
+        return Err(Errno::ENODEV);
+    }
+    bind(&null, &target)
+}
+
+fn read_only(root: &OwnedFd, at: &CStr) -> nix::Result<()> {
+    let target = match open(root, at, false) {
+        Err(Errno::ENOENT) => return Ok(()),
+        other => other?,
+    };
+    let mount = sys_mount::clone_tree(target.as_fd(), c"", true)?;
+    sys_mount::attach(mount.as_fd(), target.as_fd())?;
+    sys_mount::restrict(mount.as_fd(), RDONLY | NOSUID | NODEV | NOEXEC, true)
+}
+
+fn is(fd: &OwnedFd, kind: SFlag) -> nix::Result<bool> {
+    Ok(fstat(fd)?.st_mode & SFlag::S_IFMT.bits() == kind.bits())
+}
+
+/// A kernel without IPv4 has no loopback to bring up.
+fn loopback() -> nix::Result<()> {
+    let flags = SockFlag::SOCK_CLOEXEC;
+    match socket(AddressFamily::Inet, SockType::Datagram, flags, None) {
+        Err(Errno::EAFNOSUPPORT) => Ok(()),
+        other => task::loopback_up(other?.as_fd()),
+    }
+}
+
+/// A directory that the root does not contain is no place to start in: CVE-2024-21626 was a
+/// working directory behind a leaked descriptor.
+fn enter(path: &CStr) -> nix::Result<()> {
+    let mut buffer = [0; PATH_MAX];
+    chdir(path)?;
+    if task::working_directory(&mut buffer)?
+        .to_bytes()
+        .starts_with(b"/")
+    {
+        Ok(())
+    } else {
+        Err(Errno::EXDEV)
+    }
+}
+
+/// The signal is only sent for deaths after this; an earlier one shows as the gate's hang-up.
+fn die_with_parent(gate: BorrowedFd<'_>) -> nix::Result<()> {
+    prctl::set_pdeathsig(Signal::SIGKILL)?;
+    let mut fds = [PollFd::new(gate, PollFlags::POLLIN)];
+    poll(&mut fds, PollTimeout::ZERO)?;
+    let hung_up = fds[0]
+        .revents()
+        .is_some_and(|events| events.contains(PollFlags::POLLHUP));
+    if hung_up { Err(Errno::ESRCH) } else { Ok(()) }
+}

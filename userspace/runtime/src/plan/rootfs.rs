@@ -1,0 +1,102 @@
+//! The container's root as a detached mount, made by the monitor with full privilege.
+//!
+//! A directory is bound with what is mounted below it. `host` is an overlay: the host's root
+//! read-only below, a throwaway tmpfs above, whose pages are charged to who writes them, the
+//! container. overlayfs insists (until 6.15) that its layers belong to the caller's mount
+//! namespace, and refuses (EINVAL) the locked mounts of a user namespace's: so the monitor
+//! makes it in a mount namespace of its own, which it leaves again at once and which takes the
+//! tmpfs' visible mount with it. Nothing of it is ever in the host's mount table.
+#![forbid(unsafe_code)]
+
+use std::{
+    ffi::{CStr, CString},
+    fs::File,
+    os::{
+        fd::{AsFd as _, AsRawFd as _, OwnedFd},
+        unix::fs::OpenOptionsExt as _,
+    },
+    path::Path,
+};
+
+use nix::{
+    errno::Errno,
+    libc,
+    mount::{MsFlags, mount},
+    sched::{CloneFlags, setns, unshare},
+    sys::stat::{Mode, mkdirat},
+    unistd::{chroot, fchdir},
+};
+
+use super::{Failure, build::io_failure};
+use crate::{
+    spec::Rootfs,
+    sys::mount::{NODEV, NOSUID, Param, attach, clone_tree, new_filesystem},
+};
+
+/// `scratch` is any directory that exists: it is mounted over where nobody sees it.
+pub(super) fn open(rootfs: &Rootfs, scratch: &Path) -> Result<OwnedFd, Failure> {
+    match rootfs {
+        Rootfs::Directory(path) => directory(path),
+        Rootfs::Host => host(scratch),
+    }
+}
+
+fn directory(path: &Path) -> Result<OwnedFd, Failure> {
+    let directory =
+        open_path(path, libc::O_DIRECTORY).map_err(|source| io_failure("rootfs", path, &source))?;
+    clone_tree(directory.as_fd(), c"", true).map_err(|errno| Failure::new("rootfs", path, errno))
+}
+
+fn host(scratch: &Path) -> Result<OwnedFd, Failure> {
+    let fail = |source: std::io::Error| io_failure("rootfs", "/", &source);
+    let home = File::open("/proc/self/ns/mnt").map_err(fail)?;
+    let root = open_path(Path::new("/"), libc::O_DIRECTORY).map_err(fail)?;
+    unshare(CloneFlags::CLONE_NEWNS)
+        .map_err(|errno| Failure::without_path("private mount namespace", errno))?;
+    let overlay = overlay(scratch);
+    // Back, also into the agent's root if that was not the namespace's: setns resets it.
+    setns(&home, CloneFlags::CLONE_NEWNS)
+        .and_then(|()| fchdir(&root))
+        .and_then(|()| chroot(c"."))
+        .map_err(|errno| Failure::without_path("return to the host's mounts", errno))?;
+    overlay
+}
+
+fn overlay(scratch: &Path) -> Result<OwnedFd, Failure> {
+    let at = |errno| Failure::new("rootfs layers", scratch, errno);
+    let none = None::<&CStr>;
+    mount(
+        none,
+        c"/",
+        none,
+        MsFlags::MS_REC | MsFlags::MS_PRIVATE,
+        none,
+    )
+    .map_err(at)?;
+    let params = [Param::String(c"mode", c"0755")];
+    let tmpfs = new_filesystem(c"tmpfs", &params, NOSUID | NODEV).map_err(at)?;
+    let target = open_path(scratch, libc::O_DIRECTORY)
+        .map_err(|source| io_failure("rootfs layers", scratch, &source))?;
+    attach(tmpfs.as_fd(), target.as_fd()).map_err(at)?;
+    for layer in [c"upper", c"work"] {
+        mkdirat(&tmpfs, layer, Mode::from_bits_truncate(0o755)).map_err(at)?;
+    }
+    let layer = |name: &str| -> Result<CString, Failure> {
+        CString::new(format!("/proc/self/fd/{}/{name}", tmpfs.as_raw_fd()))
+            .map_err(|_| at(Errno::EINVAL))
+    };
+    let params = [
+        Param::String(c"lowerdir".to_owned(), c"/".to_owned()),
+        Param::String(c"upperdir".to_owned(), layer("upper")?),
+        Param::String(c"workdir".to_owned(), layer("work")?),
+    ];
+    new_filesystem(c"overlay", &params, 0).map_err(|errno| Failure::new("overlay", "/", errno))
+}
+
+/// A descriptor that only names; symlinks are followed, it is the operator's path.
+pub(super) fn open_path(path: &Path, flags: libc::c_int) -> std::io::Result<File> {
+    File::options()
+        .read(true)
+        .custom_flags(libc::O_PATH | libc::O_CLOEXEC | flags)
+        .open(path)
+}

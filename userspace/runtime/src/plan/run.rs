@@ -1,0 +1,80 @@
+//! The child's life between clone and exec.
+//!
+//! Kernels from 5.10. A failed step writes its number and errno to the status pipe and ends
+//! the process; success closes the pipe by exec, after [`READY`].
+#![forbid(unsafe_code)]
+
+use std::os::fd::{AsRawFd as _, OwnedFd, RawFd};
+
+use nix::{
+    errno::Errno,
+    sys::{
+        prctl,
+        stat::{Mode, umask},
+    },
+    unistd::{close, read},
+};
+
+use super::Plan;
+use crate::sys::{exec, task};
+
+/// In place of a step's number: all steps are done and exec comes next.
+pub(crate) const READY: u32 = u32::MAX;
+
+/// The child's ends of its two pipes, and the monitor's ends that came along with the clone.
+#[derive(Debug)]
+pub(crate) struct Channels {
+    /// Opens when the monitor has written one byte; hangs up when the monitor is gone.
+    pub gate: OwnedFd,
+    pub status: OwnedFd,
+    /// The monitor's writing end of the gate, which would keep it from hanging up.
+    pub gate_writer: RawFd,
+}
+
+/// A status message: which step (or [`READY`]) and its errno.
+pub(crate) fn encode_status(step: u32, errno: i32) -> [u8; 8] {
+    let ([a, b, c, d], [e, f, g, h]) = (step.to_ne_bytes(), errno.to_ne_bytes());
+    [a, b, c, d, e, f, g, h]
+}
+
+/// The reverse of [`encode_status`].
+pub(crate) fn decode_status(message: [u8; 8]) -> (u32, i32) {
+    let [a, b, c, d, e, f, g, h] = message;
+    (
+        u32::from_ne_bytes([a, b, c, d]),
+        i32::from_ne_bytes([e, f, g, h]),
+    )
+}
+
+/// Carries the plan out. Never returns.
+pub(crate) fn run(plan: &Plan, channels: &Channels) -> ! {
+    let status = channels.status.as_raw_fd();
+    // A container's processes must not look into this one while it has one foot outside.
+    // Failing is impossible for 0 and would only lose a defence in depth.
+    let _ = prctl::set_dumpable(false);
+    let _ = close(channels.gate_writer);
+    let mut byte = [0];
+    if read(&channels.gate, &mut byte) != Ok(1) {
+        exec::exit_now(super::SETUP_FAILED);
+    }
+    umask(Mode::empty());
+    for (step, index) in plan.steps.iter().zip(0..) {
+        if let Err(errno) = step.op.run(plan, std::os::fd::AsFd::as_fd(&channels.gate)) {
+            fail(status, index, errno);
+        }
+    }
+    let exec_index = u32::try_from(plan.steps.len()).unwrap_or(READY - 1);
+    umask(Mode::from_bits_truncate(0o022));
+    task::reset_signals();
+    if let Err(errno) = exec::close_others(std::os::fd::AsFd::as_fd(&channels.status)) {
+        fail(status, exec_index, errno);
+    }
+    exec::write_status(exec::STATUS, encode_status(READY, 0));
+    let errno = exec::exec(&plan.exec.candidates, &plan.exec.argv, &plan.exec.envp);
+    fail(exec::STATUS, exec_index, errno);
+}
+
+fn fail(status: RawFd, index: u32, errno: Errno) -> ! {
+    exec::write_status(status, encode_status(index, errno as i32));
+    exec::exit_now(super::SETUP_FAILED);
+}

@@ -1,0 +1,206 @@
+//! What a task sets on itself: capabilities, signals, keyring, terminal, descriptors, loopback.
+//!
+//! Kernels from 5.10. All of it is for the child between clone and exec, nothing is undone.
+#![expect(
+    unsafe_code,
+    reason = "capset, prctl, ioctl and sigaction have no safe wrapper"
+)]
+
+use std::{
+    ffi::CStr,
+    os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd},
+};
+
+use nix::errno::Errno;
+
+use super::check;
+
+/// capset(2), version 3: permitted and effective become `set`, inheritable empty.
+pub(crate) fn set_capabilities(set: u64) -> nix::Result<()> {
+    #[repr(C)]
+    struct Header {
+        version: u32,
+        pid: i32,
+    }
+    #[repr(C)]
+    #[derive(Clone, Copy)]
+    struct Data {
+        effective: u32,
+        permitted: u32,
+        inheritable: u32,
+    }
+    const VERSION_3: u32 = 0x2008_0522;
+    let header = Header {
+        version: VERSION_3,
+        pid: 0,
+    };
+    let half = |bits: u64| {
+        let bits = u32::try_from(bits & u64::from(u32::MAX)).unwrap_or_default();
+        Data {
+            effective: bits,
+            permitted: bits,
+            inheritable: 0,
+        }
+    };
+    let data = [half(set), half(set >> 32)];
+    // SAFETY: version 3 reads one header and two data structs, laid out as linux/capability.h says.
+    check(unsafe { libc::syscall(libc::SYS_capset, &raw const header, data.as_ptr()) }).map(drop)
+}
+
+/// Takes one capability out of the bounding set for good.
+pub(crate) fn drop_bounding(capability: u8) -> nix::Result<()> {
+    prctl(libc::PR_CAPBSET_DROP, capability.into())
+}
+
+pub(crate) fn clear_ambient() -> nix::Result<()> {
+    prctl(
+        libc::PR_CAP_AMBIENT,
+        libc::PR_CAP_AMBIENT_CLEAR_ALL.cast_unsigned().into(),
+    )
+}
+
+fn prctl(option: libc::c_int, argument: libc::c_ulong) -> nix::Result<()> {
+    // SAFETY: the options used here take integers only; the rest must be zero.
+    Errno::result(unsafe { libc::prctl(option, argument, 0, 0, 0) }).map(drop)
+}
+
+/// Every signal to its default and none blocked: the zygote ignores some, and that would
+/// survive exec.
+pub(crate) fn reset_signals() {
+    for signal in 1..=64 {
+        // SAFETY: SIG_DFL needs no handler; for SIGKILL, SIGSTOP and glibc's own two it fails
+        // and changes nothing.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+    let mut none = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: sigemptyset initialises the set it is given, sigprocmask reads it.
+    unsafe {
+        libc::sigemptyset(none.as_mut_ptr());
+        libc::sigprocmask(libc::SIG_SETMASK, none.as_ptr(), std::ptr::null_mut());
+    }
+}
+
+/// Ignores a signal, here and in children until they reset it.
+pub(crate) fn ignore_signal(signal: libc::c_int) {
+    // SAFETY: SIG_IGN is no handler, nothing of ours runs.
+    unsafe { libc::signal(signal, libc::SIG_IGN) };
+}
+
+/// Back to the default, so that children of this process can be waited for.
+pub(crate) fn default_signal(signal: libc::c_int) {
+    // SAFETY: SIG_DFL is no handler.
+    unsafe { libc::signal(signal, libc::SIG_DFL) };
+}
+
+/// An empty session keyring instead of the host's. A kernel without keyrings has none to hide.
+pub(crate) fn new_session_keyring() -> nix::Result<()> {
+    // SAFETY: a null name asks for an anonymous keyring.
+    let joined = check(unsafe {
+        libc::syscall(
+            libc::SYS_keyctl,
+            libc::KEYCTL_JOIN_SESSION_KEYRING,
+            std::ptr::null::<libc::c_char>(),
+        )
+    });
+    match joined {
+        Ok(_) | Err(Errno::ENOSYS) => Ok(()),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// Makes the terminal `fd` the controlling one of this session.
+pub(crate) fn set_controlling_terminal(fd: BorrowedFd<'_>) -> nix::Result<()> {
+    // SAFETY: TIOCSCTTY takes an integer.
+    Errno::result(unsafe { libc::ioctl(fd.as_raw_fd(), libc::TIOCSCTTY, 0) }).map(drop)
+}
+
+/// The other end of a pty master, by descriptor: no path that somebody could swap.
+pub(crate) fn open_peer(master: BorrowedFd<'_>) -> nix::Result<OwnedFd> {
+    let unlocked: libc::c_int = 0;
+    // SAFETY: TIOCSPTLCK reads one int.
+    Errno::result(unsafe {
+        libc::ioctl(master.as_raw_fd(), libc::TIOCSPTLCK, &raw const unlocked)
+    })?;
+    let flags = libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC;
+    // SAFETY: TIOCGPTPEER takes open flags and returns a new descriptor.
+    let fd = Errno::result(unsafe { libc::ioctl(master.as_raw_fd(), libc::TIOCGPTPEER, flags) })?;
+    // SAFETY: that descriptor is nobody else's.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+pub(crate) fn set_window_size(
+    terminal: BorrowedFd<'_>,
+    rows: u16,
+    columns: u16,
+) -> nix::Result<()> {
+    let size = libc::winsize {
+        ws_row: rows,
+        ws_col: columns,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
+    // SAFETY: TIOCSWINSZ reads one winsize.
+    Errno::result(unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCSWINSZ, &raw const size) })
+        .map(drop)
+}
+
+/// Brings `lo` up in this network namespace.
+pub(crate) fn loopback_up(socket: BorrowedFd<'_>) -> nix::Result<()> {
+    // SAFETY: all-zero is a valid ifreq.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (to, from) in request.ifr_name.iter_mut().zip(c"lo".to_bytes()) {
+        *to = from.cast_signed();
+    }
+    // SAFETY: SIOCGIFFLAGS fills the flags of the ifreq it is given.
+    Errno::result(unsafe {
+        libc::ioctl(socket.as_raw_fd(), libc::SIOCGIFFLAGS, &raw mut request)
+    })?;
+    // SAFETY: the call above has made `ifru_flags` the union's live field.
+    unsafe { request.ifr_ifru.ifru_flags |= libc::IFF_UP as libc::c_short };
+    // SAFETY: SIOCSIFFLAGS reads the ifreq.
+    Errno::result(unsafe {
+        libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request)
+    })
+    .map(drop)
+}
+
+/// setrlimit(2) by the kernel's number of the resource.
+pub(crate) fn set_rlimit(resource: u32, soft: u64, hard: u64) -> nix::Result<()> {
+    let limit = libc::rlimit64 {
+        rlim_cur: soft,
+        rlim_max: hard,
+    };
+    // SAFETY: prlimit64 reads one rlimit64; a null old limit asks for none back.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_prlimit64,
+            0,
+            resource,
+            &raw const limit,
+            std::ptr::null_mut::<libc::rlimit64>(),
+        )
+    })
+    .map(drop)
+}
+
+/// The working directory as the kernel tells it into `buffer`. A directory outside of the
+/// root reads "(unreachable)…", so what comes back starts with a slash only if it is inside.
+pub(crate) fn working_directory(buffer: &mut [u8]) -> nix::Result<&CStr> {
+    // SAFETY: the kernel writes at most the buffer's length, with a final NUL.
+    check(unsafe { libc::syscall(libc::SYS_getcwd, buffer.as_mut_ptr(), buffer.len()) })?;
+    CStr::from_bytes_until_nul(buffer).map_err(|_| Errno::ERANGE)
+}
+
+/// Makes `fd` number `target`, without close-on-exec.
+pub(crate) fn place(fd: BorrowedFd<'_>, target: RawFd) -> nix::Result<()> {
+    // SAFETY: only for 0, 1 and 2 in a child that execs next and has no owner for them.
+    Errno::result(unsafe { libc::dup2(fd.as_raw_fd(), target) }).map(drop)
+}
+
+/// No supplementary groups: the agent's are not the container's.
+pub(crate) fn clear_groups() -> nix::Result<()> {
+    // SAFETY: a length of zero reads no memory. The raw syscall is this task's only, without
+    // glibc's broadcast to threads that a clone does not have.
+    check(unsafe { libc::syscall(libc::SYS_setgroups, 0, std::ptr::null::<libc::gid_t>()) })
+        .map(drop)
+}
