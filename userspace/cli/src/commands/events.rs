@@ -157,6 +157,11 @@ fn describe(kind: &Kind) -> (&'static str, String, String) {
             );
             ("-", result, format!("exit of {}", who(actor)))
         }
+        Kind::Lost { count } => (
+            "-",
+            "lost".to_owned(),
+            format!("{count} events: this reader was too slow"),
+        ),
         Kind::Cgroup {
             action,
             actor,
