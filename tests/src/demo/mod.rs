@@ -14,6 +14,8 @@ use anyhow::Result;
 
 use self::stage::Stage;
 
+type Act = (&'static str, fn(&mut Stage) -> Result<()>);
+
 /// Plays all acts; `Ok(true)` when every check held.
 ///
 /// # Errors
@@ -21,7 +23,6 @@ use self::stage::Stage;
 pub fn play(bin: PathBuf, once: bool) -> Result<bool> {
     let interrupt = Arc::new(stage::Interrupt::install()?);
     let mut stage = Stage::open(bin, Arc::clone(&interrupt))?;
-    type Act = (&'static str, fn(&mut Stage) -> Result<()>);
     let acts: [Act; 5] = [
         ("greedy: 64 MiB, and it wants more", acts::greedy),
         (

@@ -3,8 +3,11 @@
 use crate::runner::Scenario;
 
 pub mod limits;
+pub mod namespaces;
+pub mod privilege;
+pub mod rootfs;
 
 /// In the order they run: foundations first, so that the first failure is the telling one.
 pub fn all() -> Vec<Scenario> {
-    [limits::ALL].concat()
+    [limits::ALL, namespaces::ALL, privilege::ALL, rootfs::ALL].concat()
 }
