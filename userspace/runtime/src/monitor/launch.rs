@@ -41,6 +41,8 @@ pub(super) struct Workload {
     /// `None` once it has told: closed by a successful exec.
     status: Option<OwnedFd>,
     ready: bool,
+    /// The gate's writing end: closed, it tells the child that its monitor is gone.
+    _lifeline: OwnedFd,
 }
 
 /// What the status pipe told.
@@ -67,8 +69,7 @@ pub(super) fn launch(
     };
     let (process, joined) = clone(&plan, &channels, cgroup)?;
     drop(channels);
-    let opened = open_gate(&process, &plan, cgroup, joined, &gate_writer);
-    match opened {
+    match open_gate(&process, &plan, cgroup, joined, &gate_writer) {
         Ok(start_time) => Ok(Workload {
             process,
             start_time,
@@ -76,6 +77,7 @@ pub(super) fn launch(
             plan,
             status: Some(status),
             ready: false,
+            _lifeline: gate_writer,
         }),
         Err(failure) => {
             kill_and_wait(&process);

@@ -24,7 +24,7 @@ pub(super) fn prepare(
     // First of all what can be refused before anything is made.
     let exec = program(&spec.process)?;
     let root = rootfs::open(&target.rootfs, &spec.dir)?;
-    let dev = dev::make()?;
+    let dev = dev::make(spec.process.terminal)?;
     let (io, stdio) = if spec.process.terminal {
         terminal(dev.terminal()?, window)?
     } else if spec.process.stdin {

@@ -58,7 +58,7 @@ pub(crate) struct Terminal {
     pub peer: OwnedFd,
 }
 
-pub(super) fn make() -> Result<Dev, Failure> {
+pub(super) fn make(console: bool) -> Result<Dev, Failure> {
     let at = |path: &'static str| move |errno| Failure::new("make /dev", path, errno);
     let params = [
         Param::String(c"mode", c"0755"),
@@ -76,8 +76,12 @@ pub(super) fn make() -> Result<Dev, Failure> {
     for (target, name) in LINKS {
         symlinkat(target, &dev, name).map_err(at("/dev"))?;
     }
-    let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
-    openat(&dev, c"console", flags, Mode::from_bits_truncate(0o620)).map_err(at("/dev/console"))?;
+    if console {
+        // The terminal is bound over it.
+        let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
+        openat(&dev, c"console", flags, Mode::from_bits_truncate(0o620))
+            .map_err(at("/dev/console"))?;
+    }
     let params = [
         Param::Flag(c"newinstance"),
         Param::String(c"ptmxmode", c"0666"),

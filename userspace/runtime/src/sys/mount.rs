@@ -48,6 +48,13 @@ pub(crate) fn new_filesystem<S: AsRef<CStr>>(
     let context = owned(check(unsafe {
         libc::syscall(libc::SYS_fsopen, kind.as_ptr(), libc::FSOPEN_CLOEXEC)
     })?)?;
+    // What /proc/PID/mountinfo shows in place of a device.
+    fsconfig(
+        &context,
+        libc::FSCONFIG_SET_STRING,
+        Some(c"source"),
+        Some(kind),
+    )?;
     for param in params {
         match param {
             Param::Flag(key) => {

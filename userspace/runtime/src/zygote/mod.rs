@@ -34,7 +34,11 @@ use nix::{
 use self::message::{Answer, REQUEST};
 use crate::{
     spec::LaunchSpec,
-    sys::{clone::pidfd_open, descriptor::inherit_socket, exec::exit_now},
+    sys::{
+        clone::pidfd_open,
+        descriptor::{inherit_socket, received},
+        exec::exit_now,
+    },
 };
 
 /// A running zygote: `paddock` executed again from a sealed memfd, single-threaded.
@@ -50,6 +54,9 @@ pub struct Zygote {
 
 /// `argv[0]` of a zygote.
 pub const ARGV0: &str = "paddock-zygote";
+
+/// Any number above the standard three and the socket's.
+const CLEAR_OF_SOCKET: i32 = 10;
 
 /// A monitor has this long to listen. It needs milliseconds.
 const ANSWER_WITHIN_MS: u16 = 20_000;
@@ -72,7 +79,15 @@ impl Zygote {
             op: "socketpair",
             source: errno.into(),
         })?;
-        let mut command = Command::new(format!("/proc/self/fd/{}", program.as_raw_fd()));
+        // The socket takes number 3 in the child, so the program must not be there. `program`
+        // stays open across the spawn: if 3 was free it has it, and std's own pipe can't.
+        let clear = fcntl(&program, FcntlArg::F_DUPFD_CLOEXEC(CLEAR_OF_SOCKET))
+            .map(received)
+            .map_err(|errno| Error::Io {
+                op: "copy descriptor",
+                source: errno.into(),
+            })?;
+        let mut command = Command::new(format!("/proc/self/fd/{}", clear.as_raw_fd()));
         command
             .arg0(ARGV0)
             .env_clear()
