@@ -47,6 +47,8 @@ pub(super) fn serve() -> i32 {
     // Names and sessions are conveniences: Ctrl-C at the agent's terminal is not for the zygote.
     let _ = prctl::set_name(c"paddock-zygote");
     let _ = setsid();
+    // What a killed monitor leaves behind comes here and, like monitors, is reaped by the kernel.
+    let _ = prctl::set_child_subreaper(true);
     ignore_signal(libc::SIGCHLD);
     let socket = match inherited_socket() {
         Ok(socket) => socket,
