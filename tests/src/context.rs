@@ -1,99 +1,316 @@
-//! What a scenario gets: a folder of its own, where the binaries are, what kind of host this is.
+//! What a scenario gets: the binary, a state directory, an agent when it asks for one.
 
 use std::{
-    env, fs,
+    cell::RefCell,
+    ffi::OsStr,
+    fs::{self, File},
+    os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
-    thread::sleep,
+    process::{Child, Command, Stdio},
+    thread,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, bail};
-use paddock_cgroups::{Hierarchies, Layout};
+use anyhow::{Context as _, Result, bail, ensure};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use serde_json::Value;
 
-use crate::paddock::Paddock;
+use crate::metrics::Metrics;
 
-/// Handed to each scenario; made anew for it.
+/// No command of a scenario may take longer, in a guest without hardware help either.
+const TIMEOUT: Duration = Duration::from_mins(1);
+
+#[derive(Debug)]
+pub struct Context {
+    /// The `paddock` under test.
+    pub bin: PathBuf,
+    /// `paddock-workload`, for `-v WORKLOAD:/run/workload:ro`.
+    pub workload: PathBuf,
+    pub state: PathBuf,
+    agent: RefCell<Option<Child>>,
+}
+
+/// What a finished command left.
 #[derive(Clone, Debug)]
-pub struct Ctx {
-    /// Empty at the start; short, since socket paths end at 107 bytes.
-    pub dir: PathBuf,
-    /// The paddock instance of this scenario.
-    pub state_dir: PathBuf,
-    pub layout: Layout,
-    /// As `uname -r` says.
-    pub release: String,
-    /// Unique among runs at the same time; names what a scenario makes outside `dir`.
-    pub tag: String,
+pub struct Output {
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
 }
 
-impl Ctx {
-    pub(crate) fn new(number: usize) -> Result<Self> {
-        let tag = format!("pt-{}-{number}", std::process::id());
-        let dir = env::temp_dir().join(&tag);
-        let state_dir = dir.join("s");
-        fs::create_dir_all(&state_dir).with_context(|| format!("create {}", dir.display()))?;
+impl Context {
+    pub fn new() -> Result<Self> {
+        let state = nix::unistd::mkdtemp(&std::env::temp_dir().join("paddock-test-XXXXXX"))?;
         Ok(Self {
-            dir,
-            state_dir,
-            layout: Hierarchies::discover()?.layout(),
-            release: fs::read_to_string("/proc/sys/kernel/osrelease")
-                .context("read the kernel's release")?
-                .trim()
-                .to_owned(),
-            tag,
+            bin: from_env("PADDOCK_BIN")?,
+            workload: from_env("PADDOCK_WORKLOAD")?,
+            state,
+            agent: RefCell::new(None),
         })
     }
 
-    /// The binary under test, on this scenario's instance.
-    pub fn paddock(&self) -> Result<Paddock> {
-        Ok(Paddock {
-            bin: program("PADDOCK_BIN", "paddock")?,
-            state_dir: self.state_dir.clone(),
-        })
+    /// `paddock --state-dir STATE ARGS`, run to its end.
+    pub fn paddock<A: AsRef<OsStr>>(&self, args: &[A]) -> Result<Output> {
+        finish(self.command(args).stdin(Stdio::null()))
     }
 
-    /// The static program for use in containers.
-    pub fn workload(&self) -> Result<PathBuf> {
-        program("PADDOCK_WORKLOAD", "paddock-workload")
+    /// The same, and its exit code must be 0; returns stdout.
+    pub fn ok<A: AsRef<OsStr>>(&self, args: &[A]) -> Result<String> {
+        let output = self.paddock(args)?;
+        let line: Vec<_> = args
+            .iter()
+            .map(|arg| arg.as_ref().to_string_lossy())
+            .collect();
+        ensure!(
+            output.code == Some(0),
+            "paddock {}: {output:?}",
+            line.join(" ")
+        );
+        Ok(output.stdout)
     }
 
-    /// The kernel's version as numbers, for what differs between kernels.
-    pub fn kernel(&self) -> (u32, u32) {
-        let mut parts = self
-            .release
-            .split(|c: char| !c.is_ascii_digit())
-            .map(|part| part.parse().unwrap_or(0));
-        (parts.next().unwrap_or(0), parts.next().unwrap_or(0))
+    /// The same, stdout as JSON.
+    pub fn json<A: AsRef<OsStr>>(&self, args: &[A]) -> Result<Value> {
+        let text = self.ok(args)?;
+        serde_json::from_str(&text).with_context(|| format!("no JSON: {text}"))
     }
-}
 
-/// Named by the environment, else beside this program.
-fn program(variable: &str, name: &str) -> Result<PathBuf> {
-    if let Some(path) = env::var_os(variable) {
-        return Ok(path.into());
+    pub fn command<A: AsRef<OsStr>>(&self, args: &[A]) -> Command {
+        let mut command = Command::new(&self.bin);
+        command.arg("--state-dir").arg(&self.state).args(args);
+        command
     }
-    let own = env::current_exe().context("find this program")?;
-    let path = own.parent().unwrap_or(Path::new("/")).join(name);
-    if path.exists() {
-        return Ok(path);
-    }
-    bail!("{} is missing; {variable} can name it", path.display())
-}
 
-/// Tries until it is true; an error says what was waited for.
-pub fn wait_until(
-    what: &str,
-    timeout: Duration,
-    mut check: impl FnMut() -> Result<bool>,
-) -> Result<()> {
-    let deadline = Instant::now() + timeout;
-    let mut pause = Duration::from_millis(1);
-    while !check()? {
-        if Instant::now() > deadline {
-            bail!("{what}: not after {} s", timeout.as_secs_f32());
+    /// `inspect NAME`, the one object.
+    pub fn inspect(&self, name: &str) -> Result<Value> {
+        let value = self.json(&["inspect", name])?;
+        Ok(value.get(0).cloned().unwrap_or(value))
+    }
+
+    /// `-v` argument that puts the workload at /run/workload.
+    pub fn workload_volume(&self) -> String {
+        format!("{}:/run/workload:ro", self.workload.display())
+    }
+
+    /// Starts `paddock agent` on a free port and waits until it answers.
+    pub fn start_agent(&self, args: &[&str]) -> Result<i32> {
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(self.log_path())?;
+        // A killed predecessor's file would answer for the new one.
+        let _ = fs::remove_file(self.state.join("agent.json"));
+        let mut child = self
+            .command(&["agent", "--web.listen-address", "127.0.0.1:0"])
+            .args(args)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .process_group(0)
+            .spawn()?;
+        let pid = child.id().cast_signed();
+        let deadline = Instant::now() + TIMEOUT;
+        loop {
+            if self.agent_info().is_ok() && self.paddock(&["ps"])?.code == Some(0) {
+                break;
+            }
+            if let Some(status) = child.try_wait()? {
+                bail!("the agent ended at once: {status}: {}", self.agent_log());
+            }
+            if Instant::now() > deadline {
+                let _ = child.kill();
+                let _ = child.wait();
+                bail!("the agent did not get ready: {}", self.agent_log());
+            }
+            thread::sleep(Duration::from_millis(20));
         }
-        sleep(pause);
-        pause = (pause * 2).min(Duration::from_millis(50));
+        self.agent.replace(Some(child));
+        Ok(pid)
     }
-    Ok(())
+
+    /// Kills the agent as the kernel would: no clean-up of its own.
+    pub fn kill_agent(&self) -> Result<()> {
+        let mut child = self.agent.take().context("no agent runs")?;
+        child.kill()?;
+        child.wait()?;
+        Ok(())
+    }
+
+    /// Ends it by SIGTERM; its exit code.
+    pub fn stop_agent(&self) -> Result<Option<i32>> {
+        let mut child = self.agent.take().context("no agent runs")?;
+        kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGTERM)?;
+        Ok(wait_within(&mut child, TIMEOUT)?.0)
+    }
+
+    fn agent_info(&self) -> Result<Value> {
+        Ok(serde_json::from_str(&fs::read_to_string(
+            self.state.join("agent.json"),
+        )?)?)
+    }
+
+    /// Where the agent serves metrics.
+    pub fn address(&self) -> Result<String> {
+        let info = self.agent_info()?;
+        Ok(info["metrics_address"]
+            .as_str()
+            .context("no metrics address")?
+            .to_owned())
+    }
+
+    pub fn metrics(&self) -> Result<Metrics> {
+        Metrics::scrape(&self.address()?)
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.state.with_extension("log")
+    }
+
+    pub fn agent_log(&self) -> String {
+        fs::read_to_string(self.log_path()).unwrap_or_default()
+    }
+
+    /// Ends what the scenario started; an error when something could not be removed.
+    pub fn close(self) -> Result<()> {
+        let any = self.state.join("paddock.sock").exists();
+        if any {
+            let names = self.paddock(&["ps", "-a", "-q", "--no-trunc"])?.stdout;
+            for name in names.lines() {
+                self.paddock(&["rm", "-f", name])?;
+            }
+        }
+        if self.agent.borrow().is_some() {
+            self.stop_agent()?;
+        }
+        if any || self.state.join("bpf").exists() {
+            self.paddock(&["unload"])?;
+        }
+        // An ephemeral agent takes its moment to see that nobody needs it.
+        let deadline = Instant::now() + Duration::from_secs(15);
+        while self.state.join("paddock.sock").exists() && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(50));
+        }
+        let left: Vec<_> = fs::read_dir(&self.state)
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|entry| entry.path().display().to_string())
+            .collect();
+        let _ = fs::remove_file(self.log_path());
+        let _ = fs::remove_dir_all(&self.state);
+        ensure!(
+            left.is_empty(),
+            "left in the state directory: {}",
+            left.join(" ")
+        );
+        Ok(())
+    }
+}
+
+/// Runs a command to its end with a time limit, both outputs kept.
+pub fn finish(command: &mut Command) -> Result<Output> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    let mut child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("start {program}"))?;
+    let stdout = child
+        .stdout
+        .take()
+        .map(|mut pipe| thread::spawn(move || read(&mut pipe)));
+    let stderr = child
+        .stderr
+        .take()
+        .map(|mut pipe| thread::spawn(move || read(&mut pipe)));
+    let (code, late) = wait_within(&mut child, TIMEOUT)?;
+    let text = |thread: Option<thread::JoinHandle<String>>| {
+        thread.and_then(|t| t.join().ok()).unwrap_or_default()
+    };
+    let output = Output {
+        code,
+        stdout: text(stdout),
+        stderr: text(stderr),
+    };
+    ensure!(
+        !late,
+        "{program} did not end within {TIMEOUT:?}: {output:?}"
+    );
+    Ok(output)
+}
+
+fn read(pipe: &mut impl std::io::Read) -> String {
+    let mut bytes = Vec::new();
+    let _ = pipe.read_to_end(&mut bytes);
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// Exit code, and whether it had to be killed.
+fn wait_within(child: &mut Child, limit: Duration) -> Result<(Option<i32>, bool)> {
+    let deadline = Instant::now() + limit;
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok((status.code(), false));
+        }
+        if Instant::now() > deadline {
+            child.kill()?;
+            child.wait()?;
+            return Ok((None, true));
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Tries until `probe` says yes or the time is over.
+pub fn eventually(what: &str, mut probe: impl FnMut() -> Result<bool>) -> Result<()> {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        if probe()? {
+            return Ok(());
+        }
+        ensure!(Instant::now() < deadline, "never happened: {what}");
+        thread::sleep(Duration::from_millis(30));
+    }
+}
+
+/// Every cgroup mount: controllers (`None` for v2) and mount point.
+pub fn cgroup_mounts() -> Result<Vec<(Option<String>, PathBuf)>> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").context("read mountinfo")?;
+    Ok(mounts
+        .lines()
+        .filter_map(|line| {
+            let (left, right) = line.split_once(" - ")?;
+            let point = PathBuf::from(left.split(' ').nth(4)?);
+            let mut right = right.split(' ');
+            match right.next()? {
+                "cgroup2" => Some((None, point)),
+                "cgroup" => Some((Some(right.nth(1)?.to_owned()), point)),
+                _ => None,
+            }
+        })
+        .collect())
+}
+
+/// Pure v2, as the guests are; else v1 controllers, as on a hybrid host.
+pub fn pure_v2() -> bool {
+    Path::new("/sys/fs/cgroup/cgroup.controllers").exists()
+}
+
+/// The file of the kernel that holds a container's limit, by its v2 and its v1 name.
+pub fn cgroup_file(cgroup: &str, v2: &str, v1: (&str, &str)) -> PathBuf {
+    let root = Path::new("/sys/fs/cgroup");
+    if pure_v2() {
+        root.join(cgroup).join(v2)
+    } else {
+        root.join(v1.0).join(cgroup).join(v1.1)
+    }
+}
+
+fn from_env(name: &str) -> Result<PathBuf> {
+    let path = std::env::var_os(name)
+        .with_context(|| format!("{name} is not set: use `cargo xtask test`"))?;
+    Ok(PathBuf::from(path))
 }

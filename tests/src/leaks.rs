@@ -1,169 +1,103 @@
-//! What a scenario must not leave: cgroups, mounts, processes, pins.
-//!
-//! Runs of several checkouts at the same time must not see each other, so only what carries
-//! this scenario's names or descends from this process counts. The runner is a child
-//! subreaper: whatever a scenario orphans becomes its child, wherever it hid.
+//! What of paddock's is on the machine: cgroups, mounts, processes, kernel programs.
 
 use std::{
     collections::BTreeSet,
     fs,
-    path::{Path, PathBuf},
+    path::Path,
+    thread,
     time::{Duration, Instant},
 };
 
-use nix::{
-    sys::{
-        signal::{Signal, kill},
-        wait::{WaitPidFlag, WaitStatus, waitpid},
-    },
-    unistd::Pid,
-};
-use paddock_cgroups::{Cgroup, Hierarchies};
+use anyhow::{Context as _, Result};
 
-use crate::Ctx;
-
-/// An agent without clients and containers ends by itself within this.
-const GRACE: Duration = Duration::from_secs(20);
-const PINS: &str = "/sys/fs/bpf";
-
-/// The state before a scenario.
+/// Everything that could be left behind, as lines a person can act on.
 #[derive(Debug)]
-pub struct Before {
-    pins: BTreeSet<PathBuf>,
-    /// The runner's children from before: none of a scenario's doing.
-    children: BTreeSet<i32>,
+pub struct Snapshot {
+    seen: BTreeSet<String>,
 }
 
-impl Before {
-    pub fn take() -> Self {
-        Self {
-            pins: pins(),
-            children: children(),
+impl Snapshot {
+    pub fn take() -> Result<Self> {
+        let mut seen = BTreeSet::new();
+        for (_, root) in crate::context::cgroup_mounts()? {
+            walk(&root.join("paddock"), &mut seen);
         }
+        let mounts = fs::read_to_string("/proc/self/mountinfo").context("read mountinfo")?;
+        seen.extend(
+            mounts
+                .lines()
+                .filter(|line| line.contains("paddock"))
+                .map(|line| format!("mount {line}")),
+        );
+        seen.extend(processes());
+        seen.extend(programs()?);
+        Ok(Self { seen })
     }
 
-    /// What is left, a line each; waits a while for what ends by itself, then removes the rest.
-    pub fn compare(&self, ctx: &Ctx) -> Vec<String> {
-        let deadline = Instant::now() + GRACE;
+    /// Empty when all is as before. The kernel frees programs after a grace period, so this
+    /// looks again for a while.
+    pub fn what_is_new(&self) -> Vec<String> {
+        let deadline = Instant::now() + Duration::from_secs(5);
         loop {
-            self.reap();
-            let left = self.left(ctx);
-            if left.is_empty() {
-                return left;
+            let new: Vec<_> = match Self::take() {
+                Ok(now) => now.seen.difference(&self.seen).cloned().collect(),
+                Err(error) => vec![format!("{error:#}")],
+            };
+            if new.is_empty() || Instant::now() > deadline {
+                return new;
             }
-            if Instant::now() > deadline {
-                self.sweep(ctx);
-                return left;
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-    }
-
-    fn left(&self, ctx: &Ctx) -> Vec<String> {
-        let mut left = Vec::new();
-        for pid in children().difference(&self.children) {
-            let text = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            let line = String::from_utf8_lossy(&text).replace('\0', " ");
-            left.push(format!("process {pid}: {}", line.trim_end()));
-        }
-        left.extend(cgroups(ctx).map(|path| format!("cgroup {path}")));
-        left.extend(
-            mounts(&ctx.dir)
-                .iter()
-                .map(|path| format!("mount {}", path.display())),
-        );
-        left.extend(
-            pins()
-                .difference(&self.pins)
-                .map(|path| format!("pin {}", path.display())),
-        );
-        left
-    }
-
-    fn reap(&self) {
-        for pid in children().difference(&self.children) {
-            // Only the ended ones are taken; another's exit code is nobody's business by now.
-            while let Ok(WaitStatus::Exited(..) | WaitStatus::Signaled(..)) =
-                waitpid(Pid::from_raw(*pid), Some(WaitPidFlag::WNOHANG))
-            {}
-        }
-    }
-
-    /// So that one scenario's leak is not the next one's too.
-    fn sweep(&self, ctx: &Ctx) {
-        for pid in children().difference(&self.children) {
-            let _ = kill(Pid::from_raw(*pid), Signal::SIGKILL);
-            let _ = waitpid(Pid::from_raw(*pid), None);
-        }
-        if let Ok(hierarchies) = Hierarchies::discover() {
-            for path in cgroups(ctx) {
-                if let Ok(cgroup) = Cgroup::open(&hierarchies, &path) {
-                    drop(cgroup.kill().and_then(|()| cgroup.remove()));
-                }
-            }
-        }
-        for path in mounts(&ctx.dir).iter().rev() {
-            let _ = nix::mount::umount2(path, nix::mount::MntFlags::MNT_DETACH);
+            thread::sleep(Duration::from_millis(50));
         }
     }
 }
 
-fn children() -> BTreeSet<i32> {
-    let own = i32::try_from(std::process::id()).unwrap_or(0);
-    let Ok(processes) = procfs::process::all_processes() else {
-        return BTreeSet::new();
+fn walk(dir: &Path, seen: &mut BTreeSet<String>) {
+    let Ok(entries) = fs::read_dir(dir) else {
+        return;
     };
-    processes
-        .filter_map(|process| process.ok()?.stat().ok())
-        .filter(|stat| stat.ppid == own)
-        .map(|stat| stat.pid)
-        .collect()
+    seen.insert(format!("cgroup {}", dir.display()));
+    for entry in entries.flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            walk(&entry.path(), seen);
+        }
+    }
 }
 
-/// This scenario's instance, and what a scenario made itself below its tag, in any hierarchy.
-fn cgroups(ctx: &Ctx) -> impl Iterator<Item = String> + use<> {
-    let names = [instance(&ctx.state_dir), ctx.tag.clone()];
-    let hierarchies = Hierarchies::discover().ok();
-    names.into_iter().filter_map(move |name| {
-        let path = format!("paddock/{name}");
-        Cgroup::open(hierarchies.as_ref()?, &path)
-            .is_ok()
-            .then_some(path)
-    })
-}
-
-/// As the agent names a state directory: FNV-1a 64 of its canonical path, the first 8 digits.
-pub fn instance(state_dir: &Path) -> String {
-    use std::os::unix::ffi::OsStrExt as _;
-    let path = state_dir
-        .canonicalize()
-        .unwrap_or_else(|_| state_dir.to_owned());
-    let hash = path
-        .as_os_str()
-        .as_bytes()
-        .iter()
-        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, &byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-        });
-    format!("{hash:016x}")[..8].to_owned()
-}
-
-fn mounts(below: &Path) -> Vec<PathBuf> {
-    let Ok(mounts) = procfs::process::Process::myself().and_then(|own| own.mountinfo()) else {
+/// The binary in any of its roles: command, agent, zygote, monitor.
+fn processes() -> Vec<String> {
+    let Ok(all) = procfs::process::all_processes() else {
         return Vec::new();
     };
-    mounts
-        .into_iter()
-        .map(|mount| mount.mount_point)
-        .filter(|path| path.starts_with(below))
+    all.flatten()
+        .filter(|process| process.pid.cast_unsigned() != std::process::id())
+        .filter_map(|process| {
+            let stat = process.stat().ok()?;
+            let ours = stat.comm.starts_with("paddock") && !stat.comm.starts_with("paddock-scen");
+            let line = process.cmdline().unwrap_or_default().join(" ");
+            ours.then(|| {
+                format!(
+                    "process {} {} ({}) {line}",
+                    process.pid, stat.comm, stat.state
+                )
+            })
+        })
         .collect()
 }
 
-fn pins() -> BTreeSet<PathBuf> {
-    fs::read_dir(PINS)
-        .into_iter()
-        .flatten()
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| path.to_string_lossy().contains("paddock"))
-        .collect()
+/// JITed kernel programs by tag and name. Their addresses move; tags and counts do not.
+fn programs() -> Result<BTreeSet<String>> {
+    let text = fs::read("/proc/kallsyms").context("read kallsyms")?;
+    let text = String::from_utf8_lossy(&text);
+    Ok(text
+        .lines()
+        .filter(|line| line.contains("bpf_prog_") && line.ends_with("[bpf]"))
+        .filter_map(|line| line.split_whitespace().nth(2))
+        .filter(|symbol| {
+            symbol
+                .splitn(4, '_')
+                .nth(3)
+                .is_some_and(|name| !name.is_empty() && !name.starts_with("sd_"))
+        })
+        .map(|symbol| format!("kernel program {symbol}"))
+        .collect())
 }

@@ -10,31 +10,35 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 use paddock_cgroups::{Cgroup, Error, Hierarchies, Layout, Limits, parse};
 
-use crate::{Ctx, Running, Scenario, context::wait_until};
+use crate::{
+    context::{Context, cgroup_file, eventually, pure_v2},
+    process::Running,
+    runner::Scenario,
+};
 
-pub(super) const SCENARIOS: &[Scenario] = &[
+pub const ALL: &[Scenario] = &[
     Scenario {
-        name: "cgroups_limits_are_in_the_files",
+        name: "cgroups::limits_are_in_the_files",
         run: limits_are_in_the_files,
     },
     Scenario {
-        name: "cgroups_a_process_is_in_every_hierarchy",
+        name: "cgroups::a_process_is_in_every_hierarchy",
         run: a_process_is_in_every_hierarchy,
     },
     Scenario {
-        name: "cgroups_memory_limit_kills",
+        name: "cgroups::memory_limit_kills",
         run: memory_limit_kills,
     },
     Scenario {
-        name: "cgroups_kill_ends_a_fork_storm",
+        name: "cgroups::kill_ends_a_fork_storm",
         run: kill_ends_a_fork_storm,
     },
     Scenario {
-        name: "cgroups_kill_reaches_what_left_v2",
+        name: "cgroups::kill_reaches_what_left_v2",
         run: kill_reaches_what_left_v2,
     },
     Scenario {
-        name: "cgroups_refusals_name_the_cause",
+        name: "cgroups::refusals_name_the_cause",
         run: refusals_name_the_cause,
     },
 ];
@@ -45,25 +49,16 @@ const TIMEOUT: Duration = Duration::from_secs(20);
 struct Scratch(Cgroup);
 
 impl Scratch {
-    fn new(ctx: &Ctx, name: &str) -> Result<Self> {
-        let hierarchies = Hierarchies::discover()?;
-        Ok(Self(Cgroup::create(
-            &hierarchies,
-            &format!("paddock/{}/{name}", ctx.tag),
-        )?))
+    /// Below a name that no other run has: that of the scenario's state directory.
+    fn new(context: &Context) -> Result<Self> {
+        let tag = context.state.file_name().context("the state directory")?;
+        let path = format!("paddock/{}/scratch", tag.to_string_lossy());
+        Ok(Self(Cgroup::create(&Hierarchies::discover()?, &path)?))
     }
 
-    /// A file as the kernel shows it, found without paddock: by where Debian mounts things.
-    fn read(&self, ctx: &Ctx, v1: &str, v2: &str) -> Result<String> {
-        let file = match ctx.layout {
-            Layout::V2 => Path::new("/sys/fs/cgroup").join(self.0.path()).join(v2),
-            Layout::V1 | Layout::Hybrid => {
-                let controller = v1.split('.').next().unwrap_or(v1);
-                let mount = Path::new("/sys/fs/cgroup").join(controller);
-                mount.join(self.0.path()).join(v1)
-            }
-        };
-        let text = fs::read_to_string(&file).with_context(|| format!("read {}", file.display()))?;
+    fn read(&self, v2: &str, v1: (&str, &str)) -> Result<String> {
+        let path = cgroup_file(self.0.path(), v2, v1);
+        let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
         Ok(text.trim().to_owned())
     }
 }
@@ -79,8 +74,8 @@ fn held(script: &str) -> Result<Running> {
     Running::start(Command::new("sh").args(["-c", &format!("read go && {script}")]))
 }
 
-fn limits_are_in_the_files(ctx: &Ctx) -> Result<()> {
-    let scratch = Scratch::new(ctx, "limits")?;
+fn limits_are_in_the_files(context: &Context) -> Result<()> {
+    let scratch = Scratch::new(context)?;
     scratch.0.apply(&Limits {
         memory: Some(parse::memory("256m")?),
         memory_swap: None,
@@ -89,29 +84,32 @@ fn limits_are_in_the_files(ctx: &Ctx) -> Result<()> {
         cpuset_cpus: Some("0".to_owned()),
         pids: Some(32),
     })?;
-    let read = |v1, v2| scratch.read(ctx, v1, v2);
-    ensure!(read("memory.limit_in_bytes", "memory.max")? == "268435456");
-    match ctx.layout {
-        Layout::V2 => {
-            ensure!(read("", "cpu.max")? == "50000 100000");
-            ensure!(read("", "cpu.weight")? == "100");
-        }
-        Layout::V1 | Layout::Hybrid => {
-            ensure!(read("cpu.cfs_quota_us", "")? == "50000");
-            ensure!(read("cpu.cfs_period_us", "")? == "100000");
-            ensure!(read("cpu.shares", "")? == "1024");
-        }
+    let memory = scratch.read("memory.max", ("memory", "memory.limit_in_bytes"))?;
+    ensure!(memory == "268435456", "{memory}");
+    if pure_v2() {
+        let quota = scratch.read("cpu.max", ("", ""))?;
+        ensure!(quota == "50000 100000", "{quota}");
+        let weight = scratch.read("cpu.weight", ("", ""))?;
+        ensure!(weight == "100", "{weight}");
+    } else {
+        let quota = scratch.read("", ("cpu", "cpu.cfs_quota_us"))?;
+        let period = scratch.read("", ("cpu", "cpu.cfs_period_us"))?;
+        ensure!(quota == "50000" && period == "100000", "{quota} {period}");
+        let shares = scratch.read("", ("cpu", "cpu.shares"))?;
+        ensure!(shares == "1024", "{shares}");
     }
-    ensure!(read("cpuset.cpus", "cpuset.cpus")? == "0");
-    ensure!(read("pids.max", "pids.max")? == "32");
+    let cpus = scratch.read("cpuset.cpus", ("cpuset", "cpuset.cpus"))?;
+    ensure!(cpus == "0", "{cpus}");
+    let pids = scratch.read("pids.max", ("pids", "pids.max"))?;
+    ensure!(pids == "32", "{pids}");
     let stats = scratch.0.stats()?;
     ensure!(stats.memory_limit_bytes == Some(268_435_456), "{stats:?}");
     ensure!(stats.pids_limit == Some(32), "{stats:?}");
     Ok(())
 }
 
-fn a_process_is_in_every_hierarchy(ctx: &Ctx) -> Result<()> {
-    let scratch = Scratch::new(ctx, "attach")?;
+fn a_process_is_in_every_hierarchy(context: &Context) -> Result<()> {
+    let scratch = Scratch::new(context)?;
     let process = held("true")?;
     scratch.0.attach(process.pid())?;
     let text = fs::read_to_string(format!("/proc/{}/cgroup", process.pid()))?;
@@ -119,7 +117,8 @@ fn a_process_is_in_every_hierarchy(ctx: &Ctx) -> Result<()> {
     for line in text.lines() {
         let path = line.splitn(3, ':').nth(2).unwrap_or("");
         // v2's line is there even where v2 is not mounted.
-        if path != expected && !(line.starts_with("0::") && ctx.layout == Layout::V1) {
+        let unmounted = line.starts_with("0::") && Hierarchies::discover()?.unified().is_none();
+        if path != expected && !unmounted {
             bail!("{line} is not in {expected}");
         }
     }
@@ -127,19 +126,19 @@ fn a_process_is_in_every_hierarchy(ctx: &Ctx) -> Result<()> {
     Ok(())
 }
 
-fn memory_limit_kills(ctx: &Ctx) -> Result<()> {
-    let scratch = Scratch::new(ctx, "memory")?;
+fn memory_limit_kills(context: &Context) -> Result<()> {
+    let scratch = Scratch::new(context)?;
     scratch.0.apply(&Limits {
         memory: Some(parse::memory("32m")?),
         memory_swap: scratch.0.accounts_swap().then_some(32 << 20),
         ..Limits::default()
     })?;
-    let workload = ctx.workload()?;
-    let mut process = held(&format!("exec {} alloc 96m", workload.display()))?;
+    let workload = context.workload.display();
+    let mut process = held(&format!("exec {workload} alloc {}", 96 << 20))?;
     scratch.0.attach(process.pid())?;
     process.write_line("go")?;
     process.wait(TIMEOUT)?.expect(137)?;
-    let events = scratch.read(ctx, "memory.oom_control", "memory.events")?;
+    let events = scratch.read("memory.events", ("memory", "memory.oom_control"))?;
     ensure!(
         events.lines().any(|line| line == "oom_kill 1"),
         "the kernel counts: {events}"
@@ -148,8 +147,8 @@ fn memory_limit_kills(ctx: &Ctx) -> Result<()> {
     Ok(())
 }
 
-fn kill_ends_a_fork_storm(ctx: &Ctx) -> Result<()> {
-    let scratch = Scratch::new(ctx, "storm")?;
+fn kill_ends_a_fork_storm(context: &Context) -> Result<()> {
+    let scratch = Scratch::new(context)?;
     scratch.0.apply(&Limits {
         pids: Some(64),
         ..Limits::default()
@@ -157,9 +156,7 @@ fn kill_ends_a_fork_storm(ctx: &Ctx) -> Result<()> {
     let mut process = held("while :; do (sleep 0.01; sleep 60) & done 2>/dev/null")?;
     scratch.0.attach(process.pid())?;
     process.write_line("go")?;
-    wait_until("a dozen processes", TIMEOUT, || {
-        Ok(scratch.0.pids()?.len() > 12)
-    })?;
+    eventually("a dozen processes", || Ok(scratch.0.pids()?.len() > 12))?;
     scratch.0.kill()?;
     ensure!(scratch.0.pids()?.is_empty());
     process.wait(TIMEOUT)?.expect(137)?;
@@ -169,24 +166,23 @@ fn kill_ends_a_fork_storm(ctx: &Ctx) -> Result<()> {
 }
 
 /// On hybrid hosts only v1 knows this process then, so `cgroup.kill` cannot reach it.
-fn kill_reaches_what_left_v2(ctx: &Ctx) -> Result<()> {
-    let scratch = Scratch::new(ctx, "away")?;
+fn kill_reaches_what_left_v2(context: &Context) -> Result<()> {
+    let scratch = Scratch::new(context)?;
     let process = held("true")?;
     scratch.0.attach(process.pid())?;
-    if ctx.layout == Layout::Hybrid {
-        let unified = Hierarchies::discover()?
-            .unified()
-            .map(PathBuf::from)
-            .context("a hybrid host has v2")?;
-        fs::write(unified.join("cgroup.procs"), process.pid().to_string())?;
+    let hierarchies = Hierarchies::discover()?;
+    if hierarchies.layout() == Layout::Hybrid {
+        let unified = hierarchies.unified().map(Path::to_owned);
+        let root: PathBuf = unified.context("a hybrid host has v2")?;
+        fs::write(root.join("cgroup.procs"), process.pid().to_string())?;
     }
     scratch.0.kill()?;
     process.wait(TIMEOUT)?.expect(137)?;
     Ok(())
 }
 
-fn refusals_name_the_cause(ctx: &Ctx) -> Result<()> {
-    let scratch = Scratch::new(ctx, "refused")?;
+fn refusals_name_the_cause(context: &Context) -> Result<()> {
+    let scratch = Scratch::new(context)?;
     let again = Cgroup::create(&Hierarchies::discover()?, scratch.0.path());
     ensure!(
         again.is_err_and(|error| error.raw_os_error() == Some(nix::libc::EEXIST)),
@@ -197,23 +193,22 @@ fn refusals_name_the_cause(ctx: &Ctx) -> Result<()> {
         ..Limits::default()
     });
     ensure!(matches!(absent, Err(Error::Limit { .. })), "{absent:?}");
-    if ctx.layout != Layout::V2 {
+    if pure_v2() {
         // v2 reclaims and kills instead of refusing.
-        let workload = ctx.workload()?;
-        let mut process = held(&format!("exec {} alloc 32m 60", workload.display()))?;
-        scratch.0.attach(process.pid())?;
-        process.write_line("go")?;
-        wait_until("32 MiB in use", TIMEOUT, || {
-            Ok(process.stdout().contains("allocated"))
-        })?;
-        let below = scratch.0.apply(&Limits {
-            memory: Some(1 << 20),
-            ..Limits::default()
-        });
-        ensure!(
-            matches!(below, Err(Error::BelowUse { usage, .. }) if usage > 32 << 20),
-            "{below:?}"
-        );
+        return Ok(());
     }
+    let fill = r"x=$(head -c 40000000 /dev/zero | tr '\0' a); echo filled; sleep 60";
+    let mut process = held(fill)?;
+    scratch.0.attach(process.pid())?;
+    process.write_line("go")?;
+    eventually("40 MB in use", || Ok(process.stdout().contains("filled")))?;
+    let below = scratch.0.apply(&Limits {
+        memory: Some(1 << 20),
+        ..Limits::default()
+    });
+    ensure!(
+        matches!(below, Err(Error::BelowUse { usage, .. }) if usage > 40_000_000),
+        "{below:?}"
+    );
     Ok(())
 }

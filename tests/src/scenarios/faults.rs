@@ -1,0 +1,377 @@
+//! Bad input and faults: one clear line, the right exit code, nothing left; and what each
+//! kill -9 does.
+
+use std::{
+    fs,
+    net::TcpListener,
+    os::unix::net::UnixListener,
+    process::{Command, Stdio},
+    thread,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, ensure};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use serde_json::Value;
+
+use crate::{
+    context::{Context, eventually, finish},
+    runner::Scenario,
+};
+
+pub const ALL: &[Scenario] = &[
+    Scenario {
+        name: "faults::not_root",
+        run: not_root,
+    },
+    Scenario {
+        name: "faults::second_agent_refused",
+        run: second_agent_refused,
+    },
+    Scenario {
+        name: "faults::stale_socket_replaced",
+        run: stale_socket_replaced,
+    },
+    Scenario {
+        name: "faults::port_in_use",
+        run: port_in_use,
+    },
+    Scenario {
+        name: "faults::no_cgroup_mount",
+        run: no_cgroup_mount,
+    },
+    Scenario {
+        name: "faults::limit_below_what_it_needs",
+        run: limit_below_what_it_needs,
+    },
+    Scenario {
+        name: "faults::no_space",
+        run: no_space,
+    },
+    Scenario {
+        name: "faults::agent_killed",
+        run: agent_killed,
+    },
+    Scenario {
+        name: "faults::zygote_killed",
+        run: zygote_killed,
+    },
+    Scenario {
+        name: "faults::monitor_killed",
+        run: monitor_killed,
+    },
+    Scenario {
+        name: "faults::monitor_killed_without_agent",
+        run: monitor_killed_without_agent,
+    },
+    Scenario {
+        name: "faults::hostile_names",
+        run: hostile_names,
+    },
+];
+
+fn one_line(text: &str, word: &str) -> Result<()> {
+    let said = text.trim();
+    ensure!(
+        said.lines().count() == 1 && said.contains(word),
+        "not one line with {word:?}: {said}"
+    );
+    Ok(())
+}
+
+fn not_root(context: &Context) -> Result<()> {
+    // The binary may lie where another user cannot reach: the descriptor can.
+    let copy = context.state.with_extension("bin");
+    fs::copy(&context.bin, &copy)?;
+    let output = finish(
+        Command::new(&copy)
+            .args(["run", "--rm", "host", "true"])
+            .stdin(Stdio::null())
+            .env("PATH", "/bin:/usr/bin")
+            .uid_nobody(),
+    );
+    fs::remove_file(&copy)?;
+    let output = output?;
+    ensure!(output.code == Some(125), "{output:?}");
+    one_line(&output.stderr, "root")
+}
+
+/// `setpriv`-free: the standard library can drop to a user by itself.
+trait Nobody {
+    fn uid_nobody(&mut self) -> &mut Self;
+}
+
+impl Nobody for Command {
+    fn uid_nobody(&mut self) -> &mut Self {
+        use std::os::unix::process::CommandExt as _;
+        self.uid(65534).gid(65534)
+    }
+}
+
+fn second_agent_refused(context: &Context) -> Result<()> {
+    let pid = context.start_agent(&["--detach-on-exit"])?;
+    let output = context.paddock(&["agent", "--web.listen-address", "127.0.0.1:0"])?;
+    ensure!(output.code != Some(0), "{output:?}");
+    let last = output.stderr.trim().lines().last().unwrap_or_default();
+    ensure!(
+        last.contains(&pid.to_string()),
+        "the running agent is not named: {}",
+        output.stderr
+    );
+    context.ok(&["ps"])?;
+    Ok(())
+}
+
+fn stale_socket_replaced(context: &Context) -> Result<()> {
+    drop(UnixListener::bind(context.state.join("paddock.sock"))?);
+    context.start_agent(&["--detach-on-exit"])?;
+    context.ok(&["ps"])?;
+    Ok(())
+}
+
+fn port_in_use(context: &Context) -> Result<()> {
+    let taken = TcpListener::bind("127.0.0.1:0")?;
+    let address = taken.local_addr()?.to_string();
+    let output = context.paddock(&[
+        "agent",
+        "--detach-on-exit",
+        "--web.listen-address",
+        &address,
+    ])?;
+    ensure!(output.code != Some(0), "{output:?}");
+    let last = output.stderr.trim().lines().last().unwrap_or_default();
+    one_line(last, &address)?;
+    ensure!(
+        !context.state.join("paddock.sock").exists(),
+        "the socket stayed"
+    );
+    Ok(())
+}
+
+/// A mount namespace without any cgroup mount, as a badly made container would be.
+fn no_cgroup_mount(context: &Context) -> Result<()> {
+    let script = format!(
+        "awk '$3 ~ /^cgroup/ {{print $2}}' /proc/mounts | sort -r | while read m; do umount -l $m; done; \
+         exec {} --state-dir {} run --rm host true",
+        context.bin.display(),
+        context.state.display()
+    );
+    let output = finish(
+        Command::new("unshare")
+            .args(["--mount", "sh", "-c", &script])
+            .stdin(Stdio::null()),
+    )?;
+    ensure!(
+        output.code == Some(125) && output.stderr.contains("cgroup"),
+        "{output:?}"
+    );
+    Ok(())
+}
+
+/// Too little memory to start: an OOM kill or a refused limit, told, and nothing left.
+fn limit_below_what_it_needs(context: &Context) -> Result<()> {
+    context.start_agent(&["--detach-on-exit"])?;
+    for limit in ["4k", "64k", "200k"] {
+        let output = context.paddock(&["run", "--rm", "--memory", limit, "host", "true"])?;
+        ensure!(
+            matches!(output.code, Some(125 | 126 | 137)),
+            "{limit}: {output:?}"
+        );
+        let last = output.stderr.trim().lines().last().unwrap_or_default();
+        ensure!(
+            last.contains("memory") || last.contains("limit"),
+            "{limit}: {}",
+            output.stderr
+        );
+    }
+    Ok(())
+}
+
+/// The state directory's file system is full: refused in one line, and the agent goes on.
+fn no_space(context: &Context) -> Result<()> {
+    let mount = format!(
+        "mount -t tmpfs -o size=4k,nr_inodes=9 full {}",
+        context.state.display()
+    );
+    let script = format!(
+        "{mount}; {0} --state-dir {1} run --rm host true; code=$?; sleep 5; ls -A {1}; exit $code",
+        context.bin.display(),
+        context.state.display()
+    );
+    let output = finish(
+        Command::new("unshare")
+            .args(["--mount", "sh", "-c", &script])
+            .stdin(Stdio::null()),
+    )?;
+    ensure!(output.code == Some(125), "{output:?}");
+    ensure!(output.stderr.contains("space"), "{output:?}");
+    Ok(())
+}
+
+/// Containers go on; a new agent finds them, with their counts.
+fn agent_killed(context: &Context) -> Result<()> {
+    context.start_agent(&[])?;
+    context.ok(&[
+        "run",
+        "-d",
+        "--name",
+        "survivor",
+        "host",
+        "sh",
+        "-c",
+        "trap 'exit 5' TERM; while :; do sleep 0.05; done",
+    ])?;
+    context.ok(&[
+        "run",
+        "-d",
+        "--name",
+        "ends",
+        "host",
+        "sh",
+        "-c",
+        "sleep 1; exit 31",
+    ])?;
+    let before = context.inspect("survivor")?;
+    context.kill_agent()?;
+    let pid = before["pid"].as_i64().context("no pid")?;
+    ensure!(
+        fs::metadata(format!("/proc/{pid}")).is_ok(),
+        "it died with the agent"
+    );
+    // One ends while nobody looks.
+    thread::sleep(Duration::from_millis(1500));
+    context.start_agent(&["--detach-on-exit"])?;
+    let after = context.inspect("survivor")?;
+    ensure!(
+        after["pid"] == before["pid"] && after["id"] == before["id"] && after["state"] == "running",
+        "{after}"
+    );
+    ensure!(
+        context.ok(&["wait", "ends"])?.trim() == "31",
+        "its end was lost"
+    );
+    context.ok(&["exec", "survivor", "true"])?;
+    context.ok(&["stop", "survivor"])?;
+    ensure!(context.ok(&["wait", "survivor"])?.trim() == "5");
+    Ok(())
+}
+
+fn child_of(agent: i32, argv0: &str) -> Result<i32> {
+    procfs::process::all_processes()?
+        .flatten()
+        .find(|process| {
+            process.stat().is_ok_and(|stat| stat.ppid == agent)
+                && process
+                    .cmdline()
+                    .is_ok_and(|line| line.first().is_some_and(|word| word.contains(argv0)))
+        })
+        .map(|process| process.pid)
+        .with_context(|| format!("{agent} has no child {argv0}"))
+}
+
+/// The agent makes a new one; what runs does not notice.
+fn zygote_killed(context: &Context) -> Result<()> {
+    let agent = context.start_agent(&["--detach-on-exit"])?;
+    context.ok(&["run", "-d", "--name", "before", "host", "sleep", "60"])?;
+    let zygote = child_of(agent, "paddock-zygote")?;
+    kill(Pid::from_raw(zygote), Signal::SIGKILL)?;
+    eventually("a new zygote serves", || {
+        Ok(context.paddock(&["run", "--rm", "host", "true"])?.code == Some(0))
+    })?;
+    ensure!(
+        child_of(agent, "paddock-zygote")? != zygote,
+        "the dead one is still listed"
+    );
+    ensure!(
+        context.inspect("before")?["state"] == "running",
+        "the container ended with the zygote"
+    );
+    context.ok(&["exec", "before", "true"])?;
+    Ok(())
+}
+
+fn monitor_of(context: &Context, id: &str) -> Result<i32> {
+    let text = fs::read_to_string(
+        context
+            .state
+            .join("containers")
+            .join(id)
+            .join("started.json"),
+    )?;
+    let started: Value = serde_json::from_str(&text)?;
+    Ok(i32::try_from(
+        started["monitor_pid"].as_i64().context("no monitor")?,
+    )?)
+}
+
+/// Its container ends with it: nobody would know how it ended, or empty its pipes.
+fn monitor_killed(context: &Context) -> Result<()> {
+    context.start_agent(&["--detach-on-exit"])?;
+    let id = context.ok(&["run", "-d", "--name", "orphan", "host", "sleep", "60"])?;
+    let pid = context.inspect("orphan")?["pid"]
+        .as_i64()
+        .context("no pid")?;
+    let cgroup = context.inspect("orphan")?["cgroup"]
+        .as_str()
+        .context("no cgroup")?
+        .to_owned();
+    kill(
+        Pid::from_raw(monitor_of(context, id.trim())?),
+        Signal::SIGKILL,
+    )?;
+    ensure!(context.ok(&["wait", "orphan"])?.trim() == "137");
+    eventually("the workload is gone", || {
+        Ok(fs::metadata(format!("/proc/{pid}")).is_err())
+    })?;
+    eventually("its cgroups are gone", || {
+        Ok(crate::context::cgroup_mounts()?
+            .iter()
+            .all(|(_, root)| !root.join(&cgroup).exists()))
+    })
+}
+
+fn monitor_killed_without_agent(context: &Context) -> Result<()> {
+    context.start_agent(&[])?;
+    let id = context.ok(&["run", "-d", "--name", "orphan", "host", "sleep", "60"])?;
+    context.kill_agent()?;
+    kill(
+        Pid::from_raw(monitor_of(context, id.trim())?),
+        Signal::SIGKILL,
+    )?;
+    context.start_agent(&["--detach-on-exit"])?;
+    ensure!(context.ok(&["wait", "orphan"])?.trim() == "137");
+    ensure!(context.inspect("orphan")?["state"] == "exited");
+    Ok(())
+}
+
+fn hostile_names(context: &Context) -> Result<()> {
+    context.start_agent(&["--detach-on-exit"])?;
+    let long = "x".repeat(10_000);
+    for name in [
+        "../up",
+        "a/b",
+        "",
+        ".",
+        "..",
+        "-dash",
+        "new\nline",
+        "\u{1b}[31m",
+        &long,
+    ] {
+        let output =
+            context.paddock(&["run", "--rm", &format!("--name={name}"), "host", "true"])?;
+        ensure!(output.code == Some(125), "{name:?}: {output:?}");
+        ensure!(
+            output.stderr.trim().lines().count() == 1 && output.stderr.len() < 1000,
+            "{name:?}: {output:?}"
+        );
+        ensure!(
+            !output.stderr.contains('\u{1b}'),
+            "control characters are passed on"
+        );
+    }
+    Ok(())
+}
