@@ -2,8 +2,10 @@
 
 use crate::runner::Scenario;
 
+pub mod agent;
 pub mod cgroups;
 pub mod faults;
+pub mod kernel;
 pub mod life;
 pub mod limits;
 pub mod namespaces;
@@ -19,6 +21,8 @@ pub fn all() -> Vec<Scenario> {
         privilege::ALL,
         rootfs::ALL,
         life::ALL,
+        kernel::ALL,
+        agent::ALL,
         faults::ALL,
     ]
     .concat()

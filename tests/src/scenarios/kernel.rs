@@ -1,0 +1,574 @@
+//! The kernel half counts what happened, neither more nor less, and judges it rightly.
+//!
+//! Known prime counts of calls; where the host has strace, it counts the same calls again.
+
+use std::{fs, path::Path, process::Command, thread, time::Duration};
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::{
+    context::{Context, cgroup_file, eventually, finish, pure_v2},
+    metrics::Metrics,
+    runner::Scenario,
+};
+
+pub const ALL: &[Scenario] = &[
+    Scenario {
+        name: "kernel::unshare_counted_exactly",
+        run: unshare_counted_exactly,
+    },
+    Scenario {
+        name: "kernel::setns_own_is_benign",
+        run: setns_own_is_benign,
+    },
+    Scenario {
+        name: "kernel::setns_host_is_an_escape",
+        run: setns_host_is_an_escape,
+    },
+    Scenario {
+        name: "kernel::setns_host_refused_is_an_attempt",
+        run: setns_host_refused_is_an_attempt,
+    },
+    Scenario {
+        name: "kernel::setns_peer_is_an_escape",
+        run: setns_peer_is_an_escape,
+    },
+    Scenario {
+        name: "kernel::failed_unshare_is_told",
+        run: failed_unshare_is_told,
+    },
+    Scenario {
+        name: "kernel::set_up_is_exempt",
+        run: set_up_is_exempt,
+    },
+    Scenario {
+        name: "kernel::clone_counted",
+        run: clone_counted,
+    },
+    Scenario {
+        name: "kernel::oom_kills_of_children",
+        run: oom_kills_of_children,
+    },
+    Scenario {
+        name: "kernel::nested_cgroup_is_attributed",
+        run: nested_cgroup_is_attributed,
+    },
+    Scenario {
+        name: "kernel::counts_go_on_without_an_agent",
+        run: counts_go_on_without_an_agent,
+    },
+    Scenario {
+        name: "kernel::flood_closes_the_identity",
+        run: flood_closes_the_identity,
+    },
+    Scenario {
+        name: "kernel::untracked_is_not_counted",
+        run: untracked_is_not_counted,
+    },
+];
+
+const CALLS: &str = "paddock_container_namespace_calls_total";
+const ESCAPES: &str = "paddock_container_escapes_total";
+const OOM: &str = "paddock_container_oom_kills_total";
+
+fn calls(metrics: &Metrics, container: &str, syscall: &str, namespace: &str, outcome: &str) -> f64 {
+    let labels = [
+        ("container", container),
+        ("syscall", syscall),
+        ("namespace", namespace),
+        ("outcome", outcome),
+    ];
+    metrics.sum(CALLS, &labels)
+}
+
+/// A number that should be exactly this.
+fn equal(what: &str, saw: f64, want: u32) -> Result<()> {
+    ensure!(
+        (saw - f64::from(want)).abs() < 0.5,
+        "{what}: {saw} instead of {want}"
+    );
+    Ok(())
+}
+
+/// Flags of a container that may unshare and join: the host's user namespace, CAP_SYS_ADMIN.
+fn able<'a>(name: &'a str, volumes: &[&'a str]) -> Vec<&'a str> {
+    let mut args = vec![
+        "run",
+        "--name",
+        name,
+        "--userns",
+        "host",
+        "--cap-add",
+        "SYS_ADMIN",
+    ];
+    for volume in volumes {
+        args.extend(["-v", volume]);
+    }
+    args.push("host");
+    args
+}
+
+fn unshare_counted_exactly(context: &Context) -> Result<()> {
+    context.start_agent(&["--detach-on-exit"])?;
+    let volume = context.workload_volume();
+    let mut args = able("prime", &[&volume]);
+    let strace = Path::new("/usr/bin/strace").exists();
+    if strace {
+        args.extend([
+            "strace",
+            "-f",
+            "-e",
+            "trace=setns,unshare",
+            "-e",
+            "signal=none",
+        ]);
+    }
+    args.extend(["/run/workload", "unshare-loop", "uts,ipc", "23"]);
+    let output = context.paddock(&args)?;
+    ensure!(output.code == Some(0), "{output:?}");
+    if strace {
+        let seen = output
+            .stderr
+            .lines()
+            .filter(|line| line.contains("unshare(CLONE_NEW"))
+            .count();
+        ensure!(seen == 23, "strace saw {seen}: {}", output.stderr);
+        ensure!(!output.stderr.contains("setns("), "{}", output.stderr);
+    }
+    let metrics = context.metrics()?;
+    equal(
+        "unshare uts",
+        calls(&metrics, "prime", "unshare", "uts", "allowed"),
+        23,
+    )?;
+    equal(
+        "unshare ipc",
+        calls(&metrics, "prime", "unshare", "ipc", "allowed"),
+        23,
+    )?;
+    equal(
+        "all of unshare",
+        metrics.sum(CALLS, &[("container", "prime"), ("syscall", "unshare")]),
+        46,
+    )?;
+    equal(
+        "setns",
+        metrics.sum(CALLS, &[("container", "prime"), ("syscall", "setns")]),
+        0,
+    )?;
+    equal(
+        "escapes",
+        metrics.sum(ESCAPES, &[("container", "prime")]),
+        0,
+    )
+}
+
+fn setns_own_is_benign(context: &Context) -> Result<()> {
+    context.start_agent(&["--detach-on-exit"])?;
+    let volume = context.workload_volume();
+    let mut args = able("homely", &[&volume]);
+    args.extend([
+        "/run/workload",
+        "setns-loop",
+        "/proc/self/ns/uts",
+        "uts",
+        "13",
+    ]);
+    context.ok(&args)?;
+    let metrics = context.metrics()?;
+    equal(
+        "setns uts",
+        calls(&metrics, "homely", "setns", "uts", "allowed"),
+        13,
+    )?;
+    equal(
+        "escapes",
+        metrics.sum(ESCAPES, &[("container", "homely")]),
+        0,
+    )
+}
+
+fn setns_host_is_an_escape(context: &Context) -> Result<()> {
+    context.start_agent(&["--detach-on-exit"])?;
+    let volume = context.workload_volume();
+    let mut args = able("tunnel", &[&volume, "/proc/1/ns/uts:/run/ns"]);
+    // nstype 0: the kernel takes whatever the descriptor is.
+    args.extend(["/run/workload", "setns-loop", "/run/ns", "0", "7"]);
+    context.ok(&args)?;
+    let metrics = context.metrics()?;
+    equal(
+        "setns uts",
+        calls(&metrics, "tunnel", "setns", "uts", "allowed"),
+        7,
+    )?;
+    let host = [
+        ("container", "tunnel"),
+        ("kind", "host_namespace"),
+        ("outcome", "allowed"),
+    ];
+    equal("escapes", metrics.sum(ESCAPES, &host), 7)?;
+    equal(
+        "all escapes",
+        metrics.sum(ESCAPES, &[("container", "tunnel")]),
+        7,
+    )?;
+    let events = context.ok(&["events", "--format", "json", "--container", "tunnel"])?;
+    let told: Vec<serde_json::Value> = events
+        .lines()
+        .filter_map(|line| serde_json::from_str(line).ok())
+        .filter(|event: &serde_json::Value| {
+            event["event"] == "namespace_call" && event["verdict"] == "escape"
+        })
+        .collect();
+    ensure!(told.len() == 7, "{} escapes told: {events}", told.len());
+    let target = &told[0]["targets"][0];
+    let inode = target["inode"].as_u64().context("no inode")?;
+    let host = fs::read_link("/proc/1/ns/uts")?;
+    ensure!(
+        target["target"] == "host" && host.display().to_string() == format!("uts:[{inode}]"),
+        "{}",
+        told[0]
+    );
+    ensure!(told[0]["actor"]["comm"] == "workload", "{}", told[0]);
+    Ok(())
+}
+
+/// The user namespace refuses it; the try is counted and judged by what it aimed at.
+fn setns_host_refused_is_an_attempt(context: &Context) -> Result<()> {
+    context.start_agent(&["--detach-on-exit"])?;
+    let volume = context.workload_volume();
+    let args = [
+        "run",
+        "--name",
+        "caged",
+        "-v",
+        &volume,
+        "-v",
+        "/proc/1/ns/net:/run/ns",
+        "host",
+        "/run/workload",
+        "setns-loop",
+        "/run/ns",
+        "net",
+        "11",
+    ];
+    let output = context.paddock(&args)?;
+    ensure!(output.stdout.contains("11 calls, 11 refused"), "{output:?}");
+    let metrics = context.metrics()?;
+    equal(
+        "setns net",
+        calls(&metrics, "caged", "setns", "net", "failed"),
+        11,
+    )?;
+    equal(
+        "allowed",
+        calls(&metrics, "caged", "setns", "net", "allowed"),
+        0,
+    )?;
+    let tried = [
+        ("container", "caged"),
+        ("kind", "host_namespace"),
+        ("outcome", "failed"),
+    ];
+    equal("attempts", metrics.sum(ESCAPES, &tried), 11)?;
+    equal(
+        "escapes",
+        metrics.sum(ESCAPES, &[("container", "caged"), ("outcome", "allowed")]),
+        0,
+    )
+}
+
+fn setns_peer_is_an_escape(context: &Context) -> Result<()> {
+    context.start_agent(&["--detach-on-exit"])?;
+    context.ok(&[
+        "run", "-d", "--name", "victim", "--userns", "host", "host", "sleep", "60",
+    ])?;
+    let pid = context.inspect("victim")?["pid"]
+        .as_i64()
+        .context("no pid")?;
+    let (volume, way) = (
+        context.workload_volume(),
+        format!("/proc/{pid}/ns/ipc:/run/ns"),
+    );
+    let mut args = able("burglar", &[&volume, &way]);
+    args.extend(["/run/workload", "setns-loop", "/run/ns", "ipc", "5"]);
+    context.ok(&args)?;
+    let metrics = context.metrics()?;
+    let peer = [
+        ("container", "burglar"),
+        ("kind", "peer_namespace"),
+        ("outcome", "allowed"),
+    ];
+    equal("escapes", metrics.sum(ESCAPES, &peer), 5)?;
+    equal(
+        "the victim's",
+        metrics.sum(ESCAPES, &[("container", "victim")]),
+        0,
+    )
+}
+
+/// Without CAP_SYS_ADMIN the kernel says EPERM; the call is counted as failed.
+fn failed_unshare_is_told(context: &Context) -> Result<()> {
+    context.start_agent(&["--detach-on-exit"])?;
+    let volume = context.workload_volume();
+    let args = [
+        "run",
+        "--name",
+        "meek",
+        "-v",
+        &volume,
+        "host",
+        "/run/workload",
+        "unshare-loop",
+        "uts",
+        "17",
+    ];
+    let output = context.paddock(&args)?;
+    ensure!(output.stdout.contains("17 calls, 17 refused"), "{output:?}");
+    let metrics = context.metrics()?;
+    equal(
+        "failed",
+        calls(&metrics, "meek", "unshare", "uts", "failed"),
+        17,
+    )?;
+    equal(
+        "allowed",
+        calls(&metrics, "meek", "unshare", "uts", "allowed"),
+        0,
+    )?;
+    let events = context.ok(&["events", "--format", "json", "--container", "meek"])?;
+    let told = events
+        .lines()
+        .filter(|line| line.contains("\"EPERM\"") && line.contains("unshare"))
+        .count();
+    ensure!(told == 17, "{told} told with EPERM");
+    Ok(())
+}
+
+/// Launching and exec make and join namespaces; none of it is the container's doing.
+fn set_up_is_exempt(context: &Context) -> Result<()> {
+    context.start_agent(&["--detach-on-exit"])?;
+    context.ok(&["run", "-d", "--name", "calm", "host", "sleep", "60"])?;
+    for _ in 0..3 {
+        context.ok(&["exec", "calm", "true"])?;
+    }
+    let metrics = context.metrics()?;
+    equal("calls", metrics.sum(CALLS, &[("container", "calm")]), 0)?;
+    equal("escapes", metrics.sum(ESCAPES, &[("container", "calm")]), 0)?;
+    let events = context.ok(&["events", "--format", "json", "--container", "calm"])?;
+    let execs = events
+        .lines()
+        .filter(|line| line.contains("\"event\":\"exec\""))
+        .count();
+    ensure!(execs == 4, "{execs} execs told: {events}");
+    Ok(())
+}
+
+/// Another launcher inside a watched cgroup: its clone3 is seen, type by type.
+fn clone_counted(context: &Context) -> Result<()> {
+    let name = format!("paddock-clone-{}", std::process::id());
+    context.start_agent(&["--detach-on-exit", "--track", &format!("/{name}")])?;
+    let dir = if pure_v2() {
+        "/sys/fs/cgroup"
+    } else {
+        "/sys/fs/cgroup/unified"
+    };
+    let dir = Path::new(dir).join(&name);
+    fs::create_dir(&dir)?;
+    let result = (|| {
+        eventually("the cgroup is found", || {
+            Ok(context.ok(&["ps", "-a"])?.contains("found"))
+        })?;
+        let inner = context.state.with_extension("inner");
+        fs::create_dir(&inner)?;
+        let script = format!(
+            "echo $$ >{}/cgroup.procs; exec {} --state-dir {} run --rm host true",
+            dir.display(),
+            context.bin.display(),
+            inner.display()
+        );
+        let output = finish(
+            Command::new("sh")
+                .args(["-c", &script])
+                .stdin(std::process::Stdio::null()),
+        );
+        // The inner agent ends by itself when nobody needs it.
+        eventually("the inner agent ends", || {
+            Ok(!inner.join("paddock.sock").exists())
+        })?;
+        let _ = fs::remove_dir_all(&inner);
+        let output = output?;
+        ensure!(output.code == Some(0), "{output:?}");
+        let metrics = context.metrics()?;
+        for namespace in ["ipc", "mnt", "net", "pid", "user", "uts"] {
+            let labels = [
+                ("syscall", "clone"),
+                ("namespace", namespace),
+                ("outcome", "allowed"),
+            ];
+            equal(namespace, metrics.sum(CALLS, &labels), 1)?;
+        }
+        Ok(())
+    })();
+    eventually("the cgroup empties", || Ok(fs::remove_dir(&dir).is_ok()))?;
+    result
+}
+
+fn oom_kills_of_children(context: &Context) -> Result<()> {
+    context.start_agent(&["--detach-on-exit"])?;
+    let volume = context.workload_volume();
+    let script =
+        "for i in 1 2 3 4 5; do /run/workload alloc 134217728; done; echo survived; sleep 60";
+    let args = [
+        "run", "-d", "--name", "parent", "--memory", "64m", "-v", &volume, "host", "sh", "-c",
+        script,
+    ];
+    context.ok(&args)?;
+    eventually("five kills", || {
+        Ok(context.ok(&["logs", "parent"])?.contains("survived"))
+    })?;
+    let cgroup = context.inspect("parent")?["cgroup"]
+        .as_str()
+        .context("no cgroup")?
+        .to_owned();
+    let file = cgroup_file(&cgroup, "memory.events", ("memory", "memory.oom_control"));
+    let text = fs::read_to_string(&file)?;
+    let kernel: f64 = text
+        .lines()
+        .find_map(|line| line.strip_prefix("oom_kill "))
+        .with_context(|| format!("no oom_kill in {}", file.display()))?
+        .trim()
+        .parse()?;
+    equal("the kernel's own count", kernel, 5)?;
+    let metrics = context.metrics()?;
+    equal(
+        "oom kills",
+        metrics.sum(OOM, &[("container", "parent"), ("constraint", "memcg")]),
+        5,
+    )?;
+    equal(
+        "all oom kills",
+        metrics.sum(OOM, &[("container", "parent")]),
+        5,
+    )?;
+    let said = context.inspect("parent")?;
+    ensure!(
+        said["state"] == "running" && said["oom_killed"] == false && said["oom_kills"] == 5,
+        "{said}"
+    );
+    let events = context.ok(&["events", "--format", "json", "--container", "parent"])?;
+    let told: Vec<_> = events
+        .lines()
+        .filter(|line| line.contains("\"oom_kill\""))
+        .collect();
+    ensure!(told.len() == 5, "{} told", told.len());
+    let first: serde_json::Value = serde_json::from_str(told[0])?;
+    ensure!(
+        first["limit_bytes"] == 67_108_864 && first["main_process"] == false,
+        "{first}"
+    );
+    ensure!(first["victim"]["comm"] == "workload", "{first}");
+    Ok(())
+}
+
+/// A cgroup below the container's own inherits its slot in the kernel.
+fn nested_cgroup_is_attributed(context: &Context) -> Result<()> {
+    context.start_agent(&["--detach-on-exit"])?;
+    let volume = context.workload_volume();
+    let mut args = able("outer", &[&volume]);
+    args.insert(1, "-d");
+    args.extend([
+        "sh",
+        "-c",
+        "while [ ! -e /go ]; do sleep 0.05; done; /run/workload unshare-loop uts 19; sleep 60",
+    ]);
+    context.ok(&args)?;
+    let said = context.inspect("outer")?;
+    let (pid, cgroup) = (
+        said["pid"].as_i64().context("no pid")?,
+        said["cgroup"].as_str().context("no cgroup")?,
+    );
+    let root = if pure_v2() {
+        "/sys/fs/cgroup"
+    } else {
+        "/sys/fs/cgroup/unified"
+    };
+    let nested = Path::new(root).join(cgroup).join("nested");
+    fs::create_dir(&nested)?;
+    fs::create_dir(nested.join("deeper"))?;
+    fs::write(nested.join("deeper/cgroup.procs"), pid.to_string())?;
+    context.ok(&["exec", "outer", "touch", "/go"])?;
+    eventually("the calls are counted", || {
+        Ok(calls(&context.metrics()?, "outer", "unshare", "uts", "allowed") > 18.5)
+    })?;
+    equal(
+        "unshare",
+        calls(&context.metrics()?, "outer", "unshare", "uts", "allowed"),
+        19,
+    )
+}
+
+/// Programs and maps are pinned: what happens while no agent runs is counted all the same.
+fn counts_go_on_without_an_agent(context: &Context) -> Result<()> {
+    context.start_agent(&[])?;
+    let volume = context.workload_volume();
+    let mut args = able("steady", &[&volume]);
+    args.insert(1, "-d");
+    args.extend([
+        "sh",
+        "-c",
+        "/run/workload unshare-loop uts 29; sleep 2; /run/workload unshare-loop uts 31; sleep 60",
+    ]);
+    context.ok(&args)?;
+    eventually("the first loop", || {
+        Ok(calls(&context.metrics()?, "steady", "unshare", "uts", "allowed") > 28.5)
+    })?;
+    context.kill_agent()?;
+    thread::sleep(Duration::from_millis(3500));
+    context.start_agent(&["--detach-on-exit"])?;
+    eventually("both loops", || {
+        Ok(calls(&context.metrics()?, "steady", "unshare", "uts", "allowed") > 59.5)
+    })?;
+    equal(
+        "unshare",
+        calls(&context.metrics()?, "steady", "unshare", "uts", "allowed"),
+        60,
+    )
+}
+
+/// More than the ring holds: counters stay exact, and every record is accounted for.
+fn flood_closes_the_identity(context: &Context) -> Result<()> {
+    context.start_agent(&["--detach-on-exit"])?;
+    let volume = context.workload_volume();
+    let mut args = able("flood", &[&volume]);
+    args.extend(["/run/workload", "unshare-loop", "uts", "20011"]);
+    context.ok(&args)?;
+    let metrics = context.metrics()?;
+    equal(
+        "unshare",
+        calls(&metrics, "flood", "unshare", "uts", "allowed"),
+        20_011,
+    )?;
+    for ring in ["critical", "events"] {
+        eventually("the identity closes", || {
+            let metrics = context.metrics()?;
+            let stage = |stage: &str| {
+                metrics.sum("paddock_records_total", &[("ring", ring), ("stage", stage)])
+            };
+            let (seen, submitted) = (stage("seen"), stage("submitted"));
+            let kernel = (seen - submitted - stage("lost_ring_full")).abs() < 0.5;
+            let user = (submitted - stage("delivered") - stage("lost_user")).abs() < 0.5;
+            Ok(kernel && user && (ring == "critical" || seen > 20_010.5))
+        })?;
+    }
+    Ok(())
+}
+
+fn untracked_is_not_counted(context: &Context) -> Result<()> {
+    context.start_agent(&["--detach-on-exit"])?;
+    context.ok(&["run", "-d", "--name", "beside", "host", "sleep", "60"])?;
+    let before = context.metrics()?.sum(CALLS, &[]);
+    finish(Command::new(&context.workload).args(["unshare-loop", "uts", "37"]))?;
+    finish(Command::new(&context.workload).args(["setns-loop", "/proc/1/ns/uts", "uts", "37"]))?;
+    equal("calls", context.metrics()?.sum(CALLS, &[]) - before, 0)
+}
