@@ -167,8 +167,8 @@ pub fn capabilities<S: AsRef<str>>(
     } else {
         (start | named(add)?) & !named(drop)?
     };
-    let names = CAPABILITY_NAMES.iter().zip(0..);
-    Ok(names
+    let known = CAPABILITY_NAMES.iter().zip(0..);
+    Ok(known
         .filter(|(_, number)| set & (1 << number) != 0)
         .map(|(name, _)| (*name).to_owned())
         .collect())

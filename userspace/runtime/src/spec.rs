@@ -70,6 +70,10 @@ pub enum Rootfs {
 }
 
 /// `true`: a new one; `false`: the host's.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "one independent choice a namespace"
+)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Namespaces {
     pub cgroup: bool,

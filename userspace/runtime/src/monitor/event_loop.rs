@@ -36,7 +36,7 @@ use crate::{
 };
 
 /// Nobody started it and nobody is connected: its agent died. Then it goes away, too.
-const ABANDONED_AFTER: Duration = Duration::from_secs(60);
+const ABANDONED_AFTER: Duration = Duration::from_mins(1);
 
 #[derive(Debug)]
 pub(crate) struct Monitor {

@@ -60,13 +60,12 @@ pub(super) enum Output {
 pub(crate) fn pipes(null: Option<OwnedFd>) -> Result<(Io, [OwnedFd; 3]), Failure> {
     let fail = |errno| Failure::without_path("pipes", errno);
     let pipe = || pipe2(OFlag::O_CLOEXEC).map_err(fail);
-    let (stdin, child_stdin) = match null {
-        Some(null) => (None, null),
-        None => {
-            let (child, ours) = pipe()?;
-            set_nonblocking(&ours).map_err(fail)?;
-            (Some(ours), child)
-        }
+    let (stdin, child_stdin) = if let Some(null) = null {
+        (None, null)
+    } else {
+        let (child, ours) = pipe()?;
+        set_nonblocking(&ours).map_err(fail)?;
+        (Some(ours), child)
     };
     let ((stdout, child_stdout), (stderr, child_stderr)) = (pipe()?, pipe()?);
     for ours in [&stdout, &stderr] {

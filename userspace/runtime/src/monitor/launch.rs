@@ -20,7 +20,7 @@ use paddock_cgroups::Cgroup;
 use super::{identity::start_time, io::Io};
 use crate::{
     plan::{
-        Failure, Plan,
+        Failure, Names, Plan,
         build::{Prepared, io_failure, prepare},
         run::{self, Channels, READY},
     },
@@ -37,7 +37,7 @@ pub(super) struct Workload {
     pub process: Cloned,
     pub start_time: u64,
     pub io: Io,
-    plan: Plan,
+    names: Names,
     /// `None` once it has told: closed by a successful exec.
     status: Option<OwnedFd>,
     ready: bool,
@@ -74,7 +74,7 @@ pub(super) fn launch(
             process,
             start_time,
             io,
-            plan,
+            names: plan.into_names(),
             status: Some(status),
             ready: false,
             _lifeline: gate_writer,
@@ -129,10 +129,20 @@ fn open_gate(
     } else {
         cgroup.attach(pid).map_err(|error| cgroup_failure(&error))?;
     }
+    reset_oom_score(pid);
     let path = format!("/proc/{pid}/stat");
     let started = start_time(pid).map_err(|source| io_failure("identify", path, &source))?;
     write(gate, b"!").map_err(|errno| Failure::without_path("open gate", errno))?;
     Ok(started)
+}
+
+/// An agent that is shielded from the OOM killer must not shield its containers. Not worth a
+/// failure: without procfs the launch ends at the next step anyway.
+fn reset_oom_score(pid: i32) {
+    let own = fs::read_to_string("/proc/self/oom_score_adj").unwrap_or_default();
+    if own.starts_with('-') {
+        let _ = fs::write(format!("/proc/{pid}/oom_score_adj"), "0");
+    }
 }
 
 pub(super) fn cgroup_failure(error: &paddock_cgroups::Error) -> Failure {
@@ -181,7 +191,7 @@ impl Workload {
                         let index = usize::try_from(index).unwrap_or(usize::MAX);
                         self.status = None;
                         let errno = Errno::from_raw(errno);
-                        return Progress::Failed(self.plan.failure(index, errno));
+                        return Progress::Failed(self.names.failure(index, errno));
                     }
                 },
                 Err(Errno::EAGAIN) => return Progress::Pending,

@@ -176,14 +176,14 @@ impl Monitor {
             while self.relay(stream) {}
         }
         self.log.flush();
-        let stats = self.cgroup.stats().unwrap_or_default();
+        let last = self.cgroup.stats().unwrap_or_default();
         self.clean();
         let (exit_code, signal) = exit_code(status);
         let exit = Exit {
             exit_code,
             signal,
             finished_at_ns: now_ns(),
-            stats,
+            stats: last,
         };
         self.record("exit.json", &exit);
         self.end(packet(Reply::Exited, &exit));

@@ -129,6 +129,13 @@ pub(crate) enum Op {
     ParentDeath,
 }
 
+/// The steps' names, paths and what their failure exits with; the program's name.
+#[derive(Debug)]
+pub(crate) struct Names {
+    steps: Vec<(&'static str, Option<String>, i32)>,
+    program: String,
+}
+
 /// A launch that came to nothing, before or after the clone.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{step} {path:?}: {errno}")]
@@ -147,21 +154,38 @@ const NOT_FOUND: i32 = 127;
 // === impl Plan ===
 
 impl Plan {
+    /// What is worth keeping after the clone: the descriptors, mounts among them, are the
+    /// child's from then on, and a copy would keep pipes from ending and mounts from going.
+    pub(crate) fn into_names(self) -> Names {
+        let name = |step: Step| {
+            let exit_code = match step.op {
+                Op::WorkingDirectory { .. } => CANNOT_INVOKE,
+                _ => SETUP_FAILED,
+            };
+            (step.name, step.path, exit_code)
+        };
+        Names {
+            steps: self.steps.into_iter().map(name).collect(),
+            program: self.exec.name,
+        }
+    }
+}
+
+// === impl Names ===
+
+impl Names {
     /// What the child's report means: an index past the steps is the exec.
     pub(crate) fn failure(&self, index: usize, errno: Errno) -> Failure {
         match self.steps.get(index) {
-            Some(step) => Failure {
-                step: step.name,
-                path: step.path.clone(),
+            Some((step, path, exit_code)) => Failure {
+                step,
+                path: path.clone(),
                 errno,
-                exit_code: match step.op {
-                    Op::WorkingDirectory { .. } => CANNOT_INVOKE,
-                    _ => SETUP_FAILED,
-                },
+                exit_code: *exit_code,
             },
             None => Failure {
                 step: "exec",
-                path: Some(self.exec.name.clone()),
+                path: Some(self.program.clone()),
                 errno,
                 exit_code: if errno == Errno::ENOENT {
                     NOT_FOUND
@@ -202,5 +226,50 @@ impl Failure {
             path: self.path.clone(),
             exit_code: self.exit_code,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_is_a_step_or_the_exec() {
+        let step = |name, op| Step {
+            name,
+            path: None,
+            op,
+        };
+        let path = c"/nowhere".to_owned();
+        let names = Plan {
+            clone_flags: CloneFlags::empty(),
+            root: None,
+            stdio: std::array::from_fn(|_| {
+                std::fs::File::open("/dev/null").map(OwnedFd::from).unwrap()
+            }),
+            steps: vec![
+                step("a", Op::Session),
+                step("b", Op::WorkingDirectory { path }),
+            ],
+            exec: Exec {
+                name: "nope".into(),
+                candidates: vec![],
+                argv: Strings::new(vec![]),
+                envp: Strings::new(vec![]),
+            },
+            maps: false,
+        }
+        .into_names();
+        let code = |index, errno| names.failure(index, errno).exit_code;
+        assert_eq!(names.failure(0, Errno::EPERM).step, "a");
+        assert_eq!([code(0, Errno::EPERM), code(1, Errno::ENOENT)], [125, 126]);
+        assert_eq!(
+            [code(2, Errno::ENOENT), code(2, Errno::ENOEXEC)],
+            [127, 126]
+        );
+        assert_eq!(
+            names.failure(2, Errno::EACCES).path.as_deref(),
+            Some("nope")
+        );
     }
 }

@@ -7,6 +7,7 @@
 
 use std::{
     ffi::CString,
+    fs,
     os::fd::{AsFd as _, OwnedFd},
     path::Path,
 };
@@ -138,7 +139,9 @@ fn push_masks(
         steps.push(step_at("read-only path", &path, op));
     }
     // The state directory shows through the host's root: sockets and other containers' environments.
-    if let (Rootfs::Host, Some(state)) = (&target.rootfs, spec.dir.ancestors().nth(2)) {
+    let dir =
+        fs::canonicalize(&spec.dir).map_err(|source| io_failure("mask", &spec.dir, &source))?;
+    if let (Rootfs::Host, Some(state)) = (&target.rootfs, dir.ancestors().nth(2)) {
         let path = state.to_string_lossy();
         if path.len() > 1 {
             steps.push(step_at(

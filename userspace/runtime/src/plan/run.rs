@@ -4,7 +4,7 @@
 //! the process; success closes the pipe by exec, after [`READY`].
 #![forbid(unsafe_code)]
 
-use std::os::fd::{AsRawFd as _, OwnedFd, RawFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd, RawFd};
 
 use nix::{
     errno::Errno,
@@ -33,17 +33,19 @@ pub(crate) struct Channels {
 
 /// A status message: which step (or [`READY`]) and its errno.
 pub(crate) fn encode_status(step: u32, errno: i32) -> [u8; 8] {
-    let ([a, b, c, d], [e, f, g, h]) = (step.to_ne_bytes(), errno.to_ne_bytes());
-    [a, b, c, d, e, f, g, h]
+    let mut message = [0; 8];
+    let (front, back) = message.split_at_mut(4);
+    front.copy_from_slice(&step.to_ne_bytes());
+    back.copy_from_slice(&errno.to_ne_bytes());
+    message
 }
 
 /// The reverse of [`encode_status`].
 pub(crate) fn decode_status(message: [u8; 8]) -> (u32, i32) {
-    let [a, b, c, d, e, f, g, h] = message;
-    (
-        u32::from_ne_bytes([a, b, c, d]),
-        i32::from_ne_bytes([e, f, g, h]),
-    )
+    let (mut step, mut errno) = ([0; 4], [0; 4]);
+    step.copy_from_slice(&message[..4]);
+    errno.copy_from_slice(&message[4..]);
+    (u32::from_ne_bytes(step), i32::from_ne_bytes(errno))
 }
 
 /// Carries the plan out. Never returns.
@@ -59,14 +61,14 @@ pub(crate) fn run(plan: &Plan, channels: &Channels) -> ! {
     }
     umask(Mode::empty());
     for (step, index) in plan.steps.iter().zip(0..) {
-        if let Err(errno) = step.op.run(plan, std::os::fd::AsFd::as_fd(&channels.gate)) {
+        if let Err(errno) = step.op.run(plan, channels.gate.as_fd()) {
             fail(status, index, errno);
         }
     }
     let exec_index = u32::try_from(plan.steps.len()).unwrap_or(READY - 1);
     umask(Mode::from_bits_truncate(0o022));
     task::reset_signals();
-    if let Err(errno) = exec::close_others(std::os::fd::AsFd::as_fd(&channels.status)) {
+    if let Err(errno) = exec::close_others(channels.status.as_fd()) {
         fail(status, exec_index, errno);
     }
     exec::write_status(exec::STATUS, encode_status(READY, 0));
@@ -77,4 +79,15 @@ pub(crate) fn run(plan: &Plan, channels: &Channels) -> ! {
 fn fail(status: RawFd, index: u32, errno: Errno) -> ! {
     exec::write_status(status, encode_status(index, errno as i32));
     exec::exit_now(super::SETUP_FAILED);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_survives_the_pipe() {
+        assert_eq!(decode_status(encode_status(READY, -1)), (READY, -1));
+        assert_eq!(decode_status(encode_status(7, 13)), (7, 13));
+    }
 }

@@ -155,8 +155,9 @@ pub(crate) fn loopback_up(socket: BorrowedFd<'_>) -> nix::Result<()> {
     Errno::result(unsafe {
         libc::ioctl(socket.as_raw_fd(), libc::SIOCGIFFLAGS, &raw mut request)
     })?;
+    let up = libc::c_short::try_from(libc::IFF_UP).map_err(|_| Errno::EOVERFLOW)?;
     // SAFETY: the call above has made `ifru_flags` the union's live field.
-    unsafe { request.ifr_ifru.ifru_flags |= libc::IFF_UP as libc::c_short };
+    unsafe { request.ifr_ifru.ifru_flags |= up };
     // SAFETY: SIOCSIFFLAGS reads the ifreq.
     Errno::result(unsafe {
         libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request)
