@@ -21,7 +21,8 @@ pub fn all() -> Vec<Scenario> {
         privilege::ALL,
         rootfs::ALL,
         life::ALL,
-        kernel::ALL,
+        kernel::calls::ALL,
+        kernel::counts::ALL,
         agent::ALL,
         faults::ALL,
     ]

@@ -1,0 +1,193 @@
+//! Counts that stay true: OOM kills, nested cgroups, an absent agent, a full ring.
+
+use std::{fs, path::Path, process::Command, thread, time::Duration};
+
+use anyhow::{Context as _, Result, ensure};
+
+use super::{CALLS, OOM, able, calls, equal};
+use crate::{
+    context::{Context, cgroup_file, eventually, finish, pure_v2},
+    runner::Scenario,
+};
+
+pub const ALL: &[Scenario] = &[
+    Scenario {
+        name: "kernel::oom_kills_of_children",
+        run: oom_kills_of_children,
+    },
+    Scenario {
+        name: "kernel::nested_cgroup_is_attributed",
+        run: nested_cgroup_is_attributed,
+    },
+    Scenario {
+        name: "kernel::counts_go_on_without_an_agent",
+        run: counts_go_on_without_an_agent,
+    },
+    Scenario {
+        name: "kernel::flood_closes_the_identity",
+        run: flood_closes_the_identity,
+    },
+    Scenario {
+        name: "kernel::untracked_is_not_counted",
+        run: untracked_is_not_counted,
+    },
+];
+
+fn oom_kills_of_children(context: &Context) -> Result<()> {
+    context.start_agent(&["--detach-on-exit"])?;
+    let volume = context.workload_volume();
+    let script =
+        "for i in 1 2 3 4 5; do /run/workload alloc 134217728; done; echo survived; sleep 60";
+    let args = [
+        "run", "-d", "--name", "parent", "--memory", "64m", "-v", &volume, "host", "sh", "-c",
+        script,
+    ];
+    context.ok(&args)?;
+    eventually("five kills", || {
+        Ok(context.ok(&["logs", "parent"])?.contains("survived"))
+    })?;
+    let cgroup = context.inspect("parent")?["cgroup"]
+        .as_str()
+        .context("no cgroup")?
+        .to_owned();
+    let file = cgroup_file(&cgroup, "memory.events", ("memory", "memory.oom_control"));
+    let text = fs::read_to_string(&file)?;
+    let kernel: f64 = text
+        .lines()
+        .find_map(|line| line.strip_prefix("oom_kill "))
+        .with_context(|| format!("no oom_kill in {}", file.display()))?
+        .trim()
+        .parse()?;
+    equal("the kernel's own count", kernel, 5)?;
+    let metrics = context.metrics()?;
+    equal(
+        "oom kills",
+        metrics.sum(OOM, &[("container", "parent"), ("constraint", "memcg")]),
+        5,
+    )?;
+    equal(
+        "all oom kills",
+        metrics.sum(OOM, &[("container", "parent")]),
+        5,
+    )?;
+    let said = context.inspect("parent")?;
+    ensure!(
+        said["state"] == "running" && said["oom_killed"] == false && said["oom_kills"] == 5,
+        "{said}"
+    );
+    let events = context.ok(&["events", "--format", "json", "--container", "parent"])?;
+    let told: Vec<_> = events
+        .lines()
+        .filter(|line| line.contains("\"oom_kill\""))
+        .collect();
+    ensure!(told.len() == 5, "{} told", told.len());
+    let first: serde_json::Value = serde_json::from_str(told[0])?;
+    ensure!(
+        first["limit_bytes"] == 67_108_864 && first["main_process"] == false,
+        "{first}"
+    );
+    ensure!(first["victim"]["comm"] == "workload", "{first}");
+    Ok(())
+}
+
+/// A cgroup below the container's own inherits its slot in the kernel.
+fn nested_cgroup_is_attributed(context: &Context) -> Result<()> {
+    context.start_agent(&["--detach-on-exit"])?;
+    let volume = context.workload_volume();
+    let mut args = able("outer", &[&volume]);
+    args.insert(1, "-d");
+    args.extend([
+        "sh",
+        "-c",
+        "while [ ! -e /go ]; do sleep 0.05; done; /run/workload unshare-loop uts 19; sleep 60",
+    ]);
+    context.ok(&args)?;
+    let said = context.inspect("outer")?;
+    let (pid, cgroup) = (
+        said["pid"].as_i64().context("no pid")?,
+        said["cgroup"].as_str().context("no cgroup")?,
+    );
+    let root = if pure_v2() {
+        "/sys/fs/cgroup"
+    } else {
+        "/sys/fs/cgroup/unified"
+    };
+    let nested = Path::new(root).join(cgroup).join("nested");
+    fs::create_dir(&nested)?;
+    fs::create_dir(nested.join("deeper"))?;
+    fs::write(nested.join("deeper/cgroup.procs"), pid.to_string())?;
+    context.ok(&["exec", "outer", "touch", "/go"])?;
+    eventually("the calls are counted", || {
+        Ok(calls(&context.metrics()?, "outer", "unshare", "uts", "allowed") > 18.5)
+    })?;
+    equal(
+        "unshare",
+        calls(&context.metrics()?, "outer", "unshare", "uts", "allowed"),
+        19,
+    )
+}
+
+/// Programs and maps are pinned: what happens while no agent runs is counted all the same.
+fn counts_go_on_without_an_agent(context: &Context) -> Result<()> {
+    context.start_agent(&[])?;
+    let volume = context.workload_volume();
+    let mut args = able("steady", &[&volume]);
+    args.insert(1, "-d");
+    args.extend([
+        "sh",
+        "-c",
+        "/run/workload unshare-loop uts 29; sleep 2; /run/workload unshare-loop uts 31; sleep 60",
+    ]);
+    context.ok(&args)?;
+    eventually("the first loop", || {
+        Ok(calls(&context.metrics()?, "steady", "unshare", "uts", "allowed") > 28.5)
+    })?;
+    context.kill_agent()?;
+    thread::sleep(Duration::from_millis(3500));
+    context.start_agent(&["--detach-on-exit"])?;
+    eventually("both loops", || {
+        Ok(calls(&context.metrics()?, "steady", "unshare", "uts", "allowed") > 59.5)
+    })?;
+    equal(
+        "unshare",
+        calls(&context.metrics()?, "steady", "unshare", "uts", "allowed"),
+        60,
+    )
+}
+
+/// More than the ring holds: counters stay exact, and every record is accounted for.
+fn flood_closes_the_identity(context: &Context) -> Result<()> {
+    context.start_agent(&["--detach-on-exit"])?;
+    let volume = context.workload_volume();
+    let mut args = able("flood", &[&volume]);
+    args.extend(["/run/workload", "unshare-loop", "uts", "20011"]);
+    context.ok(&args)?;
+    let metrics = context.metrics()?;
+    equal(
+        "unshare",
+        calls(&metrics, "flood", "unshare", "uts", "allowed"),
+        20_011,
+    )?;
+    for ring in ["critical", "events"] {
+        eventually("the identity closes", || {
+            let metrics = context.metrics()?;
+            let stage = |stage: &str| {
+                metrics.sum("paddock_records_total", &[("ring", ring), ("stage", stage)])
+            };
+            let (seen, submitted) = (stage("seen"), stage("submitted"));
+            let kernel = (seen - submitted - stage("lost_ring_full")).abs() < 0.5;
+            let user = (submitted - stage("delivered") - stage("lost_user")).abs() < 0.5;
+            Ok(kernel && user && (ring == "critical" || seen > 20_010.5))
+        })?;
+    }
+    Ok(())
+}
+
+fn untracked_is_not_counted(context: &Context) -> Result<()> {
+    context.start_agent(&["--detach-on-exit"])?;
+    context.ok(&["run", "-d", "--name", "beside", "host", "sleep", "60"])?;
+    let before = context.metrics()?.sum(CALLS, &[]);
+    finish(Command::new(&context.workload).args(["unshare-loop", "uts", "37"]))?;
+    finish(Command::new(&context.workload).args(["setns-loop", "/proc/1/ns/uts", "uts", "37"]))?;
+    equal("calls", context.metrics()?.sum(CALLS, &[]) - before, 0)
+}

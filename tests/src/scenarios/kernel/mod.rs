@@ -1,0 +1,51 @@
+//! The kernel half counts what happened, neither more nor less, and judges it rightly.
+//!
+//! Known prime counts of calls, and the same numbers from another witness.
+
+use anyhow::{Result, ensure};
+
+use crate::metrics::Metrics;
+
+pub mod calls;
+pub mod counts;
+
+const CALLS: &str = "paddock_container_namespace_calls_total";
+const ESCAPES: &str = "paddock_container_escapes_total";
+const OOM: &str = "paddock_container_oom_kills_total";
+
+fn calls(metrics: &Metrics, container: &str, syscall: &str, namespace: &str, outcome: &str) -> f64 {
+    let labels = [
+        ("container", container),
+        ("syscall", syscall),
+        ("namespace", namespace),
+        ("outcome", outcome),
+    ];
+    metrics.sum(CALLS, &labels)
+}
+
+/// A number that should be exactly this.
+fn equal(what: &str, saw: f64, want: u32) -> Result<()> {
+    ensure!(
+        (saw - f64::from(want)).abs() < 0.5,
+        "{what}: {saw} instead of {want}"
+    );
+    Ok(())
+}
+
+/// Flags of a container that may unshare and join: the host's user namespace, CAP_SYS_ADMIN.
+fn able<'a>(name: &'a str, volumes: &[&'a str]) -> Vec<&'a str> {
+    let mut args = vec![
+        "run",
+        "--name",
+        name,
+        "--userns",
+        "host",
+        "--cap-add",
+        "SYS_ADMIN",
+    ];
+    for volume in volumes {
+        args.extend(["-v", volume]);
+    }
+    args.push("host");
+    args
+}
