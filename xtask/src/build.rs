@@ -1,19 +1,89 @@
 //! `cargo xtask build`: the kernel half, then everything else as static binaries.
+//!
+//! Both are cargo's, so what has not changed is skipped. The kernel half has a target folder
+//! of its own: its compiler and flags are not the workspace's.
 
 use std::process::Command;
 
 use anyhow::Result;
 
-use crate::{cmd, cmd::step, tree::Tree};
+use crate::{
+    cmd::{self, step},
+    setup::{self, KernelToolchain, Purpose},
+    tree::Tree,
+};
+
+const KERNEL_TARGET: &str = "bpfel-unknown-none";
+/// Line information for verifier logs, and BTF.
+const KERNEL_FLAGS: &str = "-Cdebuginfo=2\u{1f}-Clink-arg=--btf";
+
+pub(crate) fn main(tree: &Tree) -> Result<()> {
+    let toolchain = setup::prepare(tree, Purpose::Run)?;
+    all(tree, &toolchain)
+}
+
+pub(crate) fn all(tree: &Tree, toolchain: &KernelToolchain) -> Result<()> {
+    kernel_half(tree, toolchain)?;
+    binaries(tree)
+}
+
+pub(crate) fn kernel_half(tree: &Tree, toolchain: &KernelToolchain) -> Result<()> {
+    step("building the kernel half");
+    cmd::run_to_stderr(&mut kernel_cargo(tree, toolchain, "build"))
+}
 
 /// The static binaries: a guest and a container have no libraries of this machine.
 pub(crate) fn binaries(tree: &Tree) -> Result<()> {
     step("building the static binaries");
-    cmd::run(cargo(tree, "build").args(["--bins", "-p", "paddock-cli", "-p", "paddock-tests"]))
+    cmd::run_to_stderr(cargo(tree, "build").args([
+        "--bins",
+        "-p",
+        "paddock-cli",
+        "-p",
+        "paddock-tests",
+    ]))
 }
 
-/// cargo with the flags that build, unit tests and lints of the host's half share, so that
-/// dependencies are compiled once.
+/// cargo for the kernel half, `subcommand` being build or clippy.
+pub(crate) fn kernel_cargo(tree: &Tree, toolchain: &KernelToolchain, subcommand: &str) -> Command {
+    let mut command = match toolchain {
+        KernelToolchain::Debian { rustc } if subcommand == "clippy" => {
+            // Beside that rustc, since clippy reads what that one compiled.
+            let mut command = Command::new(rustc.with_file_name("cargo-clippy"));
+            command.arg("clippy").env("CARGO", "cargo");
+            command
+        }
+        _ => {
+            let mut command = Command::new("cargo");
+            command.arg(subcommand);
+            command
+        }
+    };
+    match toolchain {
+        KernelToolchain::Debian { rustc } => {
+            // Stable by name, but the language's unstable parts are needed for BPF.
+            command.env("RUSTC", rustc).env("RUSTC_BOOTSTRAP", "1");
+        }
+        KernelToolchain::Nightly => {
+            command
+                .args(["-Z", "build-std=core"])
+                .env("RUSTUP_TOOLCHAIN", "nightly");
+        }
+    }
+    command
+        .current_dir(&tree.root)
+        .args(["--locked", "--release", "-p", "paddock-ebpf"])
+        .args(["--target", KERNEL_TARGET, "--target-dir"])
+        .arg(tree.target.join("ebpf"))
+        .env("CARGO_TARGET_BPFEL_UNKNOWN_NONE_LINKER", tree.bpf_linker())
+        .env("CARGO_ENCODED_RUSTFLAGS", KERNEL_FLAGS)
+        // cargo's own, for the toolchain that runs this program.
+        .env_remove("LD_LIBRARY_PATH")
+        .env_remove("RUSTFLAGS");
+    command
+}
+
+/// cargo with the flags that build and unit tests share, so that dependencies are compiled once.
 pub(crate) fn cargo(tree: &Tree, subcommand: &str) -> Command {
     let mut command = Command::new("cargo");
     command

@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    os::fd::AsFd as _,
     process::{Command, Stdio},
 };
 
@@ -22,6 +23,15 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
         return Ok(());
     }
     bail!("{}: {status}", line(command))
+}
+
+/// As [`run`], with its stdout sent to stderr: progress, not a result.
+pub(crate) fn run_to_stderr(command: &mut Command) -> Result<()> {
+    let stderr = io::stderr()
+        .as_fd()
+        .try_clone_to_owned()
+        .context("duplicate stderr")?;
+    run(command.stdout(Stdio::from(stderr)))
 }
 
 /// What it writes to stdout; fails with its stderr.

@@ -1,8 +1,12 @@
-//! Set-up, build, run and test of paddock: `cargo xtask --help`.
+//! Set-up, build, run, lint and test of paddock: `cargo xtask --help`.
 #![forbid(unsafe_code)]
 
 mod build;
 mod cmd;
+mod lint;
+mod run;
+mod setup;
+mod test;
 mod tree;
 mod vm;
 
@@ -10,10 +14,13 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::tree::Tree;
+use crate::{setup::Purpose, tree::Tree};
 
 #[derive(Debug, Parser)]
-#[command(name = "cargo xtask", about = "Set-up, build, run and test of paddock")]
+#[command(
+    name = "cargo xtask",
+    about = "Set-up, build, run, lint and test of paddock"
+)]
 struct Cli {
     #[command(subcommand)]
     task: Task,
@@ -21,6 +28,16 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Task {
+    /// Bring in what building and testing need; does only what is missing
+    Setup(setup::Args),
+    /// Build the kernel half and the static binaries
+    Build,
+    /// Build, then play the demo
+    Run(run::Args),
+    /// Format, clippy, licences, alert rules
+    Lint,
+    /// Lints, unit tests, scenarios on this machine and in guests
+    Test(test::Args),
     /// Boot a Debian kernel in QEMU with paddock's binaries in it
     Vm(vm::Args),
 }
@@ -28,6 +45,14 @@ enum Task {
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let done = Tree::find().and_then(|tree| match cli.task {
+        Task::Setup(args) => setup::main(&tree, &args).map(|()| 0),
+        Task::Build => build::main(&tree).map(|()| 0),
+        Task::Run(args) => run::main(&tree, &args).map(|()| 0),
+        Task::Lint => setup::prepare(&tree, Purpose::Test).and_then(|toolchain| {
+            build::kernel_half(&tree, &toolchain)?;
+            lint::all(&tree, &toolchain).map(|()| 0)
+        }),
+        Task::Test(args) => test::main(&tree, &args),
         Task::Vm(args) => vm::main(&tree, &args),
     });
     match done {

@@ -12,7 +12,9 @@ use std::{fs, path::PathBuf, time::Duration};
 use anyhow::{Context as _, Result};
 
 use crate::{
+    build,
     cmd::step,
+    setup::{self, Purpose},
     tree::Tree,
     vm::{
         initramfs::Contents,
@@ -50,7 +52,8 @@ pub(crate) struct Args {
 
 pub(crate) fn main(tree: &Tree, args: &Args) -> Result<i32> {
     if !args.no_build {
-        crate::build::binaries(tree)?;
+        let toolchain = setup::prepare(tree, Purpose::Test)?;
+        build::all(tree, &toolchain)?;
     }
     let contents = Contents {
         command: (!args.command.is_empty()).then(|| script(&args.command)),
@@ -115,11 +118,13 @@ fn script(words: &[String]) -> String {
     if let [one] = words {
         return format!("{one}\n");
     }
-    let quoted: Vec<String> = words
-        .iter()
-        .map(|word| format!("'{}'", word.replace('\'', r"'\''")))
-        .collect();
-    format!("exec {}\n", quoted.join(" "))
+    let words: Vec<String> = words.iter().map(|word| quoted(word)).collect();
+    format!("exec {}\n", words.join(" "))
+}
+
+/// One word for a shell, whatever is in it.
+pub(crate) fn quoted(word: &str) -> String {
+    format!("'{}'", word.replace('\'', r"'\''"))
 }
 
 #[cfg(test)]

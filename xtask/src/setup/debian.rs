@@ -1,0 +1,120 @@
+//! Debian's packages, by apt.
+//!
+//! `rustc-web` with `libstd-rust-web-dev-bpf` has core compiled for BPF, so no nightly is
+//! needed. A machine whose mirrors lack them takes the other way.
+
+use std::{path::PathBuf, process::Command};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::{
+    cmd::{self, step},
+    setup::{KernelToolchain, is_root},
+};
+
+/// The kernel half's compiler, and what its linker is built on.
+const BUILD: &[&str] = &[
+    "rustc-web",
+    "libstd-rust-web-dev-bpf",
+    "llvm-22-dev",
+    "libpolly-22-dev",
+    "zlib1g-dev",
+    "libzstd-dev",
+    "libxml2-dev",
+    "gcc",
+    "libc6-dev",
+];
+/// Lints of the kernel half, guests, witnesses.
+const TEST: &[&str] = &[
+    "rust-web-clippy",
+    "qemu-system-x86",
+    "busybox-static",
+    "xz-utils",
+    "strace",
+    "iproute2",
+    "util-linux",
+];
+
+/// apt is here and knows the compiler for BPF, or has never read any list.
+pub(super) fn is_usable() -> bool {
+    if cmd::find_program("apt-get").is_none() || cmd::find_program("dpkg-query").is_none() {
+        return false;
+    }
+    if missing(BUILD).is_empty() {
+        return true;
+    }
+    candidate().unwrap_or(false) || (update().is_ok() && candidate().unwrap_or(false))
+}
+
+fn candidate() -> Result<bool> {
+    let text = cmd::output(Command::new("apt-cache").args(["policy", "libstd-rust-web-dev-bpf"]))?;
+    Ok(text
+        .lines()
+        .any(|line| line.trim().starts_with("Candidate:") && !line.contains("(none)")))
+}
+
+pub(super) fn install(test: bool) -> Result<KernelToolchain> {
+    let mut wanted = BUILD.to_vec();
+    if test {
+        wanted.extend(TEST);
+    }
+    let missing = missing(&wanted);
+    if !missing.is_empty() {
+        let list = missing.join(" ");
+        if !is_root() {
+            bail!("packages are missing; as root: apt-get install {list}");
+        }
+        step(&format!("installing Debian packages: {list}"));
+        // A mirror of something else that does not answer is no reason to stop here.
+        if let Err(error) = update() {
+            step(&format!("some package lists could not be read: {error:#}"));
+        }
+        let mut command = Command::new("apt-get");
+        command
+            .args(["install", "-y", "-q", "--no-install-recommends"])
+            .args(["-o", "DPkg::Lock::Timeout=300", "-o", "Acquire::Retries=3"])
+            .args(["-o", "Dpkg::Use-Pty=0"])
+            .args(&missing)
+            .env("DEBIAN_FRONTEND", "noninteractive");
+        cmd::run_to_stderr(&mut command)
+            .with_context(|| format!("install by hand: apt-get install {list}"))?;
+    }
+    Ok(KernelToolchain::Debian { rustc: rustc()? })
+}
+
+fn update() -> Result<()> {
+    if !is_root() {
+        bail!("reading package lists needs root");
+    }
+    step("reading Debian's package lists");
+    cmd::run_to_stderr(Command::new("apt-get").args(["update", "-qq", "-o", "Acquire::Retries=3"]))
+}
+
+/// Those that dpkg does not know as installed.
+fn missing(packages: &[&'static str]) -> Vec<&'static str> {
+    let listed = Command::new("dpkg-query")
+        .args(["-W", "-f", "${db:Status-Abbrev} ${Package}\n"])
+        .args(packages)
+        .output()
+        .map(|done| String::from_utf8_lossy(&done.stdout).into_owned())
+        .unwrap_or_default();
+    packages
+        .iter()
+        .filter(|package| {
+            !listed
+                .lines()
+                .any(|line| line.strip_prefix("ii ").map(str::trim) == Some(package))
+        })
+        .copied()
+        .collect()
+}
+
+/// Not rustup's, which may come first on PATH.
+fn rustc() -> Result<PathBuf> {
+    let files = cmd::output(Command::new("dpkg").args(["-L", "rustc-web"]))?;
+    files
+        .lines()
+        .find(|line| line.ends_with("/bin/rustc"))
+        .map(PathBuf::from)
+        .context("package rustc-web has no bin/rustc")
+}

@@ -1,0 +1,88 @@
+//! `cargo xtask setup`: from a fresh machine with Rust and root to where everything builds.
+//!
+//! Looks first and does only what is missing, so that a second call takes no time. Debian
+//! has what the kernel half needs as packages; elsewhere rustup's nightly compiles it. What
+//! cannot be done here ends in one line that says what to install by hand.
+
+mod debian;
+mod linker;
+mod nightly;
+mod prometheus;
+
+use std::{
+    env, fs,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result};
+
+use crate::tree::Tree;
+
+/// What the set-up is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Purpose {
+    /// Build and run
+    Run,
+    /// Also lint, boot guests, check rules
+    Test,
+    All,
+}
+
+#[derive(clap::Args, Clone, Debug)]
+pub(crate) struct Args {
+    #[arg(long = "for", value_enum, default_value = "all")]
+    purpose: Purpose,
+}
+
+/// What compiles the kernel half.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum KernelToolchain {
+    /// Debian's rustc, which brings a compiled core for BPF.
+    Debian { rustc: PathBuf },
+    /// rustup's nightly, which compiles core from rust-src.
+    Nightly,
+}
+
+pub(crate) fn main(tree: &Tree, args: &Args) -> Result<()> {
+    prepare(tree, args.purpose)?;
+    crate::cmd::step("everything is there");
+    Ok(())
+}
+
+/// Brings in what is missing.
+pub(crate) fn prepare(tree: &Tree, purpose: Purpose) -> Result<KernelToolchain> {
+    let lock = tree.cache()?.join("setup.lock");
+    let lock = fs::File::create(&lock).with_context(|| format!("create {}", lock.display()))?;
+    lock.lock().context("lock the set-up")?;
+    let test = purpose != Purpose::Run;
+    let toolchain = if debian::is_usable() {
+        debian::install(test)?
+    } else {
+        nightly::install(test)?
+    };
+    linker::install(tree, &toolchain)?;
+    if test {
+        prometheus::fetch(tree)?;
+    }
+    Ok(toolchain)
+}
+
+/// PATH with what was extracted into the cache instead of installed.
+pub(crate) fn path_with_extracted(tree: &Tree) -> Result<std::ffi::OsString> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let dirs = prometheus::program_dirs(tree)?
+        .into_iter()
+        .chain(env::split_paths(&path));
+    env::join_paths(dirs).context("a path without a colon")
+}
+
+/// By the owner of this process' folder in procfs: its effective user.
+pub(crate) fn is_root() -> bool {
+    fs::metadata("/proc/self").is_ok_and(|found| found.uid() == 0)
+}
+
+/// Whether any of the programs is there.
+fn has_program(name: &str) -> bool {
+    crate::cmd::find_program(name).is_some() || Path::new("/usr/sbin").join(name).is_file()
+}

@@ -1,0 +1,150 @@
+//! `cargo xtask test`: lints, unit tests, scenarios here and in guests.
+//!
+//! The last line is `N passed, N failed`, over all parts. Choosing a place or a name leaves
+//! the lints and the unit tests out: that is for the work on one scenario.
+
+mod count;
+
+use std::{
+    path::Path,
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Result, bail};
+
+use crate::{
+    build,
+    cmd::step,
+    lint,
+    setup::{self, Purpose},
+    test::count::{Count, follow},
+    tree::Tree,
+    vm::{
+        self,
+        initramfs::Contents,
+        qemu::{self, Machine},
+    },
+};
+
+/// The oldest kernel that is promised, and the newest there is.
+const MATRIX: [&str; 2] = ["6.1", "newest"];
+const GUEST_TIMEOUT: Duration = Duration::from_secs(1500);
+/// Witnesses of scenarios, put into the guests.
+const TOOLS: [&str; 1] = ["strace"];
+
+#[derive(clap::Args, Clone, Debug)]
+pub(crate) struct Args {
+    /// Only scenarios on this machine's kernel
+    #[arg(long)]
+    host: bool,
+    /// Only scenarios in a guest with this kernel series (6.1, newest, …), or all
+    #[arg(long = "vm", value_name = "VERSION")]
+    guests: Vec<String>,
+    /// Only scenarios whose name contains this
+    filter: Option<String>,
+}
+
+/// The exit code.
+pub(crate) fn main(tree: &Tree, args: &Args) -> Result<i32> {
+    if !setup::is_root() {
+        bail!("needs root, since containers do: sudo -E cargo xtask test");
+    }
+    let start = Instant::now();
+    let places = !args.host && args.guests.is_empty();
+    let everything = places && args.filter.is_none();
+    let toolchain = setup::prepare(tree, Purpose::Test)?;
+    build::kernel_half(tree, &toolchain)?;
+    let mut parts = Vec::new();
+    if everything {
+        lint::all(tree, &toolchain)?;
+        step("unit tests");
+        let mut command = build::cargo(tree, "test");
+        command.args(["--lib", "--bins", "--no-fail-fast"]);
+        parts.push(("unit tests".to_owned(), follow(&mut command)?));
+    }
+    build::binaries(tree)?;
+    if places || args.host {
+        step("scenarios on this machine");
+        parts.push(("this machine".to_owned(), host(tree, args)?));
+    }
+    for series in guests(args, places) {
+        parts.push((format!("Linux {series}"), guest(tree, &series, args)?));
+    }
+    println!("\nafter {} s:", start.elapsed().as_secs());
+    let mut sum = Count::default();
+    for (name, count) in &parts {
+        println!("{name}: {count}");
+        sum += *count;
+    }
+    println!("{sum}");
+    Ok(i32::from(sum.failed > 0 || sum.passed == 0))
+}
+
+fn guests(args: &Args, places: bool) -> Vec<String> {
+    let mut chosen: Vec<String> = Vec::new();
+    for one in &args.guests {
+        if one == "all" {
+            chosen.extend(MATRIX.map(str::to_owned));
+        } else {
+            chosen.push(one.clone());
+        }
+    }
+    if places {
+        chosen.extend(MATRIX.map(str::to_owned));
+    }
+    chosen
+}
+
+fn host(tree: &Tree, args: &Args) -> Result<Count> {
+    let mut command = Command::new(tree.binary("paddock-scenarios"));
+    command
+        .args(&args.filter)
+        .env("PADDOCK_BIN", tree.binary("paddock"))
+        .env("PADDOCK_WORKLOAD", tree.binary("paddock-workload"))
+        .env("PATH", setup::path_with_extracted(tree)?);
+    follow(&mut command)
+}
+
+fn guest(tree: &Tree, series: &str, args: &Args) -> Result<Count> {
+    let mut script = "export PADDOCK_BIN=/usr/bin/paddock\n\
+        export PADDOCK_WORKLOAD=/usr/bin/paddock-workload\n\
+        exec paddock-scenarios"
+        .to_owned();
+    if let Some(filter) = &args.filter {
+        script.push(' ');
+        script.push_str(&vm::quoted(filter));
+    }
+    let contents = Contents {
+        command: Some(script + "\n"),
+        files: Vec::new(),
+        tools: TOOLS.map(str::to_owned).to_vec(),
+    };
+    let machine = Machine {
+        timeout: GUEST_TIMEOUT,
+        memory_mib: 2048,
+        deterministic: false,
+        interactive: false,
+    };
+    step(&format!("scenarios on Linux {series}"));
+    let ended = vm::boot(tree, series, &contents, &machine)?;
+    let mut count = Count::of(&ended.output);
+    match ended.code {
+        Some(0) => {}
+        Some(_) => show_log(&ended.log),
+        None => {
+            println!("{}", ended.problem.unwrap_or_default());
+            show_log(&ended.log);
+        }
+    }
+    count.failed += u64::from(ended.code != Some(0) && count.failed == 0);
+    Ok(count)
+}
+
+fn show_log(log: &Path) {
+    println!(
+        "--- end of the guest's kernel log ({}) ---\n{}\n---",
+        log.display(),
+        qemu::log_tail(log)
+    );
+}
