@@ -17,7 +17,7 @@ use nix::{
     sys::socket::{MsgFlags, recv, send},
 };
 
-use super::log::Log;
+use super::log::{LONGEST_LINE, Log};
 use crate::{
     protocol::{MAX_PACKET, Reply, STALL_SECONDS, encode},
     record::LogLine,
@@ -28,6 +28,12 @@ const QUEUE_LIMIT: usize = 1 << 20;
 
 /// How much of a replay is read ahead of what the socket takes.
 const REPLAY_AHEAD: usize = 256 * 1024;
+
+/// Where a replay's packet ends; the longest line still fits after it, each of its bytes
+/// having become three (U+FFFD).
+const REPLAY_PACKET: usize = 12 * 1024;
+
+const _: () = assert!(REPLAY_PACKET + 3 * LONGEST_LINE <= MAX_PACKET);
 
 #[derive(Debug)]
 pub(super) struct Client {
@@ -50,6 +56,8 @@ pub(super) struct Client {
 struct Replay {
     generation: u64,
     reader: BufReader<File>,
+    /// Read, and of another stream than the packet it did not go into.
+    held: Option<LogLine>,
 }
 
 /// What a read found.
@@ -188,23 +196,45 @@ impl Replay {
         Some(Self {
             generation,
             reader: BufReader::new(log.open(generation)?),
+            held: None,
         })
     }
 
-    /// The next logged line as a packet; `None` when it has caught up.
+    /// The next logged lines of one stream as a packet; `None` when it has caught up.
     fn next(&mut self, log: &mut Log) -> Result<Option<Vec<u8>>, RotatedAway> {
+        let Some(first) = self.line(log)? else {
+            return Ok(None);
+        };
+        let kind = if first.stream == "stderr" {
+            Reply::Stderr
+        } else {
+            Reply::Stdout
+        };
+        let mut packet = encode(kind, first.text.as_bytes());
+        while packet.len() < REPLAY_PACKET {
+            match self.line(log)? {
+                Some(line) if line.stream == first.stream => packet.extend(line.text.bytes()),
+                other => {
+                    self.held = other;
+                    break;
+                }
+            }
+        }
+        Ok(Some(packet))
+    }
+
+    fn line(&mut self, log: &mut Log) -> Result<Option<LogLine>, RotatedAway> {
+        if let Some(line) = self.held.take() {
+            return Ok(Some(line));
+        }
         loop {
             let mut line = String::new();
             if self.reader.read_line(&mut line).map_err(|_| RotatedAway)? > 0 {
-                let Ok(line) = serde_json::from_str::<LogLine>(&line) else {
+                // A line that is none is not paddock's.
+                let Ok(line) = serde_json::from_str(&line) else {
                     continue;
                 };
-                let kind = if line.stream == "stderr" {
-                    Reply::Stderr
-                } else {
-                    Reply::Stdout
-                };
-                return Ok(Some(encode(kind, line.text.as_bytes())));
+                return Ok(Some(line));
             }
             if self.generation < log.generation() {
                 *self = Self::open(log, self.generation + 1).ok_or(RotatedAway)?;
@@ -219,3 +249,86 @@ impl Replay {
 /// rather than shown output with a hole.
 #[derive(Debug)]
 struct RotatedAway;
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+
+    use super::*;
+    use crate::{
+        client::Connection,
+        monitor::log::Stream,
+        protocol::{Packet, Request},
+    };
+
+    fn pair() -> (Client, Connection) {
+        let (ours, theirs) = socketpair(
+            AddressFamily::Unix,
+            SockType::SeqPacket,
+            None,
+            SockFlag::SOCK_CLOEXEC,
+        )
+        .unwrap();
+        (Client::new(ours), Connection::from_fd(theirs))
+    }
+
+    #[test]
+    fn a_client_that_does_not_read_fills_up_and_stalls() {
+        let directory = std::env::temp_dir().join(format!("paddock-full-{}", std::process::id()));
+        fs::create_dir_all(&directory).unwrap();
+        let mut log = Log::create(&directory, 1 << 20).unwrap();
+        let (mut client, connection) = pair();
+        client.attach(false, &mut log);
+        let packet = encode(Reply::Stdout, &vec![0; 32 * 1024]);
+        let mut sent = 0;
+        while !client.is_full() {
+            client.output(&packet);
+            assert!(client.flush(&mut log));
+            sent += 1;
+        }
+        assert!(client.stalls_at().is_some());
+        let mut got = 0;
+        while let Packet::Stdout(_) = connection.recv().unwrap().unwrap() {
+            got += 1;
+            assert!(client.flush(&mut log));
+            if got == sent {
+                break;
+            }
+        }
+        assert!(client.is_idle() && client.stalls_at().is_none());
+        fs::remove_dir_all(&directory).unwrap();
+    }
+
+    #[test]
+    fn a_replay_joins_live_output_without_a_gap() {
+        let directory = std::env::temp_dir().join(format!("paddock-replay-{}", std::process::id()));
+        fs::create_dir_all(&directory).unwrap();
+        let mut log = Log::create(&directory, 1 << 20).unwrap();
+        let (mut client, connection) = pair();
+        connection.set_nonblocking(true).unwrap();
+        connection.send(Request::Attach, b"backlog").unwrap();
+        assert!(matches!(client.receive(), Received::Packet(packet) if packet == b"\x02backlog"));
+        log.append(Stream::Stdout, b"one\nhalf");
+        client.attach(true, &mut log);
+        log.append(Stream::Stderr, b"more\n");
+        client.output(&encode(Reply::Stderr, b"more\n"));
+        client.finish(encode(Reply::Stdout, b"last"));
+        assert!(client.flush(&mut log));
+        let mut got = Vec::new();
+        while let Ok(Some(packet)) = connection.recv() {
+            got.push(packet);
+        }
+        let stdout = |text: &str| Packet::Stdout(text.into());
+        assert_eq!(
+            got,
+            [
+                stdout("one\nhalf"),
+                Packet::Stderr("more\n".into()),
+                stdout("last")
+            ]
+        );
+        fs::remove_dir_all(&directory).unwrap();
+    }
+}

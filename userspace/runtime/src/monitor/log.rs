@@ -17,7 +17,7 @@ use crate::record::LogLine;
 pub(super) const ROTATE_AT: u64 = 10 << 20;
 
 /// A longer line is cut into several, each without its line feed but the last.
-const LONGEST_LINE: usize = 16 * 1024;
+pub(super) const LONGEST_LINE: usize = 16 * 1024;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stream {
