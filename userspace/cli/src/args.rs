@@ -9,6 +9,9 @@ use clap::{Parser, Subcommand, error::ErrorKind};
 
 use crate::{commands, exit};
 
+/// The instance that is meant where none is named.
+pub(crate) const STATE_DIR: &str = "/run/paddock";
+
 /// Box a program, watch every container.
 #[derive(Debug, Parser)]
 #[command(
@@ -23,7 +26,7 @@ pub(crate) struct Args {
         long,
         global = true,
         env = "PADDOCK_STATE_DIR",
-        default_value = "/run/paddock",
+        default_value = STATE_DIR,
         value_name = "DIR",
         hide_env_values = true
     )]

@@ -59,7 +59,8 @@ pub(crate) fn note(line: &str) {
 fn lines(error: &anyhow::Error, verbose: bool) -> String {
     let mut line = error.to_string();
     let root = error.root_cause().to_string();
-    if !verbose && !line.contains(&root) {
+    let says_all = matches!(error.downcast_ref(), Some(Error::NoAgent { .. }));
+    if !verbose && !says_all && !line.contains(&root) {
         line = format!("{line}: {root}");
     }
     let mut text = format!("paddock: {}", crate::human::single_line(&line));

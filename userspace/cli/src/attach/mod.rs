@@ -7,7 +7,7 @@
 
 mod buffer;
 mod connection;
-mod dropped;
+mod dispositions;
 mod message;
 mod pump;
 mod terminal;
@@ -15,6 +15,7 @@ mod terminal;
 use std::path::Path;
 
 pub(crate) use self::message::{failed, monitor_gone, out_of_memory};
+pub(crate) use self::pump::Pump;
 use paddock_runtime::record::{Exit, Failed};
 
 /// What to do with a monitor.
@@ -51,10 +52,10 @@ pub(crate) enum End {
     ReaderLeft,
 }
 
-impl Attach<'_> {
-    /// Until the end; output has been written when this returns.
-    pub(crate) fn run(self) -> anyhow::Result<End> {
-        pump::Pump::new(self)?.run()
+impl<'a> Attach<'a> {
+    /// Connects, takes signals and the terminal over; [`Pump::run`] does the rest.
+    pub(crate) fn ready(self) -> anyhow::Result<Pump<'a>> {
+        Pump::new(self)
     }
 }
 

@@ -21,7 +21,7 @@ use super::{
     Attach, End, Mode,
     buffer::Buffer,
     connection::Link,
-    dropped::is_dropped,
+    dispositions::{self, is_dropped},
     terminal::{self, Raw},
 };
 
@@ -76,7 +76,10 @@ impl<'a> Pump<'a> {
                 attach.monitor.display()
             )
         })?;
-        let mask: SigSet = FORWARDED.into_iter().collect();
+        let taken = FORWARDED
+            .into_iter()
+            .filter(|&signal| !dispositions::is_ignored_here(signal));
+        let mask: SigSet = taken.collect();
         mask.thread_block().context("cannot take signals")?;
         let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)
             .context("cannot take signals")?;
@@ -113,6 +116,7 @@ impl<'a> Pump<'a> {
         Ok(pump)
     }
 
+    /// Until the end; output has been written when this returns.
     pub(crate) fn run(mut self) -> anyhow::Result<End> {
         loop {
             self.link.flush();

@@ -1,28 +1,121 @@
-//! `paddock agent`: the daemon, in the foreground.
+//! `paddock agent`: the daemon, in the foreground; its log goes to stderr.
+
+use std::net::SocketAddr;
+
+use paddock_agent::{DEFAULT_LISTEN_ADDRESS, Options, ProbeMode};
+use tracing_subscriber::EnvFilter;
 
 use super::Context;
 
-/// Watch every container and serve the others' commands
+/// Watch every container and serve the other commands
 #[derive(Debug, clap::Args)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a flag of the command line"
+)]
 pub(crate) struct Agent {
-    /// Where metrics are served; port 0 takes a free one
-    #[arg(
-        long = "web.listen-address",
-        default_value = "127.0.0.1:9750",
-        value_name = "ADDRESS"
-    )]
-    web_listen_address: String,
-    /// Take the kernel half down at the end, instead of leaving it counting
+    /// Where metrics are served; port 0 takes a free one, 'none' serves none
+    #[arg(long = "web.listen-address", default_value = DEFAULT_LISTEN_ADDRESS, value_name = "ADDRESS", value_parser = listen_address)]
+    web_listen_address: Listen,
+    /// Also a container: cgroups whose path fits this pattern, such as '/jobs/*'
+    #[arg(long, value_name = "PATTERN")]
+    track: Vec<String>,
+    /// Take the kernel half down at the end; else it goes on counting for the next agent
     #[arg(long)]
     detach_on_exit: bool,
+    /// Do not start where the kernel half cannot be loaded at all
+    #[arg(long)]
+    require_probe: bool,
+    /// What to log: error, warn, info, debug, trace, or by module
+    #[arg(
+        long,
+        env = "PADDOCK_LOG",
+        default_value = "info",
+        value_name = "FILTER",
+        hide_env_values = true
+    )]
+    log: String,
+    /// Log the kernel programs' own debug lines
+    #[arg(long)]
+    debug_programs: bool,
     /// End when nothing runs and nobody asks
     #[arg(long, hide = true)]
     ephemeral: bool,
+    /// For tests: use this rung for a capability
+    #[arg(long, hide = true, value_name = "CAPABILITY=RUNG", value_parser = forced)]
+    force_rung: Vec<(String, String)>,
 }
 
+/// `None` serves no metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Listen(Option<SocketAddr>);
+
 impl Agent {
-    pub(crate) fn run(&self, context: &Context) -> anyhow::Result<u8> {
-        let _ = (self, context);
-        anyhow::bail!("not there yet")
+    pub(crate) fn run(self, context: &Context) -> anyhow::Result<u8> {
+        if self.ephemeral {
+            // Away from the terminal whose Ctrl-C is for the workload. Fails only for a process
+            // group's leader, which has a terminal of its own choice.
+            let _ = nix::unistd::setsid();
+        }
+        let filter = EnvFilter::try_new(&self.log)
+            .map_err(|error| anyhow::anyhow!("--log {}: {error}", self.log))?;
+        tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_target(false)
+            .with_writer(std::io::stderr)
+            .init();
+        paddock_agent::run(Options {
+            state_dir: context.state_dir.clone(),
+            listen_address: self.web_listen_address.0,
+            ephemeral: self.ephemeral,
+            detach_on_exit: self.detach_on_exit,
+            track: self.track,
+            program_log: self.debug_programs,
+            force_rungs: self.force_rung,
+            probe: if self.require_probe {
+                ProbeMode::Required
+            } else {
+                ProbeMode::Optional
+            },
+        })?;
+        Ok(0)
+    }
+}
+
+/// `HOST:PORT` by number, `:PORT` for every address, `none`.
+fn listen_address(text: &str) -> Result<Listen, String> {
+    if text == "none" {
+        return Ok(Listen(None));
+    }
+    let full = if text.starts_with(':') {
+        format!("[::]{text}")
+    } else {
+        text.to_owned()
+    };
+    full.parse()
+        .map(|address| Listen(Some(address)))
+        .map_err(|_| {
+            format!("expected an address and a port, such as {DEFAULT_LISTEN_ADDRESS}, or 'none'")
+        })
+}
+
+fn forced(text: &str) -> Result<(String, String), String> {
+    let (capability, rung) = text.split_once('=').ok_or("expected CAPABILITY=RUNG")?;
+    Ok((capability.to_owned(), rung.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn listen_addresses() {
+        let at = |text: &str| Ok(Listen(Some(text.parse().unwrap())));
+        assert_eq!(listen_address("127.0.0.1:0"), at("127.0.0.1:0"));
+        assert_eq!(listen_address(":9750"), at("[::]:9750"));
+        assert_eq!(listen_address("none"), Ok(Listen(None)));
+        for wrong in ["", "9750", "localhost:9750", "127.0.0.1", "1.2.3.4:99999"] {
+            assert!(listen_address(wrong).is_err(), "{wrong}");
+        }
     }
 }

@@ -19,10 +19,10 @@ pub(crate) struct Exec {
     #[arg(short, long)]
     tty: bool,
     /// Set a variable, or pass one on
-    #[arg(short, long = "env", value_name = "KEY[=VALUE]")]
+    #[arg(short, long = "env", value_name = "KEY[=VALUE]", value_parser = super::run::variable)]
     env: Vec<String>,
     /// Directory to start in
-    #[arg(short, long, value_name = "DIR")]
+    #[arg(short, long, value_name = "DIR", value_parser = super::run::workdir)]
     workdir: Option<String>,
     #[arg(value_name = "NAME")]
     name: String,
@@ -50,7 +50,7 @@ impl Exec {
             mode: Mode::Start,
         };
         let command = self.command.first().map_or("", String::as_str);
-        match attach.run()? {
+        match attach.ready()?.run()? {
             End::Exited(exit) => Ok(exit::from_workload(exit.exit_code)),
             End::Failed(failed) => Err(attach::failed(&self.name, command, &failed).into()),
             End::ReaderLeft => Ok(exit::BROKEN_PIPE),

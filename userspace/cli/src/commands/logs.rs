@@ -40,7 +40,7 @@ impl Logs {
                     stdin: false,
                     mode: Mode::Watch,
                 };
-                attach.run()?;
+                attach.ready()?.run()?;
                 return Ok(0);
             }
         }

@@ -4,8 +4,11 @@ use std::time::SystemTime;
 
 use paddock_agent::api::{ContainerSummary, Origin, State};
 
+use serde::de::DeserializeOwned;
+
 use super::Context;
 use crate::{
+    client::{Client, Error},
     human,
     output::{self, Format},
     table::{self, Column},
@@ -42,11 +45,10 @@ impl Ps {
         let client = context.client()?;
         let path = format!("/v1/containers?all={}", self.all);
         if self.format == Format::Json && !self.quiet {
-            let containers: serde_json::Value = client.get(&path)?;
-            output::print_json(&containers)?;
+            output::print_json(&list::<serde_json::Value>(&client, &path)?)?;
             return Ok(0);
         }
-        let containers: Vec<ContainerSummary> = client.get(&path)?;
+        let containers: Vec<ContainerSummary> = list(&client, &path)?;
         let text = if self.quiet {
             containers
                 .iter()
@@ -83,6 +85,14 @@ impl Ps {
             container.oom_kills.to_string(),
             container.escapes.to_string(),
         ]
+    }
+}
+
+/// Where no agent runs and none has left anything, there is nothing: that is an answer.
+fn list<T: DeserializeOwned>(client: &Client, path: &str) -> anyhow::Result<Vec<T>> {
+    match client.get(path) {
+        Err(Error::NoAgent { .. }) => Ok(Vec::new()),
+        containers => Ok(containers?),
     }
 }
 

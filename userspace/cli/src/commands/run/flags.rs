@@ -2,23 +2,35 @@
 
 use std::path::{Path, PathBuf, absolute};
 
+use paddock_cgroups::{CpuQuota, parse};
 use paddock_runtime::{
     defaults,
     spec::{Bind, Rlimit, Rootfs},
 };
 
+/// The cgroups crate's parsers, without the value that clap shows already.
+macro_rules! limits {
+    ($($name:ident -> $value:ty),+) => {
+        $(pub(crate) fn $name(text: &str) -> Result<$value, String> {
+            parse::$name(text).map_err(|error| error.reason)
+        })+
+    };
+}
+limits! {
+    memory -> u64, memory_swap -> i64, cpus -> CpuQuota, cpu_shares -> u64, cpuset -> String,
+    pids_limit -> i64
+}
+
 /// Whose namespace.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum Choice {
-    #[default]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Whose {
     Private,
     Host,
 }
 
 /// `none` is docker's word for a private one with only loopback, which is all there is now.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Network {
-    #[default]
     Private,
     None,
     Host,
@@ -157,6 +169,14 @@ pub(crate) fn hostname(text: &str) -> Result<String, String> {
         return Ok(text.to_owned());
     }
     Err("expected 1 to 64 characters".to_owned())
+}
+
+/// `KEY` or `KEY=VALUE`.
+pub(crate) fn variable(text: &str) -> Result<String, String> {
+    if text.is_empty() || text.starts_with('=') || text.contains('\0') {
+        return Err("expected KEY or KEY=VALUE".to_owned());
+    }
+    Ok(text.to_owned())
 }
 
 pub(crate) fn workdir(text: &str) -> Result<String, String> {

@@ -4,13 +4,21 @@
 //! not there or cannot be executed, 125 for everything before.
 
 mod flags;
+mod options;
 mod request;
+mod victim;
 
-use paddock_agent::api::{ContainerSummary, Created, StartedReply};
-use paddock_runtime::record::Exit;
+use paddock_agent::api::{Created, StartedReply};
 
-use self::flags::{Choice, Image, Network};
-pub(crate) use self::request::environment;
+use self::{
+    flags::Image,
+    options::{FileFlags, LimitFlags, NamespaceFlags, ProcessFlags},
+    victim::Victim,
+};
+pub(crate) use self::{
+    flags::{variable, workdir},
+    request::environment,
+};
 use super::Context;
 use crate::{
     attach::{self, Attach, End, Mode},
@@ -20,8 +28,6 @@ use crate::{
 };
 
 /// Run a program in a container
-///
-/// IMAGE is 'host' (the host's files, changes thrown away) or the path of a root file system.
 #[derive(Debug, clap::Args)]
 #[command(
     disable_help_flag = true,
@@ -37,7 +43,7 @@ use crate::{
 )]
 pub(crate) struct Run {
     /// Print help
-    #[arg(long, action = clap::ArgAction::Help)]
+    #[arg(long, action = clap::ArgAction::HelpShort)]
     help: Option<bool>,
 
     /// Name to call it by (default: made up)
@@ -59,132 +65,21 @@ pub(crate) struct Run {
     #[arg(short, long = "label", value_name = "KEY[=VALUE]")]
     labels: Vec<String>,
 
-    /// Memory limit, such as 256m
-    #[arg(short, long, value_name = "BYTES", value_parser = paddock_cgroups::parse::memory, help_heading = "Limits")]
-    memory: Option<u64>,
-    /// Memory and swap together; -1 is unlimited swap
-    #[arg(long, value_name = "BYTES", value_parser = paddock_cgroups::parse::memory_swap, allow_hyphen_values = true, requires = "memory", help_heading = "Limits")]
-    memory_swap: Option<i64>,
-    /// CPUs' worth of time, such as 0.5
-    #[arg(long, value_name = "NUMBER", value_parser = paddock_cgroups::parse::cpus, help_heading = "Limits")]
-    cpus: Option<paddock_cgroups::CpuQuota>,
-    /// Weight against others, 2 to 262144 (default: 1024)
-    #[arg(long, value_name = "SHARES", value_parser = paddock_cgroups::parse::cpu_shares, help_heading = "Limits")]
-    cpu_shares: Option<u64>,
-    /// CPUs to run on, such as 0-2,5
-    #[arg(long, value_name = "LIST", value_parser = paddock_cgroups::parse::cpuset, help_heading = "Limits")]
-    cpuset_cpus: Option<String>,
-    /// Most processes and threads; -1 is unlimited
-    #[arg(long, value_name = "NUMBER", value_parser = paddock_cgroups::parse::pids_limit, allow_hyphen_values = true, help_heading = "Limits")]
-    pids_limit: Option<i64>,
-    /// Resource limit, such as nofile=1024:4096
-    #[arg(long = "ulimit", value_name = "NAME=SOFT[:HARD]", value_parser = flags::ulimit, help_heading = "Limits")]
-    ulimits: Vec<paddock_runtime::spec::Rlimit>,
-
-    /// Set a variable, or pass one on
-    #[arg(
-        short,
-        long = "env",
-        value_name = "KEY[=VALUE]",
-        help_heading = "Process"
-    )]
-    env: Vec<String>,
-    /// Directory to start in
-    #[arg(short, long, value_name = "DIR", value_parser = flags::workdir, help_heading = "Process")]
-    workdir: Option<String>,
-    /// Give a capability more, or ALL
-    #[arg(long, value_name = "CAP", value_delimiter = ',', value_parser = flags::capability, help_heading = "Process")]
-    cap_add: Vec<String>,
-    /// Take a capability away, or ALL
-    #[arg(long, value_name = "CAP", value_delimiter = ',', value_parser = flags::capability, help_heading = "Process")]
-    cap_drop: Vec<String>,
-    /// no-new-privileges[=false] (default: true)
-    #[arg(long = "security-opt", value_name = "OPTION", value_parser = flags::no_new_privileges, help_heading = "Process")]
-    no_new_privileges: Vec<bool>,
-
-    /// Show a host's file or directory inside
-    #[arg(short, long = "volume", value_name = "SOURCE:TARGET[:ro]", value_parser = flags::volume, help_heading = "Files")]
-    volumes: Vec<paddock_runtime::spec::Bind>,
-    /// No writing to the root file system
-    #[arg(long, help_heading = "Files")]
-    read_only: bool,
-
-    /// Host name (default: the id's first 12 digits)
-    #[arg(short = 'h', long, value_name = "NAME", value_parser = flags::hostname, help_heading = "Namespaces")]
-    hostname: Option<String>,
-    /// A user namespace of its own, or the host's
-    #[arg(
-        long,
-        value_enum,
-        default_value_t,
-        value_name = "WHOSE",
-        help_heading = "Namespaces",
-        hide_possible_values = true
-    )]
-    userns: Choice,
-    /// Private (default) or host
-    #[arg(
-        long,
-        value_enum,
-        default_value_t,
-        value_name = "WHOSE",
-        help_heading = "Namespaces",
-        hide_default_value = true,
-        hide_possible_values = true
-    )]
-    pid: Choice,
-    /// Private (default; also none) or host
-    #[arg(
-        long,
-        visible_alias = "net",
-        value_enum,
-        default_value_t,
-        value_name = "WHOSE",
-        help_heading = "Namespaces",
-        hide_default_value = true,
-        hide_possible_values = true
-    )]
-    network: Network,
-    /// Private (default) or host
-    #[arg(
-        long,
-        value_enum,
-        default_value_t,
-        value_name = "WHOSE",
-        help_heading = "Namespaces",
-        hide_default_value = true,
-        hide_possible_values = true
-    )]
-    ipc: Choice,
-    /// Private (default) or host
-    #[arg(
-        long,
-        value_enum,
-        default_value_t,
-        value_name = "WHOSE",
-        help_heading = "Namespaces",
-        hide_default_value = true,
-        hide_possible_values = true
-    )]
-    uts: Choice,
-    /// Private (default) or host
-    #[arg(
-        long,
-        value_enum,
-        default_value_t,
-        value_name = "WHOSE",
-        help_heading = "Namespaces",
-        hide_default_value = true,
-        hide_possible_values = true
-    )]
-    cgroupns: Choice,
-
-    /// 'host' or the path of a root file system
+    /// 'host' (the host's files, changes are thrown away) or the path of a root file system
     #[arg(value_parser = flags::image)]
     image: Image,
     /// What to run in it (default: /bin/sh)
     #[arg(trailing_var_arg = true, value_name = "COMMAND")]
     command: Vec<String>,
+
+    #[command(flatten)]
+    limits: LimitFlags,
+    #[command(flatten)]
+    process: ProcessFlags,
+    #[command(flatten)]
+    files: FileFlags,
+    #[command(flatten)]
+    namespaces: NamespaceFlags,
 }
 
 impl Run {
@@ -207,9 +102,14 @@ impl Run {
             stdin: self.interactive,
             mode: Mode::Start,
         };
-        match attach.run()? {
+        let pump = attach.ready()?;
+        let victim = self
+            .limits
+            .memory
+            .map(|_| Victim::ask(&context.state_dir, &created.id));
+        match pump.run()? {
             End::Exited(exit) => {
-                let main = was_main_process(&client, &created.id, &exit);
+                let main = victim.is_some_and(|victim| victim.was_main_process(&exit));
                 if let Some(line) = attach::out_of_memory(&created.name, &exit, main) {
                     exit::note(&line);
                 }
@@ -236,15 +136,4 @@ impl Run {
             answer => Ok(answer?),
         }
     }
-}
-
-/// Whether the main process itself was a victim. The agent saw it in the kernel; where it is
-/// gone or has forgotten, SIGKILL and a kill in the cgroup's own count have to do.
-fn was_main_process(client: &Client, id: &str, exit: &Exit) -> bool {
-    if exit.signal != Some(9) || exit.stats.memory_oom_kills.unwrap_or(0) == 0 {
-        return false;
-    }
-    client
-        .get::<ContainerSummary>(&container_path(id, ""))
-        .map_or(true, |container| container.oom_killed)
 }

@@ -6,7 +6,7 @@ use paddock_runtime::spec::Namespaces;
 
 use super::{
     Run,
-    flags::{Choice, Network},
+    flags::{Network, Whose},
 };
 
 impl Run {
@@ -16,20 +16,25 @@ impl Run {
             rootfs: self.image.rootfs.clone(),
             image: self.image.typed.clone(),
             args: self.args(),
-            env: environment(&self.env),
-            cwd: self.workdir.clone(),
-            hostname: self.hostname.clone(),
+            env: environment(&self.process.env),
+            cwd: self.process.workdir.clone(),
+            hostname: self.namespaces.hostname.clone(),
             terminal: self.tty,
             stdin: self.interactive,
             remove: self.rm,
             limits: self.limits(),
             namespaces: self.namespaces(),
-            binds: self.volumes.clone(),
-            cap_add: self.cap_add.clone(),
-            cap_drop: self.cap_drop.clone(),
-            no_new_privileges: self.no_new_privileges.last().copied().unwrap_or(true),
-            read_only: self.read_only,
-            rlimits: self.ulimits.clone(),
+            binds: self.files.volumes.clone(),
+            cap_add: self.process.cap_add.clone(),
+            cap_drop: self.process.cap_drop.clone(),
+            no_new_privileges: self
+                .process
+                .no_new_privileges
+                .last()
+                .copied()
+                .unwrap_or(true),
+            read_only: self.files.read_only,
+            rlimits: self.limits.ulimits.clone(),
             labels: self.labels.iter().map(|label| split(label)).collect(),
         }
     }
@@ -48,23 +53,24 @@ impl Run {
 
     fn limits(&self) -> Limits {
         Limits {
-            memory: self.memory,
-            memory_swap: self.memory_swap,
-            cpu_quota: self.cpus,
-            cpu_shares: self.cpu_shares,
-            cpuset_cpus: self.cpuset_cpus.clone(),
-            pids: self.pids_limit,
+            memory: self.limits.memory,
+            memory_swap: self.limits.memory_swap,
+            cpu_quota: self.limits.cpus,
+            cpu_shares: self.limits.cpu_shares,
+            cpuset_cpus: self.limits.cpuset_cpus.clone(),
+            pids: self.limits.pids_limit,
         }
     }
 
     fn namespaces(&self) -> Namespaces {
+        let namespaces = &self.namespaces;
         Namespaces {
-            cgroup: self.cgroupns == Choice::Private,
-            ipc: self.ipc == Choice::Private,
-            net: self.network != Network::Host,
-            pid: self.pid == Choice::Private,
-            user: self.userns == Choice::Private,
-            uts: self.uts == Choice::Private,
+            cgroup: namespaces.cgroupns != Some(Whose::Host),
+            ipc: namespaces.ipc != Some(Whose::Host),
+            net: namespaces.network != Some(Network::Host),
+            pid: namespaces.pid != Some(Whose::Host),
+            user: namespaces.userns != Some(Whose::Host),
+            uts: namespaces.uts != Some(Whose::Host),
         }
     }
 }

@@ -1,4 +1,5 @@
-//! Whether a forwarded signal will reach the workload at all.
+//! What procfs says of a process and a signal: whether forwarding it would reach the workload,
+//! and whether this process was told to ignore it (`nohup`, a shell's `&`).
 //!
 //! The first process of a pid namespace gets no signal from outside whose action is the default
 //! one, but for SIGKILL and SIGSTOP (pid_namespaces(7)): `paddock run host sleep 9` would shrug
@@ -13,23 +14,32 @@ pub(crate) fn is_dropped(pid: i32, signal: Signal) -> bool {
         .is_ok_and(|status| drops(&status, signal))
 }
 
+/// Whether this process came to life ignoring `signal`.
+pub(crate) fn is_ignored_here(signal: Signal) -> bool {
+    std::fs::read_to_string("/proc/self/status")
+        .is_ok_and(|status| has(&status, "SigIgn:", signal) == Some(true))
+}
+
 fn drops(status: &str, signal: Signal) -> bool {
-    let field = |name: &str| {
-        status
-            .lines()
-            .find_map(|line| line.strip_prefix(name))
-            .map(str::trim)
-    };
-    let innermost = field("NSpid:").map(|pids| pids.split_whitespace().collect::<Vec<_>>());
-    let first = innermost.is_some_and(|pids| pids.len() > 1 && pids.last() == Some(&"1"));
-    let bit = 1_u64 << (signal as i32 - 1);
-    let minds = ["SigBlk:", "SigIgn:", "SigCgt:"].into_iter().any(|name| {
-        // Unreadable counts as minding: then nothing is done beyond forwarding.
-        field(name)
-            .and_then(|mask| u64::from_str_radix(mask, 16).ok())
-            .is_none_or(|mask| mask & bit != 0)
-    });
+    let pids = field(status, "NSpid:").map(|pids| pids.split_whitespace().collect::<Vec<_>>());
+    let first = pids.is_some_and(|pids| pids.len() > 1 && pids.last() == Some(&"1"));
+    // Unreadable counts as minding: then nothing is done beyond forwarding.
+    let minds = ["SigBlk:", "SigIgn:", "SigCgt:"]
+        .into_iter()
+        .any(|mask| has(status, mask, signal).unwrap_or(true));
     first && !minds
+}
+
+fn has(status: &str, mask: &str, signal: Signal) -> Option<bool> {
+    let mask = u64::from_str_radix(field(status, mask)?, 16).ok()?;
+    Some(mask & (1 << (signal as i32 - 1)) != 0)
+}
+
+fn field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
+    status
+        .lines()
+        .find_map(|line| line.strip_prefix(name))
+        .map(str::trim)
 }
 
 #[cfg(test)]

@@ -1,0 +1,94 @@
+//! `run`'s flags, in the groups that its help shows. Names are docker's.
+
+use paddock_cgroups::CpuQuota;
+use paddock_runtime::spec::{Bind, Rlimit};
+
+use super::flags::{self, Network, Whose};
+
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Limits")]
+pub(crate) struct LimitFlags {
+    /// Memory, such as 256m
+    #[arg(short, long, value_name = "BYTES", value_parser = flags::memory)]
+    pub(crate) memory: Option<u64>,
+    /// Memory and swap together; -1 is unlimited swap
+    #[arg(long, value_name = "BYTES", value_parser = flags::memory_swap, allow_hyphen_values = true, requires = "memory")]
+    pub(crate) memory_swap: Option<i64>,
+    /// CPUs' worth of time, such as 0.5
+    #[arg(long, value_name = "NUMBER", value_parser = flags::cpus)]
+    pub(crate) cpus: Option<CpuQuota>,
+    /// Weight against others, 2 to 262144 (default: 1024)
+    #[arg(long, value_name = "SHARES", value_parser = flags::cpu_shares)]
+    pub(crate) cpu_shares: Option<u64>,
+    /// CPUs to run on, such as 0-2,5
+    #[arg(long, value_name = "LIST", value_parser = flags::cpuset)]
+    pub(crate) cpuset_cpus: Option<String>,
+    /// Most processes and threads; -1 is unlimited
+    #[arg(long, value_name = "NUMBER", value_parser = flags::pids_limit, allow_hyphen_values = true)]
+    pub(crate) pids_limit: Option<i64>,
+    /// Resource limit of each process, such as nofile=1024:4096
+    #[arg(long = "ulimit", value_name = "NAME=SOFT[:HARD]", value_parser = flags::ulimit)]
+    pub(crate) ulimits: Vec<Rlimit>,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Process")]
+pub(crate) struct ProcessFlags {
+    /// Set a variable, or pass one on
+    #[arg(short, long, value_name = "KEY[=VALUE]", value_parser = flags::variable)]
+    pub(crate) env: Vec<String>,
+    /// Directory to start in
+    #[arg(short, long, value_name = "DIR", value_parser = flags::workdir)]
+    pub(crate) workdir: Option<String>,
+    /// One capability more, or ALL
+    #[arg(long, value_name = "CAP", value_delimiter = ',', value_parser = flags::capability)]
+    pub(crate) cap_add: Vec<String>,
+    /// One capability less, or ALL
+    #[arg(long, value_name = "CAP", value_delimiter = ',', value_parser = flags::capability)]
+    pub(crate) cap_drop: Vec<String>,
+    /// no-new-privileges[=false]; it is on by default
+    #[arg(long = "security-opt", value_name = "OPTION", value_parser = flags::no_new_privileges)]
+    pub(crate) no_new_privileges: Vec<bool>,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Files")]
+pub(crate) struct FileFlags {
+    /// Show a file or directory of the host inside
+    #[arg(short, long = "volume", value_name = "SOURCE:TARGET[:ro]", value_parser = flags::volume)]
+    pub(crate) volumes: Vec<Bind>,
+    /// No writing to the root file system
+    #[arg(long)]
+    pub(crate) read_only: bool,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Namespaces (private by default)")]
+pub(crate) struct NamespaceFlags {
+    /// Host name (default: the id's first 12 digits)
+    #[arg(short = 'h', long, value_name = "NAME", value_parser = flags::hostname)]
+    pub(crate) hostname: Option<String>,
+    /// Users and capabilities
+    #[arg(long, value_name = "private|host", hide_possible_values = true)]
+    pub(crate) userns: Option<Whose>,
+    /// Processes
+    #[arg(long, value_name = "private|host", hide_possible_values = true)]
+    pub(crate) pid: Option<Whose>,
+    /// Network (none is private too)
+    #[arg(
+        long,
+        visible_alias = "net",
+        value_name = "private|none|host",
+        hide_possible_values = true
+    )]
+    pub(crate) network: Option<Network>,
+    /// System V IPC and POSIX queues
+    #[arg(long, value_name = "private|host", hide_possible_values = true)]
+    pub(crate) ipc: Option<Whose>,
+    /// Host name
+    #[arg(long, value_name = "private|host", hide_possible_values = true)]
+    pub(crate) uts: Option<Whose>,
+    /// The view of /sys/fs/cgroup
+    #[arg(long, value_name = "private|host", hide_possible_values = true)]
+    pub(crate) cgroupns: Option<Whose>,
+}
