@@ -1,6 +1,7 @@
 //! Set-up, build, run, lint and test of paddock: `cargo xtask --help`.
 #![forbid(unsafe_code)]
 
+mod bench;
 mod build;
 mod cmd;
 mod lint;
@@ -38,6 +39,8 @@ enum Task {
     Lint,
     /// Lints, unit tests, scenarios on this machine and in guests
     Test(test::Args),
+    /// Measurements, side by side in one run
+    Bench(bench::Args),
     /// Boot a Debian kernel in QEMU with paddock's binaries in it
     Vm(vm::Args),
 }
@@ -53,6 +56,7 @@ fn main() -> ExitCode {
             lint::all(&tree, &toolchain).map(|()| 0)
         }),
         Task::Test(args) => test::main(&tree, &args),
+        Task::Bench(args) => bench::main(&tree, &args),
         Task::Vm(args) => vm::main(&tree, &args),
     });
     match done {
