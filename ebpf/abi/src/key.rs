@@ -72,12 +72,18 @@ pub struct InFlight {
     pub exempt: u32,
     /// Types that the descriptor resolved to.
     pub resolved: u32,
+    /// Found at exit: types that changed, and the set of classes reached for, `1 << Target`.
+    pub changed: u32,
+    pub classes: u32,
+    /// [`crate::namespace::Target`] by type, found at exit.
+    pub class: [u8; NS_TYPES],
     pub before: [u32; NS_TYPES],
-    pub target: [u32; NS_TYPES],
+    /// What the descriptor resolved to; after a success what the thread is in.
+    pub inums: [u32; NS_TYPES],
 }
 
 const _: () = assert!(size_of::<CgroupKey>() == 16);
 const _: () = assert!(size_of::<SlotConfig>() == 8);
 const _: () = assert!(size_of::<State>() == 48);
 const _: () = assert!(size_of::<Observation>() == 48 + 24 + 8 + 64 + 16);
-const _: () = assert!(size_of::<InFlight>() == 88);
+const _: () = assert!(size_of::<InFlight>() == 104);

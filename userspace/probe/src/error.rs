@@ -1,17 +1,24 @@
 //! Why the kernel half could not be loaded or asked.
 
-use std::{io, path::PathBuf};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 /// Why the kernel half could not be loaded or asked.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error(
-        "cannot read the kernel's types from {path}: eBPF needs a kernel with CONFIG_DEBUG_INFO_BTF"
+        "cannot read the kernel's types from {path}: eBPF needs root and a kernel with CONFIG_DEBUG_INFO_BTF"
     )]
     Btf {
         path: PathBuf,
         source: btf_rs::Error,
     },
+    #[error("the kernel's types have changed: aya cannot read them")]
+    AyaBtf { source: Box<aya::BtfError> },
+    #[error("the agent must run in the host's pid namespace (start it outside of containers)")]
+    PidNamespace,
     #[error("cannot {op} {path}")]
     Io {
         op: &'static str,
@@ -19,7 +26,7 @@ pub enum Error {
         source: io::Error,
     },
     #[error(
-        "cannot load the kernel half; paddock needs root (CAP_BPF, CAP_PERFMON and CAP_SYS_ADMIN)"
+        "cannot load the kernel half; paddock needs root with CAP_BPF, CAP_PERFMON and CAP_SYS_ADMIN"
     )]
     Load { source: Box<aya::EbpfError> },
     #[error("the kernel half has no map {name}")]
@@ -35,8 +42,29 @@ pub enum Error {
         path: PathBuf,
         source: aya::pin::PinError,
     },
+    #[error("cannot take over {path}")]
+    Link {
+        path: PathBuf,
+        source: Box<aya::programs::links::LinkError>,
+    },
     #[error("the event rings were already taken")]
     EventsTaken,
     #[error("cannot wait for the event rings")]
     Wait { source: io::Error },
+}
+
+impl Error {
+    pub(crate) fn map(op: &'static str, map: &'static str, source: aya::maps::MapError) -> Self {
+        Self::Map {
+            op,
+            map,
+            source: Box::new(source),
+        }
+    }
+
+    /// For `map_err`.
+    pub(crate) fn io(op: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Io { op, path, source }
+    }
 }

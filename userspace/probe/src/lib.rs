@@ -7,11 +7,22 @@
 
 mod capability;
 mod config;
+mod decode;
 mod error;
 mod events;
 mod identity;
+mod kernel_types;
+mod ladder;
+mod load;
+mod maps;
+mod offsets;
+mod pins;
 mod probe;
+mod procfs;
+mod program_log;
 mod record;
+mod selftest;
+mod tracefs;
 
 pub use capability::{CapabilityStatus, Refusal};
 pub use config::Config;
@@ -23,4 +34,5 @@ pub use paddock_abi::{
     namespace::{NS_TYPES, NsType, Target},
 };
 pub use probe::{Probe, ProgramStats};
+pub use program_log::ProgramLog;
 pub use record::{Actor, Body, CgroupOp, NamespaceTarget, Record, Verdict};

@@ -1,22 +1,40 @@
-//! The handle of a loaded kernel half.
-#![expect(
-    clippy::todo,
-    clippy::unused_self,
-    unused_variables,
-    reason = "not ready"
-)]
+//! The handle of a loaded kernel half: life, slots, identities, counts.
 
-use std::path::Path;
+use std::{collections::HashSet, fmt, fs, path::Path, path::PathBuf};
+
+use aya::{
+    maps::{Map, MapData, MapError},
+    programs::{ProgramInfo, links::PinnedLink},
+};
+use aya_log::EbpfLogger;
+use paddock_abi::{
+    counters::MAX_SLOTS,
+    key::{SlotConfig, State},
+};
 
 use crate::{
     CapabilityStatus, CgroupKey, Config, Error, EventReader, NsInums, Ring, RingCounters, Slot,
     SlotCounters,
+    kernel_types::KernelTypes,
+    load::{self, Loaded, OBJECT},
+    maps::{Maps, PINNED},
+    pins::{self, Manifest},
+    program_log::ProgramLog,
+    selftest,
 };
 
 /// A loaded kernel half. Dropping it leaves links and maps pinned and working;
 /// [`Probe::unload`] takes everything away. `Send`, no method blocks for long.
-#[derive(Debug)]
-pub struct Probe {}
+pub struct Probe {
+    pin_dir: PathBuf,
+    maps: Maps,
+    links: Vec<PinnedLink>,
+    manifest: Manifest,
+    adopted: bool,
+    program_log: Option<ProgramLog>,
+    /// Where the search for a free slot goes on.
+    next_slot: u32,
+}
 
 /// A program's cost, where `kernel.bpf_stats_enabled` is 1; else both are 0.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,97 +49,380 @@ impl Probe {
     /// Loads, self-tests and pins; or adopts what a dead predecessor with the same object left.
     /// Call before tokio starts or from a blocking thread: it makes threads and a child.
     pub fn load(config: &Config) -> Result<Self, Error> {
-        todo!()
+        require_host_pid_namespace()?;
+        pins::prepare(&config.pin_dir)?;
+        if let Some(manifest) =
+            Manifest::read(&config.pin_dir).filter(|found| found.fits(OBJECT, config))
+        {
+            match Self::adopt(config, manifest) {
+                Ok(probe) => return Ok(probe),
+                Err(error) => log::warn!("what the last agent left cannot be taken over: {error}"),
+            }
+        }
+        pins::clear(&config.pin_dir)?;
+        Self::fresh(config)
+    }
+
+    fn adopt(config: &Config, manifest: Manifest) -> Result<Self, Error> {
+        let pin_dir = &config.pin_dir;
+        let mut links = Vec::new();
+        for program in &manifest.programs {
+            let path = pins::link_path(pin_dir, program);
+            let link = PinnedLink::from_pin(&path).map_err(|source| Error::Link {
+                path,
+                source: Box::new(source),
+            })?;
+            links.push(link);
+        }
+        let maps = Maps::from(|name| {
+            MapData::from_pin(pins::map_path(pin_dir, name))
+                .and_then(Map::from_map_data)
+                .map_err(|source| Error::map("open pinned", name, source))
+        })?;
+        Ok(Self::new(config, maps, links, manifest, true, None))
+    }
+
+    fn fresh(config: &Config) -> Result<Self, Error> {
+        let types = KernelTypes::read()?;
+        let Loaded {
+            mut ebpf,
+            attached,
+            mut statuses,
+        } = load::load(config, &types)?;
+        let program_log = config
+            .program_log
+            .then(|| EbpfLogger::init(&mut ebpf).ok())
+            .flatten();
+        let pin_dir = &config.pin_dir;
+        let mut maps = Maps::from(|name| {
+            let map = ebpf.take_map(name).ok_or(Error::NoMap { name })?;
+            let path = pins::map_path(pin_dir, name);
+            if PINNED.contains(&name) {
+                map.pin(&path)
+                    .map_err(|source| Error::Pin { path, source })?;
+            }
+            Ok(map)
+        })?;
+        let (attached, host) = selftest::run(&mut maps, attached, &mut statuses, &types)?;
+        let mut links = Vec::new();
+        let mut programs = Vec::new();
+        for (name, link) in attached.into_iter().flat_map(|rung| rung.links) {
+            let path = pins::program_path(pin_dir, name);
+            if let Some(program) = ebpf.program_mut(name) {
+                program
+                    .pin(&path)
+                    .map_err(|source| Error::Pin { path, source })?;
+            }
+            let path = pins::link_path(pin_dir, name);
+            links.push(
+                link.pin(&path)
+                    .map_err(|source| Error::Pin { path, source })?,
+            );
+            programs.push(name.to_owned());
+        }
+        let manifest = Manifest {
+            object: pins::fingerprint(OBJECT),
+            force: config.force.clone(),
+            program_log: config.program_log,
+            capabilities: statuses,
+            programs,
+            host,
+        };
+        manifest.write(pin_dir)?;
+        Ok(Self::new(
+            config,
+            maps,
+            links,
+            manifest,
+            false,
+            program_log.map(ProgramLog::new),
+        ))
+    }
+
+    fn new(
+        config: &Config,
+        maps: Maps,
+        links: Vec<PinnedLink>,
+        manifest: Manifest,
+        adopted: bool,
+        program_log: Option<ProgramLog>,
+    ) -> Self {
+        let pin_dir = config.pin_dir.clone();
+        Self {
+            pin_dir,
+            maps,
+            links,
+            manifest,
+            adopted,
+            program_log,
+            next_slot: 1,
+        }
     }
 
     /// Detaches everything, unpins, unmounts the bpffs.
     pub fn unload(self) -> Result<(), Error> {
-        todo!()
+        let Self {
+            pin_dir,
+            links,
+            maps,
+            ..
+        } = self;
+        // Handles first: what nobody holds is gone when its pin is.
+        drop((links, maps));
+        pins::remove(&pin_dir)
     }
 
     /// The same for what a dead agent left in `pin_dir`. Nothing there is no error.
     pub fn unload_pins(pin_dir: &Path) -> Result<(), Error> {
-        todo!()
+        pins::remove(pin_dir)
     }
 
     /// Whether a predecessor's programs and maps were taken over (`tracked` then tells what they track).
     pub fn adopted(&self) -> bool {
-        todo!()
+        self.adopted
     }
 
     pub fn capabilities(&self) -> Vec<CapabilityStatus> {
-        todo!()
+        self.manifest.capabilities.clone()
     }
 
     /// The first namespaces, as the kernel's own first task has them.
     pub fn host_namespaces(&self) -> NsInums {
-        todo!()
+        self.manifest.host
     }
 
     /// A free slot, 1..=1023, zeroed; the numbers go round, so late records of a slot's former
     /// owner are rare. `None`: all are taken.
     pub fn allocate_slot(&mut self) -> Option<Slot> {
-        todo!()
+        let free = (0..MAX_SLOTS - 1)
+            .map(|step| 1 + (self.next_slot - 1 + step) % (MAX_SLOTS - 1))
+            .find(|slot| {
+                self.maps
+                    .slot_config
+                    .get(slot, 0)
+                    .is_ok_and(|config| config.in_use == 0)
+            })?;
+        let config = SlotConfig {
+            in_use: 1,
+            shared_with_host: 0,
+        };
+        self.maps
+            .slot_counters
+            .set(free, SlotCounters::ZERO, 0)
+            .ok()?;
+        self.maps.slot_config.set(free, config, 0).ok()?;
+        self.next_slot = 1 + free % (MAX_SLOTS - 1);
+        Some(Slot(free))
+    }
+
+    /// Slots in use, a dead predecessor's included.
+    pub fn slots(&self) -> Vec<Slot> {
+        (1..MAX_SLOTS)
+            .filter(|slot| {
+                self.maps
+                    .slot_config
+                    .get(slot, 0)
+                    .is_ok_and(|config| config.in_use != 0)
+            })
+            .map(Slot)
+            .collect()
     }
 
     /// Namespace types (mask of [`crate::NsType::bit`]) that the container shares with the host by its
     /// configuration: joining those is no escape.
     pub fn configure_slot(&mut self, slot: Slot, shared_with_host: u32) -> Result<(), Error> {
-        todo!()
+        let config = SlotConfig {
+            in_use: 1,
+            shared_with_host,
+        };
+        self.maps
+            .slot_config
+            .set(slot.0, config, 0)
+            .map_err(|source| Error::map("write", "SLOT_CONFIG", source))
     }
 
     /// Zeroes the counters, drops the slot's cgroups and namespaces, frees it.
     pub fn release_slot(&mut self, slot: Slot) -> Result<(), Error> {
-        todo!()
+        for (cgroup, _) in self
+            .tracked()?
+            .into_iter()
+            .filter(|(_, owner)| *owner == slot)
+        {
+            self.untrack(cgroup)?;
+        }
+        let owned: HashSet<u32> = entries("NS_OWNER", self.maps.ns_owner.iter())?
+            .into_iter()
+            .filter(|(_, owner)| *owner == slot.0)
+            .map(|(inum, _)| inum)
+            .collect();
+        for inum in owned {
+            gone("NS_OWNER", self.maps.ns_owner.remove(&inum))?;
+        }
+        self.maps
+            .slot_counters
+            .set(slot.0, SlotCounters::ZERO, 0)
+            .map_err(|source| Error::map("write", "SLOT_COUNTERS", source))?;
+        self.maps
+            .slot_config
+            .set(slot.0, SlotConfig::default(), 0)
+            .map_err(|source| Error::map("write", "SLOT_CONFIG", source))
     }
 
     /// Every process in this cgroup, and in cgroups made below it from now on, is the slot's.
     pub fn track(&mut self, cgroup: CgroupKey, slot: Slot) -> Result<(), Error> {
-        todo!()
+        self.maps
+            .cgroup_slot
+            .insert(cgroup.to_abi(), slot.0, 0)
+            .map_err(|source| Error::map("write", "CGROUP_SLOT", source))
     }
 
     /// No error where it was not tracked.
     pub fn untrack(&mut self, cgroup: CgroupKey) -> Result<(), Error> {
-        todo!()
+        gone(
+            "CGROUP_SLOT",
+            self.maps.cgroup_slot.remove(&cgroup.to_abi()),
+        )
     }
 
     /// What is tracked, nested cgroups that the kernel half added included.
     pub fn tracked(&self) -> Result<Vec<(CgroupKey, Slot)>, Error> {
-        todo!()
+        let entries = entries("CGROUP_SLOT", self.maps.cgroup_slot.iter())?;
+        Ok(entries
+            .into_iter()
+            .filter_map(|(key, slot)| {
+                Some((CgroupKey::from_parts(key.hierarchy, key.id)?, Slot(slot)))
+            })
+            .collect())
     }
 
     /// Says that these namespaces are the slot's own (found containers; zeros and the host's are skipped).
     pub fn own_namespaces(&mut self, slot: Slot, namespaces: &NsInums) -> Result<(), Error> {
-        todo!()
+        for (inum, host) in namespaces.iter().zip(self.manifest.host) {
+            if *inum != 0 && *inum != host {
+                self.maps
+                    .ns_owner
+                    .insert(inum, slot.0, 0)
+                    .map_err(|source| Error::map("write", "NS_OWNER", source))?;
+            }
+        }
+        Ok(())
     }
 
     /// Marks a process as set-up: neither it nor what it forks is counted or judged, until exec or exit.
     /// `pid` is a process id of the first pid namespace.
     pub fn exempt(&mut self, pid: u32) -> Result<(), Error> {
-        todo!()
+        self.maps
+            .exempt
+            .insert(pid, 1, 0)
+            .map_err(|source| Error::map("write", "EXEMPT", source))
     }
 
     /// No error where it was not exempt.
     pub fn unexempt(&mut self, pid: u32) -> Result<(), Error> {
-        todo!()
+        gone("EXEMPT", self.maps.exempt.remove(&pid))
     }
 
     /// Slot 0 is everything outside of all containers.
     pub fn slot_counters(&self, slot: Slot) -> Result<SlotCounters, Error> {
-        todo!()
+        self.maps
+            .slot_counters
+            .get(&slot.0, 0)
+            .map_err(|source| Error::map("read", "SLOT_COUNTERS", source))
     }
 
     /// Since the programs were loaded (an adopted predecessor's time included).
     pub fn ring_counters(&self) -> Result<[(Ring, RingCounters); 2], Error> {
-        todo!()
+        let read = |ring: Ring| {
+            self.maps
+                .ring_counters
+                .get(&(ring as u32), 0)
+                .map(|counters| (ring, counters))
+                .map_err(|source| Error::map("read", "RING_COUNTERS", source))
+        };
+        Ok([read(Ring::Critical)?, read(Ring::Events)?])
     }
 
+    /// By program, in the order of the ladder.
     pub fn program_stats(&self) -> Vec<ProgramStats> {
-        todo!()
+        self.manifest
+            .programs
+            .iter()
+            .filter_map(|program| {
+                let info =
+                    ProgramInfo::from_pin(pins::program_path(&self.pin_dir, program)).ok()?;
+                Some(ProgramStats {
+                    program: program.clone(),
+                    run_time_ns: u64::try_from(info.run_time().as_nanos()).unwrap_or(u64::MAX),
+                    run_count: info.run_count(),
+                })
+            })
+            .collect()
     }
 
     /// The reader of both rings, once; call inside a tokio runtime with IO enabled.
     pub fn take_events(&mut self) -> Result<EventReader, Error> {
-        todo!()
+        EventReader::new(self.maps.rings.take().ok_or(Error::EventsTaken)?)
+    }
+
+    /// The programs' own debug lines, where `Config::program_log` asked for them and nothing was adopted.
+    pub fn take_program_log(&mut self) -> Option<ProgramLog> {
+        self.program_log.take()
+    }
+}
+
+impl fmt::Debug for Probe {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Probe")
+            .field("pin_dir", &self.pin_dir)
+            .field("adopted", &self.adopted)
+            .field("links", &self.links)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Hooks know processes by their ids in the first pid namespace; so must the agent.
+fn require_host_pid_namespace() -> Result<(), Error> {
+    /// <https://github.com/torvalds/linux/blob/v6.18/include/uapi/linux/nsfs.h>
+    const PID_NS_INIT_INO: u32 = 0xEFFF_FFFC;
+    let path = Path::new("/proc/self/ns/pid");
+    let link = fs::read_link(path).map_err(Error::io("read", path))?;
+    let first = format!("pid:[{PID_NS_INIT_INO}]");
+    if link == Path::new(&first) {
+        Ok(())
+    } else {
+        Err(Error::PidNamespace)
+    }
+}
+
+/// All entries; those deleted meanwhile are left out, those seen twice stay twice.
+fn entries<K, V>(
+    map: &'static str,
+    entries: impl Iterator<Item = Result<(K, V), MapError>>,
+) -> Result<Vec<(K, V)>, Error> {
+    entries
+        .filter(|entry| !matches!(entry, Err(MapError::KeyNotFound)))
+        .collect::<Result<_, _>>()
+        .map_err(|source| Error::map("list", map, source))
+}
+
+/// Deleting what is not there is no error.
+fn gone(map: &'static str, result: Result<(), MapError>) -> Result<(), Error> {
+    match result {
+        Ok(()) | Err(MapError::KeyNotFound | MapError::ElementNotFound) => Ok(()),
+        Err(MapError::SyscallError(error))
+            if error.io_error.raw_os_error() == Some(nix::errno::Errno::ENOENT as i32) =>
+        {
+            Ok(())
+        }
+        Err(source) => Err(Error::map("delete from", map, source)),
+    }
+}
+
+/// What `State` is before the self-test and after it.
+pub(crate) fn state(host: NsInums, pidfd_fops: u64) -> State {
+    State {
+        host,
+        pidfd_fops,
+        ..State::default()
     }
 }

@@ -1,0 +1,94 @@
+//! Counting and telling. Counts never ride a ring: a lost record loses no count.
+
+use core::arch::asm;
+
+use aya_ebpf::{
+    EbpfContext,
+    helpers::{
+        bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_uid_gid,
+        generated::bpf_ktime_get_boot_ns,
+    },
+};
+use paddock_abi::{
+    counters::{CELLS, Ring, RingCounters, ring_cell},
+    record::Header,
+};
+
+use crate::{
+    maps::{CRITICAL, EVENTS, RING_COUNTERS, SLOT_COUNTERS},
+    task::Identity,
+};
+
+/// Adds one to a cell of a slot (see `paddock_abi::counters`).
+#[inline(always)]
+pub(crate) fn bump(slot: u32, cell: usize) {
+    if cell >= CELLS {
+        return;
+    }
+    if let Some(counters) = SLOT_COUNTERS.get_ptr_mut(slot) {
+        // SAFETY: the pointer is to a live array element, the index was checked; every writer adds
+        // atomically, so the shared view as an atomic is the only one.
+        unsafe { add_one((&raw mut (*counters).cells).cast::<u64>().add(cell)) };
+    }
+}
+
+/// SAFETY: `cell` is a valid, aligned `u64` that is only written atomically.
+#[inline(always)]
+unsafe fn add_one(cell: *mut u64) {
+    // rustc offers no atomic read-modify-write for BPF, though every kernel has this one.
+    // SAFETY: one aligned eight-byte atomic addition to memory the caller vouches for.
+    unsafe {
+        asm!("lock *(u64 *)({cell} + 0) += {one}", cell = in(reg) cell, one = in(reg) 1_u64, options(nostack));
+    }
+}
+
+#[inline(always)]
+fn account(ring: Ring, slot: u32, field: usize) {
+    bump(slot, ring_cell(ring, field));
+    if let Some(counters) = RING_COUNTERS.get_ptr_mut(ring as u32) {
+        // SAFETY: as in `bump`; `field` is a constant below the struct's three cells.
+        unsafe { add_one(counters.cast::<u64>().add(field)) };
+    }
+}
+
+/// Reserves a record, lets `fill` write all of it, submits it; or counts it as lost.
+#[inline(always)]
+pub(crate) fn tell<T: 'static>(ring: Ring, slot: u32, fill: impl FnOnce(*mut T)) {
+    account(ring, slot, RingCounters::SEEN);
+    let entry = match ring {
+        Ring::Critical => CRITICAL.reserve_untyped::<T>(0),
+        Ring::Events => EVENTS.reserve_untyped::<T>(0),
+    };
+    match entry {
+        Some(mut entry) => {
+            fill(entry.as_mut_ptr());
+            entry.submit(0);
+            account(ring, slot, RingCounters::SUBMITTED);
+        }
+        None => account(ring, slot, RingCounters::LOST_RING_FULL),
+    }
+}
+
+/// The header of a record about `slot` whose actor is the current task.
+#[inline(always)]
+pub(crate) fn header(kind: u32, slot: u32, actor: &Identity) -> Header {
+    let pid_tgid = bpf_get_current_pid_tgid();
+    Header {
+        kind,
+        slot,
+        // SAFETY: the helper has no preconditions.
+        time_ns: unsafe { bpf_ktime_get_boot_ns() },
+        cgroup_id: actor.id,
+        cgroup_hierarchy: actor.hierarchy,
+        tgid: (pid_tgid >> 32) as u32,
+        tid: pid_tgid as u32,
+        uid: bpf_get_current_uid_gid() as u32,
+        comm: bpf_get_current_comm().unwrap_or_default(),
+    }
+}
+
+/// A debug line where the loader asked for them; else verifier-dead.
+#[inline(always)]
+pub(crate) fn debug_call(ctx: &impl EbpfContext, hook: &str, ret: i64) {
+    aya_log_ebpf::debug!(ctx, "{}: {}", hook, ret);
+}

@@ -1,0 +1,60 @@
+//! The maps: what user space says, what hooks remember, what they count, what they tell.
+
+use aya_ebpf::{
+    bindings::BPF_F_NO_PREALLOC,
+    btf_maps::{Array, HashMap, LruHashMap, RingBuf},
+    macros::btf_map,
+};
+use paddock_abi::{
+    counters::{MAX_SLOTS, RINGS, RingCounters, SlotCounters},
+    key::{CgroupKey, InFlight, Observation, SlotConfig, State},
+    record::Header,
+};
+
+const NO_PREALLOC: usize = BPF_F_NO_PREALLOC as usize;
+
+/// Host namespaces and the self-test's switch; one entry.
+#[btf_map]
+pub(crate) static STATE: Array<State, 1> = Array::new();
+
+/// Cgroup to slot. User space enters roots, mkdir inherits, rmdir deletes.
+#[btf_map]
+pub(crate) static CGROUP_SLOT: HashMap<CgroupKey, u32, 65536, NO_PREALLOC> = HashMap::new();
+
+#[btf_map]
+pub(crate) static SLOT_CONFIG: Array<SlotConfig, { MAX_SLOTS as usize }> = Array::new();
+
+/// Namespace inode number to the slot that owns it; without an entry no container does.
+/// Not LRU: an owner forgotten would turn a container's own namespace into a peer's.
+#[btf_map]
+pub(crate) static NS_OWNER: HashMap<u32, u32, 65536, NO_PREALLOC> = HashMap::new();
+
+/// Processes in set-up, by process id.
+#[btf_map]
+pub(crate) static EXEMPT: HashMap<u32, u32, 8192, NO_PREALLOC> = HashMap::new();
+
+/// setns and unshare between entry and exit, by thread.
+#[btf_map]
+pub(crate) static IN_FLIGHT: HashMap<u64, InFlight, 8192, NO_PREALLOC> = HashMap::new();
+
+/// Processes already marked as OOM victims: each of their threads may be marked again.
+#[btf_map]
+pub(crate) static OOM_MARKED: LruHashMap<u32, u32, 1024> = LruHashMap::new();
+
+#[btf_map]
+pub(crate) static SLOT_COUNTERS: Array<SlotCounters, { MAX_SLOTS as usize }> = Array::new();
+
+#[btf_map]
+pub(crate) static RING_COUNTERS: Array<RingCounters, RINGS> = Array::new();
+
+/// What the self-test's calls looked like from here, by capability.
+#[btf_map]
+pub(crate) static OBSERVED: Array<Observation, 8> = Array::new();
+
+/// Escapes, their attempts, OOM kills.
+#[btf_map]
+pub(crate) static CRITICAL: RingBuf<Header, 262_144> = RingBuf::new();
+
+/// The rest.
+#[btf_map]
+pub(crate) static EVENTS: RingBuf<Header, 1_048_576> = RingBuf::new();

@@ -1,0 +1,336 @@
+//! setns and unshare: arguments at entry, result and judgement at exit.
+//!
+//! Two rungs: fentry/fexit on the syscall's body (nothing else gets slower), else the syscall
+//! tracepoints. 32-bit entries have bodies of their own, hooked on the first rung only.
+//! A success is judged by the namespaces the thread has after it, a failure by what its
+//! descriptor resolved to before it.
+
+use aya_ebpf::{
+    EbpfContext,
+    helpers::bpf_get_current_pid_tgid,
+    macros::{fentry, fexit, tracepoint},
+    programs::{FEntryContext, FExitContext, TracePointContext},
+};
+use paddock_abi::{
+    counters::{EscapeKind, NsSyscall, Outcome, Ring, call_cell, escape_cell, ns_call_cell},
+    key::InFlight,
+    namespace::{NS_TYPES, Target, mask_of_flags},
+    record::{NsCall, kind, verdict},
+};
+
+use crate::{
+    count::{bump, debug_call, header, tell},
+    maps::{IN_FLIGHT, STATE},
+    offsets::*,
+    owner::{REPLACE, own, whose},
+    read::field,
+    selftest,
+    target::resolve,
+    task::{self, Identity, identity, namespaces},
+};
+
+/// `sys_enter_*`: the arguments, 8 bytes each; `sys_exit_*`: the result.
+const TP_ARG0: usize = 16;
+const TP_ARG1: usize = 24;
+const TP_RET: usize = 16;
+
+#[fentry]
+fn fentry_setns(ctx: FEntryContext) -> i32 {
+    let regs = ctx.arg::<u64>(0);
+    enter_setns(reg(regs, &OFF_REGS_ARG0), reg(regs, &OFF_REGS_ARG1))
+}
+
+#[fentry]
+fn fentry_setns_compat(ctx: FEntryContext) -> i32 {
+    let regs = ctx.arg::<u64>(0);
+    enter_setns(
+        reg(regs, &OFF_COMPAT_REGS_ARG0),
+        reg(regs, &OFF_COMPAT_REGS_ARG1),
+    )
+}
+
+#[fexit]
+fn fexit_setns(ctx: FExitContext) -> i32 {
+    exit_setns(&ctx, ctx.ret().unwrap_or(0))
+}
+
+#[fexit]
+fn fexit_setns_compat(ctx: FExitContext) -> i32 {
+    exit_setns(&ctx, ctx.ret().unwrap_or(0))
+}
+
+#[fentry]
+fn fentry_unshare(ctx: FEntryContext) -> i32 {
+    enter_unshare(reg(ctx.arg::<u64>(0), &OFF_REGS_ARG0))
+}
+
+#[fentry]
+fn fentry_unshare_compat(ctx: FEntryContext) -> i32 {
+    enter_unshare(reg(ctx.arg::<u64>(0), &OFF_COMPAT_REGS_ARG0))
+}
+
+#[fexit]
+fn fexit_unshare(ctx: FExitContext) -> i32 {
+    exit_unshare(&ctx, ctx.ret().unwrap_or(0))
+}
+
+#[fexit]
+fn fexit_unshare_compat(ctx: FExitContext) -> i32 {
+    exit_unshare(&ctx, ctx.ret().unwrap_or(0))
+}
+
+#[tracepoint]
+fn sys_enter_setns(ctx: TracePointContext) -> u32 {
+    enter_setns(tp(&ctx, TP_ARG0), tp(&ctx, TP_ARG1));
+    0
+}
+
+#[tracepoint]
+fn sys_exit_setns(ctx: TracePointContext) -> u32 {
+    exit_setns(&ctx, tp(&ctx, TP_RET).cast_signed());
+    0
+}
+
+#[tracepoint]
+fn sys_enter_unshare(ctx: TracePointContext) -> u32 {
+    enter_unshare(tp(&ctx, TP_ARG0));
+    0
+}
+
+#[tracepoint]
+fn sys_exit_unshare(ctx: TracePointContext) -> u32 {
+    exit_unshare(&ctx, tp(&ctx, TP_RET).cast_signed());
+    0
+}
+
+#[inline(always)]
+fn reg(regs: u64, offset: &aya_ebpf::Global<u32>) -> u64 {
+    field(regs, offset).unwrap_or(0)
+}
+
+#[inline(always)]
+fn tp(ctx: &TracePointContext, offset: usize) -> u64 {
+    // SAFETY: the offsets above are part of every syscall tracepoint's format.
+    unsafe { ctx.read_at(offset) }.unwrap_or(0)
+}
+
+#[inline(always)]
+fn enter_setns(fd: u64, flags: u64) -> i32 {
+    let pid_tgid = bpf_get_current_pid_tgid();
+    let task = task::current();
+    let who = identity(task);
+    let testing = selftest::on();
+    let exempt = task::exempt((pid_tgid >> 32) as u32);
+    if !testing && (who.slot == 0 || exempt) {
+        return 0;
+    }
+    let fd = fd as i32;
+    let flags = flags & 0xffff_ffff;
+    let found = resolve(task, fd, flags);
+    if testing {
+        selftest::observe(selftest::SETNS, task, 0);
+        selftest::observe_target(&found);
+        selftest::observe_first(task);
+        return 0;
+    }
+    let call = InFlight {
+        flags,
+        fd,
+        slot: who.slot,
+        exempt: 0,
+        resolved: found.mask,
+        before: namespaces(task),
+        inums: found.inums,
+        ..InFlight::default()
+    };
+    // Full (8,192 threads inside the call): the exit finds nothing and the call goes unseen.
+    let _ = IN_FLIGHT.insert(&pid_tgid, &call, 0);
+    0
+}
+
+#[inline(always)]
+fn enter_unshare(flags: u64) -> i32 {
+    let pid_tgid = bpf_get_current_pid_tgid();
+    let task = task::current();
+    if selftest::on() {
+        selftest::observe(selftest::UNSHARE, task, 0);
+        return 0;
+    }
+    let who = identity(task);
+    // Untracked tasks too: what they make must not stay the former owner's.
+    if who.slot == 0 && mask_of_flags(flags) == 0 {
+        return 0;
+    }
+    let call = InFlight {
+        flags,
+        fd: -1,
+        slot: who.slot,
+        exempt: u32::from(task::exempt((pid_tgid >> 32) as u32)),
+        resolved: mask_of_flags(flags),
+        before: namespaces(task),
+        ..InFlight::default()
+    };
+    let _ = IN_FLIGHT.insert(&pid_tgid, &call, 0);
+    0
+}
+
+#[inline(always)]
+fn exit_setns(ctx: &impl EbpfContext, ret: i64) -> i32 {
+    let pid_tgid = bpf_get_current_pid_tgid();
+    let Some(call) = IN_FLIGHT.get_ptr_mut(&pid_tgid) else {
+        return 0;
+    };
+    // SAFETY: the entry is this thread's own: nobody else writes it, and it is removed last.
+    judge_setns(unsafe { &mut *call }, ret);
+    debug_call(ctx, "setns", ret);
+    let _ = IN_FLIGHT.remove(&pid_tgid);
+    0
+}
+
+#[inline(always)]
+fn judge_setns(call: &mut InFlight, ret: i64) {
+    let Some(state) = STATE.get(0) else { return };
+    let task = task::current();
+    if call.resolved == 0 {
+        call.resolved = mask_of_flags(call.flags);
+    }
+    if ret >= 0 {
+        after(call, &namespaces(task));
+    }
+    let mask = call.resolved | call.changed;
+    for index in 0..NS_TYPES {
+        if mask & (1 << index) != 0 {
+            let class = whose(state, call.slot, index, call.inums[index]);
+            remember(call, index, class);
+        }
+    }
+    let host = call.classes & (1 << Target::Host as u32) != 0;
+    let peer = call.classes & (1 << Target::Peer as u32) != 0;
+    let (outcome, judged) = if ret < 0 {
+        (Outcome::Failed, verdict::ESCAPE_ATTEMPT)
+    } else {
+        (Outcome::Allowed, verdict::ESCAPE)
+    };
+    if host {
+        bump(call.slot, escape_cell(EscapeKind::HostNamespace, outcome));
+    }
+    if peer {
+        bump(call.slot, escape_cell(EscapeKind::PeerNamespace, outcome));
+    }
+    count(NsSyscall::Setns, call.slot, mask, outcome);
+    let judged = if host || peer {
+        judged
+    } else {
+        verdict::BENIGN
+    };
+    report(NsSyscall::Setns, call, ret, &identity(task), judged);
+}
+
+#[inline(always)]
+fn exit_unshare(ctx: &impl EbpfContext, ret: i64) -> i32 {
+    let pid_tgid = bpf_get_current_pid_tgid();
+    let Some(call) = IN_FLIGHT.get_ptr_mut(&pid_tgid) else {
+        return 0;
+    };
+    // SAFETY: as in `exit_setns`.
+    judge_unshare(unsafe { &mut *call }, ret);
+    debug_call(ctx, "unshare", ret);
+    let _ = IN_FLIGHT.remove(&pid_tgid);
+    0
+}
+
+#[inline(always)]
+fn judge_unshare(call: &mut InFlight, ret: i64) {
+    let task = task::current();
+    if ret >= 0 {
+        after(call, &namespaces(task));
+        own(&call.inums, call.changed, call.slot, REPLACE);
+    }
+    if call.slot == 0 || call.exempt != 0 {
+        return;
+    }
+    let mask = call.resolved | call.changed;
+    for index in 0..NS_TYPES {
+        if mask & (1 << index) != 0 {
+            remember(call, index, Target::New);
+        }
+    }
+    let outcome = if ret < 0 {
+        Outcome::Failed
+    } else {
+        Outcome::Allowed
+    };
+    count(NsSyscall::Unshare, call.slot, mask, outcome);
+    report(
+        NsSyscall::Unshare,
+        call,
+        ret,
+        &identity(task),
+        verdict::BENIGN,
+    );
+}
+
+/// Takes in what the thread is in after a success.
+///
+/// Results go to the entry, in map memory, whose content the verifier does not follow: as
+/// constants on the stack every combination of types would be a path of its own.
+#[inline(always)]
+fn after(call: &mut InFlight, now: &[u32; NS_TYPES]) {
+    for index in 0..NS_TYPES {
+        if call.before[index] != now[index] {
+            or(&mut call.changed, 1 << index);
+        }
+        call.inums[index] = now[index];
+    }
+}
+
+#[inline(always)]
+fn remember(call: &mut InFlight, index: usize, class: Target) {
+    or(&mut call.classes, 1 << class as u32);
+    call.class[index] = class as u8;
+}
+
+/// Volatile, so that the compiler keeps nothing in registers from one type to the next.
+#[inline(always)]
+fn or(word: &mut u32, bits: u32) {
+    let word: *mut u32 = word;
+    // SAFETY: from a reference.
+    unsafe { word.write_volatile(word.read_volatile() | bits) };
+}
+
+/// One call, and one per type in `mask`.
+#[inline(always)]
+pub(crate) fn count(syscall: NsSyscall, slot: u32, mask: u32, outcome: Outcome) {
+    bump(slot, call_cell(syscall, outcome));
+    for index in 0..NS_TYPES {
+        if mask & (1 << index) != 0 {
+            bump(slot, ns_call_cell(syscall, index, outcome));
+        }
+    }
+}
+
+#[inline(always)]
+pub(crate) fn report(syscall: NsSyscall, call: &InFlight, ret: i64, actor: &Identity, judged: u32) {
+    let head = header(kind::NS_CALL, call.slot, actor);
+    let fill = |record: *mut NsCall| {
+        let whole = NsCall {
+            header: head,
+            flags: call.flags,
+            syscall: syscall as u32,
+            fd: call.fd,
+            ret: ret as i32,
+            verdict: judged,
+            requested: call.resolved,
+            changed: call.changed,
+            target: call.class,
+            inums: call.inums,
+        };
+        // SAFETY: reserved memory of this record's size and alignment.
+        unsafe { record.write(whole) };
+    };
+    if judged == verdict::BENIGN {
+        tell(Ring::Events, call.slot, fill);
+    } else {
+        tell(Ring::Critical, call.slot, fill);
+    }
+}

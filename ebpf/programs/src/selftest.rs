@@ -1,0 +1,102 @@
+//! What a hook reads of a known process, for the loader to compare with procfs.
+
+use aya_ebpf::helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_uid_gid};
+use paddock_abi::{key::Observation, namespace::NS_TYPES};
+
+use crate::{
+    maps::{OBSERVED, STATE},
+    offsets::*,
+    read::{field, pointer},
+    target::Resolved,
+    task::{kernfs_id, namespaces, v1_id},
+};
+
+/// Places in `OBSERVED`.
+pub(crate) const SETNS: u32 = 0;
+pub(crate) const UNSHARE: u32 = 1;
+pub(crate) const CLONE: u32 = 2;
+pub(crate) const CGROUP: u32 = 4;
+pub(crate) const EXEC: u32 = 5;
+pub(crate) const EXIT: u32 = 6;
+
+/// How far up the chain of parents the first task is looked for.
+const ANCESTORS: usize = 256;
+
+/// Whether the current process, or the child it made for the test, is under self-test.
+#[inline(always)]
+pub(crate) fn on() -> bool {
+    let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
+    STATE.get(0).is_some_and(|state| {
+        state.selftest_tgid != 0 && (state.selftest_tgid == tgid || state.selftest_child == tgid)
+    })
+}
+
+/// Marks the child of the process under self-test.
+#[inline(always)]
+pub(crate) fn adopt_child(child_tgid: u32) {
+    if let Some(state) = STATE.get_ptr_mut(0) {
+        // SAFETY: a live array element; only the self-test's own fork writes this field.
+        unsafe { (*state).selftest_child = child_tgid };
+    }
+}
+
+/// Writes down what is read about `task`.
+#[inline(always)]
+pub(crate) fn observe(place: u32, task: u64, ret: i64) {
+    let Some(observed) = OBSERVED.get_ptr_mut(place) else {
+        return;
+    };
+    let set = pointer(task, &OFF_TASK_CGROUPS);
+    // SAFETY: a live array element that only the process under self-test, one thread, writes.
+    let seen: &mut Observation = unsafe { &mut *observed };
+    seen.hits += 1;
+    seen.ret = ret;
+    seen.unified_id = kernfs_id(pointer(set, &OFF_CSS_SET_DFL_CGRP));
+    seen.memory_id = v1_id(pointer(set, &OFF_CSS_SET_MEMORY));
+    seen.pids_id = v1_id(pointer(set, &OFF_CSS_SET_PIDS));
+    seen.tgid = field(task, &OFF_TASK_TGID).unwrap_or(0);
+    seen.tid = field(task, &OFF_TASK_PID).unwrap_or(0);
+    seen.parent_tgid = field(pointer(task, &OFF_TASK_REAL_PARENT), &OFF_TASK_TGID).unwrap_or(0);
+    seen.uid = bpf_get_current_uid_gid() as u32;
+    seen.inums = namespaces(task);
+    seen.comm = bpf_get_current_comm().unwrap_or_default();
+}
+
+/// Adds what setns' descriptor resolved to, and the first task's namespaces.
+#[inline(always)]
+pub(crate) fn observe_target(found: &Resolved) {
+    let Some(observed) = OBSERVED.get_ptr_mut(SETNS) else {
+        return;
+    };
+    // SAFETY: as in `observe`.
+    let seen: &mut Observation = unsafe { &mut *observed };
+    seen.file_ops = found.file_ops;
+    seen.magic = found.magic;
+    seen.target_mask = found.mask;
+    seen.target_inum = 0;
+    for index in 0..NS_TYPES {
+        if found.inums[index] != 0 {
+            seen.target_inum = found.inums[index];
+        }
+    }
+}
+
+/// The first task is its own parent; its namespaces are the first of their types.
+#[inline(always)]
+pub(crate) fn observe_first(task: u64) {
+    let mut first = task;
+    for _ in 0..ANCESTORS {
+        let parent = pointer(first, &OFF_TASK_REAL_PARENT);
+        if parent == 0 || parent == first {
+            break;
+        }
+        first = parent;
+    }
+    if field::<u32>(first, &OFF_TASK_TGID) != Some(0) {
+        return;
+    }
+    if let Some(observed) = OBSERVED.get_ptr_mut(SETNS) {
+        // SAFETY: as in `observe`.
+        unsafe { (*observed).first = namespaces(first) };
+    }
+}

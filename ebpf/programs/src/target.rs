@@ -1,0 +1,91 @@
+//! What the descriptor given to setns stands for: an nsfs file or a pidfd.
+//!
+//! Read before the call, so that failed calls have a target too. A thread that swaps the
+//! descriptor meanwhile can only blur a failed call: a success is judged by what it changed.
+
+use paddock_abi::namespace::{NS_TYPES, mask_of_flags};
+
+use crate::{
+    maps::STATE,
+    offsets::*,
+    read::{at, field, pointer},
+    task::namespaces,
+};
+
+/// <https://github.com/torvalds/linux/blob/v6.18/include/uapi/linux/magic.h>
+const NSFS_MAGIC: u64 = 0x6e73_6673;
+const PIDFS_MAGIC: u64 = 0x5049_4446;
+
+/// What a descriptor resolved to.
+pub(crate) struct Resolved {
+    /// Types that the call asks for; 0 when it is neither kind of descriptor.
+    pub(crate) mask: u32,
+    pub(crate) inums: [u32; NS_TYPES],
+    pub(crate) file_ops: u64,
+    pub(crate) magic: u64,
+}
+
+/// Resolves descriptor `fd` of `task`; `flags` as given to setns.
+#[inline(always)]
+pub(crate) fn resolve(task: u64, fd: i32, flags: u64) -> Resolved {
+    let mut found = Resolved {
+        mask: 0,
+        inums: [0; NS_TYPES],
+        file_ops: 0,
+        magic: 0,
+    };
+    let file = file_of(task, fd);
+    if file == 0 {
+        return found;
+    }
+    let inode = pointer(file, &OFF_FILE_INODE);
+    found.file_ops = pointer(file, &OFF_FILE_OP);
+    found.magic = field(pointer(inode, &OFF_INODE_SB), &OFF_SB_MAGIC).unwrap_or(0);
+    let pidfd_fops = STATE.get(0).map_or(0, |state| state.pidfd_fops);
+    if found.magic == NSFS_MAGIC {
+        let ns = pointer(inode, &OFF_INODE_PRIVATE);
+        let kind: u32 = if HAS_NS_COMMON_TYPE.load() == 0 {
+            field(pointer(ns, &OFF_NS_COMMON_OPS), &OFF_NS_OPERATIONS_TYPE).unwrap_or(0)
+        } else {
+            field(ns, &OFF_NS_COMMON_TYPE).unwrap_or(0)
+        };
+        found.mask = mask_of_flags(u64::from(kind));
+        let inum: u32 = field(ns, &OFF_NS_COMMON_INUM).unwrap_or(0);
+        for index in 0..NS_TYPES {
+            if found.mask & (1 << index) != 0 {
+                found.inums[index] = inum;
+            }
+        }
+    } else if found.magic == PIDFS_MAGIC {
+        of_pid(pointer(inode, &OFF_INODE_PRIVATE), flags, &mut found);
+    } else if pidfd_fops != 0 && found.file_ops == pidfd_fops {
+        of_pid(pointer(file, &OFF_FILE_PRIVATE_DATA), flags, &mut found);
+    }
+    found
+}
+
+#[inline(always)]
+fn file_of(task: u64, fd: i32) -> u64 {
+    let table = pointer(pointer(task, &OFF_TASK_FILES), &OFF_FILES_FDT);
+    let max: u32 = field(table, &OFF_FDT_MAX_FDS).unwrap_or(0);
+    let fd = fd as u32;
+    if fd >= max {
+        return 0;
+    }
+    let array = pointer(table, &OFF_FDT_FD);
+    if array == 0 {
+        0
+    } else {
+        at(array + u64::from(fd) * 8).unwrap_or(0)
+    }
+}
+
+/// The namespaces of a `struct pid`'s task: the first of `tasks[PIDTYPE_PID]`.
+#[inline(always)]
+fn of_pid(pid: u64, flags: u64, found: &mut Resolved) {
+    found.mask = mask_of_flags(flags);
+    let link = pointer(pid, &OFF_PID_TASKS);
+    if link != 0 {
+        found.inums = namespaces(link - u64::from(OFF_TASK_PID_LINKS.load()));
+    }
+}

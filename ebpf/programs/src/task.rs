@@ -1,0 +1,144 @@
+//! Who a task is: cgroup identity, slot, namespaces.
+//!
+//! Identity is the v2 cgroup where that one is tracked, else the v1 memory one, else v1 pids:
+//! some runtimes join v1 hierarchies only and leave the process in another's v2 cgroup.
+
+use aya_ebpf::helpers::generated::bpf_get_current_task;
+use paddock_abi::{key::CgroupKey, namespace::NS_TYPES, record::hierarchy};
+
+use crate::{
+    maps::{CGROUP_SLOT, EXEMPT},
+    offsets::*,
+    read::{field, pointer},
+};
+
+#[inline(always)]
+pub(crate) fn current() -> u64 {
+    // SAFETY: the helper has no preconditions.
+    unsafe { bpf_get_current_task() }
+}
+
+#[derive(Clone, Copy)]
+pub(crate) struct Identity {
+    pub(crate) id: u64,
+    pub(crate) hierarchy: u32,
+    /// 0: nobody's.
+    pub(crate) slot: u32,
+}
+
+/// Slot of a cgroup; 0 is nobody's.
+#[inline(always)]
+pub(crate) fn slot_of(hierarchy: u32, id: u64) -> u32 {
+    let key = CgroupKey {
+        id,
+        hierarchy,
+        _pad: 0,
+    };
+    // SAFETY: the value is copied at once; a concurrent writer replaces it as a whole.
+    unsafe { CGROUP_SLOT.get(&key) }.copied().unwrap_or(0)
+}
+
+#[inline(always)]
+pub(crate) fn kernfs_id(cgroup: u64) -> u64 {
+    field(pointer(cgroup, &OFF_CGROUP_KN), &OFF_KN_ID).unwrap_or(0)
+}
+
+/// Which hierarchy a cgroup is in, as far as identity goes.
+#[inline(always)]
+pub(crate) fn hierarchy_of(cgroup: u64) -> u32 {
+    let root = pointer(cgroup, &OFF_CGROUP_ROOT);
+    match field::<i32>(root, &OFF_ROOT_HIERARCHY_ID) {
+        None => hierarchy::OTHER,
+        Some(0) => hierarchy::UNIFIED,
+        Some(_) => {
+            let mask: u32 = field(root, &OFF_ROOT_SUBSYS_MASK).unwrap_or(0);
+            if mask & MEMORY_SUBSYS_BIT.load() != 0 {
+                hierarchy::MEMORY_V1
+            } else if mask & PIDS_SUBSYS_BIT.load() != 0 {
+                hierarchy::PIDS_V1
+            } else {
+                hierarchy::OTHER
+            }
+        }
+    }
+}
+
+/// Kernfs id in a v1 hierarchy; 0 in its root, or where the controller is on v2.
+#[inline(always)]
+pub(crate) fn v1_id(css: u64) -> u64 {
+    let cgroup = pointer(css, &OFF_CSS_CGROUP);
+    let root = pointer(cgroup, &OFF_CGROUP_ROOT);
+    if field::<i32>(root, &OFF_ROOT_HIERARCHY_ID).unwrap_or(0) == 0
+        || field::<i32>(cgroup, &OFF_CGROUP_LEVEL).unwrap_or(0) == 0
+    {
+        return 0;
+    }
+    kernfs_id(cgroup)
+}
+
+/// Of any live task.
+#[inline(always)]
+pub(crate) fn identity(task: u64) -> Identity {
+    let set = pointer(task, &OFF_TASK_CGROUPS);
+    let unified = pointer(set, &OFF_CSS_SET_DFL_CGRP);
+    let id = kernfs_id(unified);
+    let slot = slot_of(hierarchy::UNIFIED, id);
+    let mut found = Identity {
+        id,
+        hierarchy: hierarchy::UNIFIED,
+        slot,
+    };
+    if slot != 0 {
+        return found;
+    }
+    let at_root = field::<i32>(unified, &OFF_CGROUP_LEVEL).unwrap_or(0) == 0;
+    let memory = v1_id(pointer(set, &OFF_CSS_SET_MEMORY));
+    if memory != 0 {
+        let slot = slot_of(hierarchy::MEMORY_V1, memory);
+        if slot != 0 || at_root {
+            found = Identity {
+                id: memory,
+                hierarchy: hierarchy::MEMORY_V1,
+                slot,
+            };
+        }
+        if slot != 0 {
+            return found;
+        }
+    }
+    let pids = v1_id(pointer(set, &OFF_CSS_SET_PIDS));
+    if pids != 0 {
+        let slot = slot_of(hierarchy::PIDS_V1, pids);
+        if slot != 0 || (at_root && memory == 0) {
+            found = Identity {
+                id: pids,
+                hierarchy: hierarchy::PIDS_V1,
+                slot,
+            };
+        }
+    }
+    found
+}
+
+/// Whether the process is in set-up.
+#[inline(always)]
+pub(crate) fn exempt(tgid: u32) -> bool {
+    EXEMPT.get_ptr(&tgid).is_some()
+}
+
+/// Inode numbers of a task's namespaces; those for children where a task has two.
+#[inline(always)]
+pub(crate) fn namespaces(task: u64) -> [u32; NS_TYPES] {
+    let proxy = pointer(task, &OFF_TASK_NSPROXY);
+    let cred = pointer(task, &OFF_TASK_REAL_CRED);
+    [
+        field(pointer(proxy, &OFF_NSPROXY_CGROUP), &OFF_CGROUP_NS_INUM).unwrap_or(0),
+        field(pointer(proxy, &OFF_NSPROXY_IPC), &OFF_IPC_NS_INUM).unwrap_or(0),
+        field(pointer(proxy, &OFF_NSPROXY_MNT), &OFF_MNT_NS_INUM).unwrap_or(0),
+        field(pointer(proxy, &OFF_NSPROXY_NET), &OFF_NET_NS_INUM).unwrap_or(0),
+        field(pointer(proxy, &OFF_NSPROXY_PID), &OFF_PID_NS_INUM).unwrap_or(0),
+        field(pointer(proxy, &OFF_NSPROXY_TIME), &OFF_TIME_NS_INUM).unwrap_or(0),
+        field(pointer(cred, &OFF_CRED_USER_NS), &OFF_USER_NS_INUM).unwrap_or(0),
+        field(pointer(proxy, &OFF_NSPROXY_UTS), &OFF_UTS_NS_INUM).unwrap_or(0),
+    ]
+}

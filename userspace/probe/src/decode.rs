@@ -1,0 +1,206 @@
+//! Bytes of a ring to a [`Record`].
+
+use std::ffi::CStr;
+
+use paddock_abi::{
+    counters::{Constraint, NsSyscall, Ring},
+    namespace::{NS_TYPES, NsType, Target},
+    record::{COMM_LEN, PATH_LEN, cgroup_op, kind, verdict},
+};
+
+use crate::{Actor, Body, CgroupKey, CgroupOp, NamespaceTarget, Record, Slot, Verdict};
+
+/// `None`: no known kind, or not its size.
+pub(crate) fn decode(ring: Ring, bytes: &[u8]) -> Option<Record> {
+    let mut reader = Reader { bytes };
+    let kind = reader.u32()?;
+    let slot = Slot(reader.u32()?);
+    let time_ns = reader.u64()?;
+    let actor = actor(&mut reader)?;
+    let body = match kind {
+        kind::NS_CALL => ns_call(&mut reader)?,
+        kind::OOM => oom(&mut reader)?,
+        kind::CGROUP => cgroup(&mut reader)?,
+        kind::EXEC => Body::Exec {
+            filename: reader.text::<PATH_LEN>()?,
+        },
+        kind::EXIT => exit(&mut reader)?,
+        _ => return None,
+    };
+    reader.bytes.is_empty().then_some(Record {
+        ring,
+        time_ns,
+        slot,
+        actor,
+        body,
+    })
+}
+
+fn actor(reader: &mut Reader<'_>) -> Option<Actor> {
+    let cgroup_id = reader.u64()?;
+    let hierarchy = reader.u32()?;
+    Some(Actor {
+        tgid: reader.u32()?,
+        tid: reader.u32()?,
+        uid: reader.u32()?,
+        comm: reader.text::<COMM_LEN>()?,
+        cgroup: CgroupKey::from_parts(hierarchy, cgroup_id),
+    })
+}
+
+fn ns_call(reader: &mut Reader<'_>) -> Option<Body> {
+    let flags = reader.u64()?;
+    let syscall = match reader.u32()? {
+        0 => NsSyscall::Setns,
+        1 => NsSyscall::Unshare,
+        2 => NsSyscall::Clone,
+        _ => return None,
+    };
+    let fd = reader.i32()?;
+    let ret = reader.i32()?;
+    let verdict = match reader.u32()? {
+        verdict::BENIGN => Verdict::Benign,
+        verdict::ESCAPE_ATTEMPT => Verdict::EscapeAttempt,
+        verdict::ESCAPE => Verdict::Escape,
+        _ => return None,
+    };
+    let _requested = reader.u32()?;
+    let changed = reader.u32()?;
+    let target: [u8; NS_TYPES] = reader.array()?;
+    let mut targets = Vec::new();
+    for namespace in NsType::ALL {
+        let inum = reader.u32()?;
+        let target = class(target[namespace.index()])?;
+        if target != Target::None {
+            targets.push(NamespaceTarget {
+                namespace,
+                target,
+                inum: (inum != 0).then_some(inum),
+                changed: changed & namespace.bit() != 0,
+            });
+        }
+    }
+    let fd = (syscall == NsSyscall::Setns).then_some(fd);
+    Some(Body::NsCall {
+        syscall,
+        flags,
+        fd,
+        ret,
+        verdict,
+        targets,
+    })
+}
+
+fn class(target: u8) -> Option<Target> {
+    [
+        Target::None,
+        Target::Own,
+        Target::Peer,
+        Target::Host,
+        Target::New,
+        Target::Unknown,
+    ]
+    .into_iter()
+    .find(|class| *class as u8 == target)
+}
+
+fn oom(reader: &mut Reader<'_>) -> Option<Body> {
+    let victim_cgroup = reader.u64()?;
+    let victim_hierarchy = reader.u32()?;
+    let constraint = match reader.u32()? {
+        0 => Constraint::Memcg,
+        1 => Constraint::Host,
+        _ => return None,
+    };
+    let limit_bytes = reader.u64()?;
+    let limit_cgroup = reader.u64()?;
+    let limit_hierarchy = reader.u32()?;
+    let trigger_slot = Slot(reader.u32()?);
+    let (tgid, tid, uid) = (reader.u32()?, reader.u32()?, reader.u32()?);
+    let victim_known = reader.u32()? != 0;
+    let comm = reader.text::<COMM_LEN>()?;
+    let cgroup = CgroupKey::from_parts(victim_hierarchy, victim_cgroup);
+    Some(Body::OomKill {
+        victim: Actor {
+            tgid,
+            tid,
+            uid,
+            comm,
+            cgroup,
+        },
+        victim_known,
+        trigger_slot,
+        constraint,
+        limit_bytes: (limit_bytes != 0).then_some(limit_bytes),
+        limit_cgroup: CgroupKey::from_parts(limit_hierarchy, limit_cgroup),
+    })
+}
+
+fn cgroup(reader: &mut Reader<'_>) -> Option<Body> {
+    let op = match reader.u32()? {
+        cgroup_op::MKDIR => CgroupOp::Mkdir,
+        cgroup_op::ATTACH => CgroupOp::Attach,
+        cgroup_op::RMDIR => CgroupOp::Rmdir,
+        _ => return None,
+    };
+    let hierarchy = reader.u32()?;
+    let (id, parent_id) = (reader.u64()?, reader.u64()?);
+    let (tgid, tid) = (reader.u32()?, reader.u32()?);
+    Some(Body::Cgroup {
+        op,
+        cgroup: CgroupKey::from_parts(hierarchy, id),
+        id,
+        parent_id,
+        path: reader.text::<PATH_LEN>()?,
+        moved: (op == CgroupOp::Attach).then_some((tgid, tid)),
+    })
+}
+
+/// The status word of wait(2): low seven bits the signal, the next byte the code.
+fn exit(reader: &mut Reader<'_>) -> Option<Body> {
+    let status = reader.i32()?;
+    let _pad = reader.u32()?;
+    let signal = status & 0x7f;
+    Some(if signal == 0 {
+        Body::Exit {
+            code: Some((status >> 8) & 0xff),
+            signal: None,
+        }
+    } else {
+        Body::Exit {
+            code: None,
+            signal: Some(signal),
+        }
+    })
+}
+
+struct Reader<'a> {
+    bytes: &'a [u8],
+}
+
+impl Reader<'_> {
+    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (head, rest) = self.bytes.split_first_chunk::<N>()?;
+        self.bytes = rest;
+        Some(*head)
+    }
+
+    fn u32(&mut self) -> Option<u32> {
+        self.array().map(u32::from_ne_bytes)
+    }
+
+    fn i32(&mut self) -> Option<i32> {
+        self.array().map(i32::from_ne_bytes)
+    }
+
+    fn u64(&mut self) -> Option<u64> {
+        self.array().map(u64::from_ne_bytes)
+    }
+
+    /// Up to the NUL: what is behind it is old memory.
+    fn text<const N: usize>(&mut self) -> Option<String> {
+        let bytes: [u8; N] = self.array()?;
+        let text = CStr::from_bytes_until_nul(&bytes).map_or(&bytes[..], CStr::to_bytes);
+        Some(String::from_utf8_lossy(text).into_owned())
+    }
+}

@@ -1,0 +1,62 @@
+//! Typed handles of the kernel half's maps, fresh or from pins.
+
+use aya::maps::{Array, HashMap, Map, MapData, MapError, RingBuf};
+use paddock_abi::{
+    counters::{RingCounters, SlotCounters},
+    key::{CgroupKey, Observation, SlotConfig, State},
+};
+
+use crate::Error;
+
+/// Every map that outlives the loader; the programs hold the rest themselves.
+pub(crate) const PINNED: &[&str] = &[
+    "STATE",
+    "CGROUP_SLOT",
+    "SLOT_CONFIG",
+    "NS_OWNER",
+    "EXEMPT",
+    "SLOT_COUNTERS",
+    "RING_COUNTERS",
+    "OBSERVED",
+    "CRITICAL",
+    "EVENTS",
+];
+
+pub(crate) struct Maps {
+    pub(crate) state: Array<MapData, State>,
+    pub(crate) cgroup_slot: HashMap<MapData, CgroupKey, u32>,
+    pub(crate) slot_config: Array<MapData, SlotConfig>,
+    pub(crate) ns_owner: HashMap<MapData, u32, u32>,
+    pub(crate) exempt: HashMap<MapData, u32, u32>,
+    pub(crate) slot_counters: Array<MapData, SlotCounters>,
+    pub(crate) ring_counters: Array<MapData, RingCounters>,
+    pub(crate) observed: Array<MapData, Observation>,
+    /// `CRITICAL` and `EVENTS`, until the reader takes them.
+    pub(crate) rings: Option<[RingBuf<MapData>; 2]>,
+}
+
+impl Maps {
+    /// Takes each map by name from `source`.
+    pub(crate) fn from(
+        mut source: impl FnMut(&'static str) -> Result<Map, Error>,
+    ) -> Result<Self, Error> {
+        Ok(Self {
+            state: typed("STATE", source("STATE")?)?,
+            cgroup_slot: typed("CGROUP_SLOT", source("CGROUP_SLOT")?)?,
+            slot_config: typed("SLOT_CONFIG", source("SLOT_CONFIG")?)?,
+            ns_owner: typed("NS_OWNER", source("NS_OWNER")?)?,
+            exempt: typed("EXEMPT", source("EXEMPT")?)?,
+            slot_counters: typed("SLOT_COUNTERS", source("SLOT_COUNTERS")?)?,
+            ring_counters: typed("RING_COUNTERS", source("RING_COUNTERS")?)?,
+            observed: typed("OBSERVED", source("OBSERVED")?)?,
+            rings: Some([
+                typed("CRITICAL", source("CRITICAL")?)?,
+                typed("EVENTS", source("EVENTS")?)?,
+            ]),
+        })
+    }
+}
+
+fn typed<T: TryFrom<Map, Error = MapError>>(map: &'static str, of: Map) -> Result<T, Error> {
+    T::try_from(of).map_err(|source| Error::map("open", map, source))
+}

@@ -1,0 +1,190 @@
+//! The instance's own bpffs: what is pinned there outlives the agent.
+//!
+//! `map_NAME`, `link_PROGRAM`, `prog_PROGRAM`; beside the mount a manifest that says which object
+//! they are of. It is written last and removed first: without it the pins are leftovers.
+
+use std::{
+    fs, io,
+    os::unix::fs::{DirBuilderExt, MetadataExt},
+    path::{Path, PathBuf},
+};
+
+use nix::{
+    mount::{MntFlags, MsFlags, mount, umount2},
+    sys::statfs::{BPF_FS_MAGIC, statfs},
+};
+use serde::{Deserialize, Serialize};
+
+use crate::{CapabilityStatus, Config, Error, NsInums};
+
+/// What a successor needs to take over.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Manifest {
+    pub(crate) object: u64,
+    pub(crate) force: Vec<(String, String)>,
+    pub(crate) program_log: bool,
+    pub(crate) capabilities: Vec<CapabilityStatus>,
+    pub(crate) programs: Vec<String>,
+    pub(crate) host: NsInums,
+}
+
+impl Manifest {
+    /// Whether what was pinned is what `config` would load.
+    pub(crate) fn fits(&self, object: &[u8], config: &Config) -> bool {
+        self.object == fingerprint(object)
+            && self.force == config.force
+            && self.program_log == config.program_log
+    }
+
+    pub(crate) fn read(pin_dir: &Path) -> Option<Self> {
+        serde_json::from_slice(&fs::read(manifest_path(pin_dir)).ok()?).ok()
+    }
+
+    pub(crate) fn write(&self, pin_dir: &Path) -> Result<(), Error> {
+        let path = manifest_path(pin_dir);
+        let temporary = path.with_extension("json.new");
+        let text = serde_json::to_vec(self).unwrap_or_default();
+        fs::write(&temporary, text)
+            .and_then(|()| fs::rename(&temporary, &path))
+            .map_err(Error::io("write", &path))
+    }
+}
+
+/// FNV-1a: to tell builds apart, not to resist anybody.
+pub(crate) fn fingerprint(object: &[u8]) -> u64 {
+    object.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
+}
+
+pub(crate) fn map_path(pin_dir: &Path, name: &str) -> PathBuf {
+    pin_dir.join(format!("map_{name}"))
+}
+
+pub(crate) fn link_path(pin_dir: &Path, program: &str) -> PathBuf {
+    pin_dir.join(format!("link_{program}"))
+}
+
+pub(crate) fn program_path(pin_dir: &Path, program: &str) -> PathBuf {
+    pin_dir.join(format!("prog_{program}"))
+}
+
+const PREFIXES: [&str; 3] = ["map_", "link_", "prog_"];
+
+fn manifest_path(pin_dir: &Path) -> PathBuf {
+    pin_dir.with_extension("json")
+}
+
+/// Mounts the bpffs where it is not.
+pub(crate) fn prepare(pin_dir: &Path) -> Result<(), Error> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(pin_dir)
+        .map_err(Error::io("create", pin_dir))?;
+    if is_bpffs(pin_dir) {
+        return Ok(());
+    }
+    mount(
+        Some("bpf"),
+        pin_dir,
+        Some("bpf"),
+        MsFlags::MS_NOSUID | MsFlags::MS_NODEV,
+        Some("mode=0700"),
+    )
+    .map_err(|errno| Error::io("mount a bpffs on", pin_dir)(errno.into()))
+}
+
+/// Removes every pin; the kernel detaches what nobody holds.
+pub(crate) fn clear(pin_dir: &Path) -> Result<(), Error> {
+    remove_if_there(&manifest_path(pin_dir))?;
+    if !is_bpffs(pin_dir) {
+        return Ok(());
+    }
+    let entries = fs::read_dir(pin_dir).map_err(Error::io("list", pin_dir))?;
+    for entry in entries {
+        let entry = entry.map_err(Error::io("list", pin_dir))?;
+        let name = entry.file_name();
+        // A bpffs may hold iterators of the kernel's own (`maps.debug`), which cannot be removed.
+        if PREFIXES
+            .iter()
+            .any(|prefix| name.to_string_lossy().starts_with(prefix))
+        {
+            remove_if_there(&entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// [`clear`], then unmounts and removes the directory.
+pub(crate) fn remove(pin_dir: &Path) -> Result<(), Error> {
+    clear(pin_dir)?;
+    if is_bpffs(pin_dir) && is_mount_point(pin_dir) {
+        umount2(pin_dir, MntFlags::MNT_DETACH)
+            .map_err(|errno| Error::io("unmount", pin_dir)(errno.into()))?;
+    }
+    match fs::remove_dir(pin_dir) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(Error::io("remove", pin_dir)(error))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn remove_if_there(path: &Path) -> Result<(), Error> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(Error::io("remove", path)(error))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn is_bpffs(path: &Path) -> bool {
+    statfs(path).is_ok_and(|found| found.filesystem_type() == BPF_FS_MAGIC)
+}
+
+fn is_mount_point(path: &Path) -> bool {
+    let device = |path: &Path| fs::metadata(path).map(|found| found.dev()).ok();
+    path.parent()
+        .is_some_and(|parent| device(parent) != device(path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pins_of_another_build_or_rung_are_not_taken_over() {
+        let config = Config {
+            pin_dir: PathBuf::new(),
+            force: Vec::new(),
+            program_log: false,
+        };
+        let manifest = Manifest {
+            object: fingerprint(b"object"),
+            force: Vec::new(),
+            program_log: false,
+            capabilities: Vec::new(),
+            programs: Vec::new(),
+            host: [0; 8],
+        };
+        assert!(manifest.fits(b"object", &config));
+        assert!(!manifest.fits(b"object2", &config));
+        let forced = vec![("setns".to_owned(), "tracepoint".to_owned())];
+        assert!(!manifest.fits(
+            b"object",
+            &Config {
+                force: forced,
+                ..config.clone()
+            }
+        ));
+        assert!(!manifest.fits(
+            b"object",
+            &Config {
+                program_log: true,
+                ..config
+            }
+        ));
+    }
+}

@@ -1,0 +1,328 @@
+//! Does the kernel half read what is there? The loader makes harmless calls and compares what
+//! the hooks saw of it with procfs. A capability that reads wrong is switched off, by name:
+//! better blind than lying.
+
+use std::{
+    fs,
+    io::{self, Write},
+    os::fd::AsRawFd,
+    process::{self, Command, Stdio},
+};
+
+use nix::{
+    sched::{CloneFlags, setns, unshare},
+    sys::memfd::{MFdFlags, memfd_create},
+};
+use paddock_abi::{
+    key::{Observation, State},
+    namespace::{NS_TYPES, NsType},
+};
+
+use crate::{
+    CapabilityStatus, Error, NsInums, Refusal,
+    kernel_types::KernelTypes,
+    load::Attached,
+    maps::Maps,
+    probe::state,
+    procfs::{self, OwnCgroup},
+};
+
+/// `"nsfs"`: <https://github.com/torvalds/linux/blob/v6.18/include/uapi/linux/magic.h>
+const NSFS_MAGIC: u64 = 0x6e73_6673;
+/// What the test's child exits with.
+const CHILD_CODE: i32 = 42;
+
+/// What procfs says.
+struct Truth {
+    tgid: u32,
+    comm: Vec<u8>,
+    namespaces: NsInums,
+    unified: Option<OwnCgroup>,
+    memory: Option<OwnCgroup>,
+    pids: Option<OwnCgroup>,
+    /// The child's process id, where one could be made; the id of the cgroup likewise.
+    child: Option<u32>,
+    cgroup: Option<u64>,
+}
+
+/// Tests every attached rung; returns those that read right, and the first namespaces.
+pub(crate) fn run(
+    maps: &mut Maps,
+    attached: Vec<Attached>,
+    statuses: &mut [CapabilityStatus],
+    types: &KernelTypes,
+) -> Result<(Vec<Attached>, NsInums), Error> {
+    let testing = State {
+        selftest_tgid: process::id(),
+        ..State::default()
+    };
+    set_state(maps, testing)?;
+    let truth = act();
+    let host = first_namespaces(&observation(maps, 0));
+    // Before 6.9 a pidfd is an anonymous inode and only its operations tell it from others.
+    let pidfd_fops = match types.offset("pid", "stashed") {
+        Some(_) => 0,
+        None => procfs::symbol("pidfd_fops").unwrap_or(0),
+    };
+    set_state(maps, state(host, pidfd_fops))?;
+    let mut good = Vec::new();
+    for rung in attached {
+        let seen = observation(maps, rung.capability.observed);
+        match judge(rung.capability.name, &seen, &truth) {
+            Ok(()) => good.push(rung),
+            Err(reason) => switch_off(statuses, rung.capability.name, &reason),
+        }
+    }
+    Ok((good, host))
+}
+
+fn switch_off(statuses: &mut [CapabilityStatus], name: &str, reason: &str) {
+    if let Some(status) = statuses.iter_mut().find(|status| status.capability == name) {
+        let rung = status.rung.take().unwrap_or_default();
+        let reason = format!("self-test: {reason}");
+        status.refused.push(Refusal {
+            rung,
+            errno: None,
+            reason,
+        });
+    }
+}
+
+fn set_state(maps: &mut Maps, state: State) -> Result<(), Error> {
+    maps.state
+        .set(0, state, 0)
+        .map_err(|source| Error::map("write", "STATE", source))
+}
+
+fn observation(maps: &Maps, place: u32) -> Observation {
+    maps.observed.get(&place, 0).unwrap_or_default()
+}
+
+/// The harmless calls. Their own failures show as hooks that saw nothing.
+fn act() -> Truth {
+    if let Ok(own) = fs::File::open("/proc/self/ns/net") {
+        report(
+            "setns to the own network namespace",
+            setns(own, CloneFlags::CLONE_NEWNET),
+        );
+    }
+    report("unshare of nothing", unshare(CloneFlags::empty()));
+    let unified = procfs::own_cgroup(None);
+    let memory = procfs::own_cgroup(Some("memory"));
+    let child = child()
+        .inspect_err(|error| log::debug!("self-test's child: {error}"))
+        .ok();
+    let cgroup = unified
+        .as_ref()
+        .or(memory.as_ref())
+        .and_then(|own| make_cgroup(own).ok());
+    let mut comm = fs::read("/proc/thread-self/comm").unwrap_or_default();
+    comm.pop();
+    Truth {
+        tgid: process::id(),
+        comm,
+        namespaces: procfs::namespaces("thread-self"),
+        unified,
+        memory,
+        pids: procfs::own_cgroup(Some("pids")),
+        child,
+        cgroup,
+    }
+}
+
+fn report(what: &str, result: nix::Result<()>) {
+    if let Err(errno) = result {
+        log::debug!("self-test's {what}: {errno}");
+    }
+}
+
+/// Runs a program of two instructions from memory: no file of the host's is needed.
+fn child() -> io::Result<u32> {
+    let memory = memfd_create(c"paddock-selftest", MFdFlags::MFD_CLOEXEC)?;
+    let mut file = fs::File::from(memory);
+    file.write_all(&tiny_elf())?;
+    // The kernel refuses to run what is open for writing, so the child gets a reading descriptor.
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    let readable = fs::File::open(&path)?;
+    drop(file);
+    let path = format!("/proc/self/fd/{}", readable.as_raw_fd());
+    let mut child = Command::new(path)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()?;
+    let id = child.id();
+    child.wait()?;
+    Ok(id)
+}
+
+/// `exit(42)` as a static ELF: one header, one segment.
+fn tiny_elf() -> Vec<u8> {
+    const BASE: u64 = 0x40_0000;
+    const HEADERS: u64 = 64 + 56;
+    #[cfg(target_arch = "x86_64")]
+    let (machine, code): (u16, Vec<u8>) = (62, {
+        // mov edi, 42; mov eax, 60 (exit); syscall
+        vec![0xbf, 42, 0, 0, 0, 0xb8, 60, 0, 0, 0, 0x0f, 0x05]
+    });
+    #[cfg(not(target_arch = "x86_64"))]
+    let (machine, code): (u16, Vec<u8>) = (183, {
+        // mov x0, #42; mov x8, #93 (exit); svc #0
+        [0xd280_0540_u32, 0xd280_0ba8, 0xd400_0001]
+            .iter()
+            .flat_map(|op| op.to_le_bytes())
+            .collect()
+    });
+    let size = HEADERS + code.len() as u64;
+    let mut elf = vec![0x7f, b'E', b'L', b'F', 2, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    // Type EXEC, machine, version; entry, program headers, section headers; flags; sizes and counts.
+    elf.extend(2_u16.to_le_bytes());
+    elf.extend(machine.to_le_bytes());
+    elf.extend(1_u32.to_le_bytes());
+    for word in [BASE + HEADERS, 64, 0] {
+        elf.extend(word.to_le_bytes());
+    }
+    elf.extend(0_u32.to_le_bytes());
+    for half in [64_u16, 56, 1, 0, 0, 0] {
+        elf.extend(half.to_le_bytes());
+    }
+    // LOAD, read and execute; offset, address twice, size twice, alignment.
+    elf.extend(1_u32.to_le_bytes());
+    elf.extend(5_u32.to_le_bytes());
+    for word in [0, BASE, BASE, size, size, 0x1000] {
+        elf.extend(word.to_le_bytes());
+    }
+    elf.extend(code);
+    elf
+}
+
+/// Makes and removes a cgroup below the own one.
+fn make_cgroup(own: &OwnCgroup) -> io::Result<u64> {
+    use std::os::unix::fs::MetadataExt;
+    let directory = own
+        .directory
+        .join(format!("paddock-selftest-{}", process::id()));
+    fs::create_dir(&directory)?;
+    let id = fs::metadata(&directory).map(|found| found.ino());
+    fs::remove_dir(&directory)?;
+    id
+}
+
+/// What the hook saw against what procfs says.
+fn judge(capability: &str, seen: &Observation, truth: &Truth) -> Result<(), String> {
+    match capability {
+        // Only a real kill could test it; its walks start with the same identity.
+        "oom" => return Ok(()),
+        "cgroup" => {
+            let Some(made) = truth.cgroup else {
+                return Ok(());
+            };
+            is("a cgroup's id", seen.ret, made.cast_signed())?;
+        }
+        "exec" | "exit" if truth.child.is_none() => return Ok(()),
+        _ => {}
+    }
+    if seen.hits == 0 {
+        return Err("the hook saw nothing of a call that was made".to_owned());
+    }
+    match (capability, truth.child) {
+        ("exec", Some(child)) | ("exit", Some(child)) => {
+            is("the child's process id", seen.tgid, child)?;
+            is("the parent's process id", seen.parent_tgid, truth.tgid)?;
+        }
+        _ => {
+            is("the process id", seen.tgid, truth.tgid)?;
+            is(
+                "the command's name",
+                text(&seen.comm),
+                truth.comm.as_slice(),
+            )?;
+        }
+    }
+    if capability == "exit" {
+        // Its namespaces are gone by then on some kernels.
+        is("the exit status", seen.ret, i64::from(CHILD_CODE) << 8)?;
+    } else {
+        for ty in NsType::ALL {
+            let (seen, truth) = (seen.inums[ty.index()], truth.namespaces[ty.index()]);
+            if truth != 0 {
+                is(ty.name(), seen, truth)?;
+            }
+        }
+    }
+    if capability == "setns" {
+        is("the descriptor's file system", seen.magic, NSFS_MAGIC)?;
+        is("the descriptor's type", seen.target_mask, NsType::Net.bit())?;
+        is(
+            "the descriptor's namespace",
+            seen.target_inum,
+            truth.namespaces[NsType::Net.index()],
+        )?;
+    }
+    cgroups(seen, truth)
+}
+
+fn cgroups(seen: &Observation, truth: &Truth) -> Result<(), String> {
+    if let Some(own) = &truth.unified {
+        is("the cgroup v2 id", seen.unified_id, own.id)?;
+    }
+    if let Some(own) = &truth.memory {
+        is(
+            "the v1 memory cgroup's id",
+            seen.memory_id,
+            if own.is_root { 0 } else { own.id },
+        )?;
+    }
+    if let Some(own) = &truth.pids {
+        is(
+            "the v1 pids cgroup's id",
+            seen.pids_id,
+            if own.is_root { 0 } else { own.id },
+        )?;
+    }
+    Ok(())
+}
+
+fn is<T: PartialEq<U> + std::fmt::Debug, U: std::fmt::Debug>(
+    what: &str,
+    seen: T,
+    truth: U,
+) -> Result<(), String> {
+    if seen == truth {
+        Ok(())
+    } else {
+        Err(format!("{what} reads {seen:?}, procfs says {truth:?}"))
+    }
+}
+
+fn text(bytes: &[u8]) -> &[u8] {
+    bytes.split(|byte| *byte == 0).next().unwrap_or_default()
+}
+
+/// As the first task has them, else as pid 1 does; a fixed number where the kernel promises one.
+fn first_namespaces(seen: &Observation) -> NsInums {
+    /// <https://github.com/torvalds/linux/blob/v6.18/include/uapi/linux/nsfs.h>: cgroup, ipc, mnt,
+    /// net, pid, time, user, uts. mnt and net have no fixed number before 6.18.
+    const FIXED: NsInums = [
+        0xEFFF_FFFB,
+        0xEFFF_FFFF,
+        0,
+        0,
+        0xEFFF_FFFC,
+        0xEFFF_FFFA,
+        0xEFFF_FFFD,
+        0xEFFF_FFFE,
+    ];
+    let init = procfs::namespaces("1");
+    let mut host = [0; NS_TYPES];
+    for ty in NsType::ALL {
+        let place = ty.index();
+        let candidates = match ty {
+            // Where kernel threads are kept apart, pid 1's mounts are the host's.
+            NsType::Mnt => [init[place], seen.first[place], FIXED[place]],
+            _ => [seen.first[place], init[place], FIXED[place]],
+        };
+        host[place] = candidates.into_iter().find(|inum| *inum != 0).unwrap_or(0);
+    }
+    host
+}

@@ -1,0 +1,91 @@
+//! tracefs for a moment: attaching to a plain tracepoint needs its number from there.
+//!
+//! Many hosts do not mount it. A short-lived thread with a mount namespace of its own does,
+//! so that nothing is ever mounted on the host.
+
+use std::{collections::BTreeMap, fs, io, path::Path, thread};
+
+use nix::{
+    mount::{MsFlags, mount},
+    sched::{CloneFlags, unshare},
+};
+
+const MOUNT_POINT: &str = "/sys/kernel/tracing";
+
+/// Runs `work` in a thread that sees tracefs at its usual place.
+pub(crate) fn with_tracefs<T: Send>(work: impl FnOnce() -> T + Send) -> io::Result<T> {
+    thread::scope(|scope| {
+        let worker = scope.spawn(|| {
+            mount_privately()?;
+            Ok(work())
+        });
+        worker
+            .join()
+            .unwrap_or_else(|_| Err(io::Error::other("the tracefs thread panicked")))
+    })
+}
+
+fn mount_privately() -> io::Result<()> {
+    let none: Option<&str> = None;
+    unshare(CloneFlags::CLONE_NEWNS)?;
+    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
+    mount(
+        Some("tracefs"),
+        MOUNT_POINT,
+        Some("tracefs"),
+        MsFlags::empty(),
+        none,
+    )?;
+    Ok(())
+}
+
+/// Offsets of plain tracepoints' fields, by the programs' global; what is not there is left out.
+pub(crate) fn field_offsets() -> BTreeMap<&'static str, u32> {
+    let rows = [
+        ("OFF_TP_NEWTASK_PID", "task/task_newtask", "pid"),
+        ("OFF_TP_NEWTASK_FLAGS", "task/task_newtask", "clone_flags"),
+        ("OFF_TP_VICTIM_PID", "oom/mark_victim", "pid"),
+    ];
+    let read = || {
+        rows.iter()
+            .filter_map(|(global, event, field)| {
+                let path = Path::new(MOUNT_POINT)
+                    .join("events")
+                    .join(event)
+                    .join("format");
+                Some((*global, offset_of(&fs::read_to_string(path).ok()?, field)?))
+            })
+            .collect()
+    };
+    with_tracefs(read).unwrap_or_default()
+}
+
+/// `\tfield:pid_t pid;\toffset:8;\tsize:4;\tsigned:1;`
+fn offset_of(format: &str, field: &str) -> Option<u32> {
+    format.lines().find_map(|line| {
+        let (declaration, rest) = line.trim().strip_prefix("field:")?.split_once(';')?;
+        let name = declaration.split_whitespace().last()?;
+        let name = name.split('[').next()?;
+        let offset = rest.trim().strip_prefix("offset:")?.split(';').next()?;
+        (name == field).then(|| offset.parse().ok())?
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_a_field_by_its_whole_name() {
+        let format = "name: task_newtask\nformat:\n\
+            \tfield:unsigned short common_type;\toffset:0;\tsize:2;\tsigned:0;\n\
+            \tfield:int common_pid;\toffset:4;\tsize:4;\tsigned:1;\n\n\
+            \tfield:pid_t pid;\toffset:8;\tsize:4;\tsigned:1;\n\
+            \tfield:char comm[16];\toffset:12;\tsize:16;\tsigned:0;\n\
+            \tfield:unsigned long clone_flags;\toffset:32;\tsize:8;\tsigned:0;\n";
+        assert_eq!(offset_of(format, "pid"), Some(8));
+        assert_eq!(offset_of(format, "comm"), Some(12));
+        assert_eq!(offset_of(format, "clone_flags"), Some(32));
+        assert_eq!(offset_of(format, "uid"), None);
+    }
+}
