@@ -1,5 +1,10 @@
-//! What a monitor tells and leaves on disk: `started.json`, `exit.json`, both written atomically.
+//! What a monitor tells and leaves on disk, each file written atomically: `started.json`
+//! before `Started` is sent, `exit.json` before `Exited`, `failed.json` before `Failed`.
+#![forbid(unsafe_code)]
 
+use std::fmt;
+
+use nix::errno::Errno;
 use paddock_cgroups::Stats;
 use serde::{Deserialize, Serialize};
 
@@ -25,6 +30,17 @@ pub struct Failed {
     pub exit_code: i32,
 }
 
+impl fmt::Display for Failed {
+    /// `exec nope: no such file or directory`: what, where, why; what to do is the caller's.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.step)?;
+        if let Some(path) = &self.path {
+            write!(f, " {path}")?;
+        }
+        write!(f, ": {}", Errno::from_raw(self.errno).desc().to_lowercase())
+    }
+}
+
 /// How it ended, with the last readings of its cgroup, taken before the cgroup was removed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Exit {
@@ -43,4 +59,28 @@ pub struct LogLine {
     pub stream: String,
     /// Lossy UTF-8, with its line feed when it had one.
     pub text: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_reads_as_one_line() {
+        let failed = Failed {
+            step: "exec".into(),
+            errno: 2,
+            path: Some("nope".into()),
+            exit_code: 127,
+        };
+        assert_eq!(failed.to_string(), "exec nope: no such file or directory");
+        assert_eq!(
+            Failed {
+                path: None,
+                ..failed
+            }
+            .to_string(),
+            "exec: no such file or directory"
+        );
+    }
 }

@@ -1,4 +1,8 @@
 //! What the agent asks the zygote for, written as JSON into the request's memfd.
+//!
+//! The container's cgroup is the agent's to make before, and to remove when `launch` itself
+//! fails; once a monitor listens, it is the monitor's.
+#![forbid(unsafe_code)]
 
 use std::path::PathBuf;
 
@@ -28,6 +32,7 @@ pub struct Process {
     pub args: Vec<String>,
     /// `KEY=VALUE`.
     pub env: Vec<String>,
+    /// Made in a container when missing; for an exec a missing one is a failure (126).
     pub cwd: String,
     /// A terminal (`-t`); else three pipes.
     pub terminal: bool,
@@ -56,7 +61,7 @@ pub struct ContainerSpec {
     pub namespaces: Namespaces,
     pub binds: Vec<Bind>,
     pub read_only: bool,
-    /// Seconds are not known here: 64 MiB is docker's default of /dev/shm.
+    /// Bytes of /dev/shm; docker's default is [`crate::defaults::SHM_SIZE`].
     pub shm_size: u64,
 }
 

@@ -12,11 +12,18 @@ use std::{
 
 use nix::errno::Errno;
 
+use super::check;
+
 /// Where a zygote finds its socket.
 pub(crate) const ZYGOTE_SOCKET: RawFd = 3;
 
-/// The zygote's end of its socket, close-on-exec from here on. Once a process.
+/// The zygote's end of its socket, close-on-exec from here on. Once a process, and first of
+/// all: everything above it is closed. Whoever started the agent may have left descriptors
+/// open in it, and a monitor would hold them, a pipe's end perhaps, for a container's life.
 pub(crate) fn inherited_socket() -> nix::Result<OwnedFd> {
+    let above = ZYGOTE_SOCKET + 1;
+    // SAFETY: integers only; the zygote's main has opened nothing yet, so none has an owner.
+    check(unsafe { libc::syscall(libc::SYS_close_range, above, u32::MAX, 0) })?;
     // SAFETY: F_SETFD takes an integer; a number that is no descriptor is EBADF.
     Errno::result(unsafe { libc::fcntl(ZYGOTE_SOCKET, libc::F_SETFD, libc::FD_CLOEXEC) })?;
     // SAFETY: the parent placed it there for us, `serve` is the only caller and the zygote has

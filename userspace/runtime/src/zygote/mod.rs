@@ -131,7 +131,8 @@ impl Zygote {
 
     /// Forks a monitor for `spec`, which binds `DIR/monitor.sock` before this returns its pid.
     /// Blocking, some milliseconds; callers on tokio use `spawn_blocking`. May be called from
-    /// several threads at once. [`Error::Died`] asks for a new zygote and another try.
+    /// several threads at once. [`Error::Died`] asks for a new zygote and another try; it may
+    /// be seen a moment before [`Zygote::is_alive`] tells.
     pub fn launch(&self, spec: &LaunchSpec) -> Result<i32, Error> {
         let io = |op| move |source: io::Error| Error::Io { op, source };
         let mut request = memfd_create(c"paddock-launch", MFdFlags::MFD_CLOEXEC)
