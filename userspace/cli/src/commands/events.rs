@@ -47,12 +47,15 @@ impl Events {
         }
         let colour = output::colour();
         client.lines(&path, |text| {
-            let event: Event = serde_json::from_str(text)?;
-            let line = fit(&line(&event), output::width());
+            let shown = match serde_json::from_str(text) {
+                Ok(event) => paint(&fit(&line(&event), output::width()), &event, colour),
+                // Of a newer agent.
+                Err(_) => human::printable(text),
+            };
             let header = header
                 .take()
                 .map_or_else(String::new, |header| fit(&header, output::width()) + "\n");
-            print(&format!("{header}{}\n", paint(&line, &event, colour)))?;
+            print(&format!("{header}{shown}\n"))?;
             Ok(())
         })?;
         Ok(0)

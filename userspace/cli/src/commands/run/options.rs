@@ -37,7 +37,7 @@ pub(crate) struct ProcessFlags {
     /// Set a variable, or pass one on
     #[arg(short, long, value_name = "KEY[=VALUE]", value_parser = flags::variable)]
     pub(crate) env: Vec<String>,
-    /// Directory to start in
+    /// Directory to start in (default: / or, with 'host', the current one)
     #[arg(short, long, value_name = "DIR", value_parser = flags::workdir)]
     pub(crate) workdir: Option<String>,
     /// One capability more, or ALL

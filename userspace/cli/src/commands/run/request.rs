@@ -1,8 +1,10 @@
 //! From flags to what the agent is asked for.
 
+use std::{os::unix::fs::MetadataExt as _, path::Path};
+
 use paddock_agent::api::CreateRequest;
 use paddock_cgroups::Limits;
-use paddock_runtime::spec::Namespaces;
+use paddock_runtime::spec::{Namespaces, Rootfs};
 
 use super::{
     Run,
@@ -17,7 +19,11 @@ impl Run {
             image: self.image.typed.clone(),
             args: self.args(),
             env: environment(&self.process.env),
-            cwd: self.process.workdir.clone(),
+            cwd: self
+                .process
+                .workdir
+                .clone()
+                .or_else(|| self.current_directory()),
             hostname: self.namespaces.hostname.clone(),
             terminal: self.tty,
             stdin: self.interactive,
@@ -49,6 +55,20 @@ impl Run {
         } else {
             self.command.clone()
         }
+    }
+
+    /// With the host's files a program starts where its caller is, as `make test` expects; where
+    /// that is another mount, which the container does not have, it starts in `/`.
+    fn current_directory(&self) -> Option<String> {
+        if self.image.rootfs != Rootfs::Host {
+            return None;
+        }
+        let here = std::env::current_dir().ok()?;
+        let device = |path: &Path| path.metadata().ok().map(|found| found.dev());
+        if device(&here) != device(Path::new("/")) {
+            return None;
+        }
+        here.into_os_string().into_string().ok()
     }
 
     fn limits(&self) -> Limits {
@@ -98,7 +118,6 @@ fn split(label: &str) -> (String, String) {
 #[cfg(test)]
 mod tests {
     use clap::Parser as _;
-    use paddock_runtime::spec::Rootfs;
 
     use super::*;
     use crate::args::{Args, Command};
