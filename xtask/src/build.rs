@@ -38,7 +38,7 @@ pub(crate) fn binaries(tree: &Tree) -> Result<()> {
     cmd::run_to_stderr(cargo(tree, "build").args([
         "--bins",
         "-p",
-        "paddock-cli",
+        "paddock",
         "-p",
         "paddock-tests",
     ]))

@@ -5,7 +5,7 @@ mod licence;
 
 use std::{path::Path, process::Command};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 
 use crate::{
     build::{cargo, kernel_cargo},
@@ -16,23 +16,42 @@ use crate::{
 
 const RULE_TESTS: &str = "dashboards/prometheus";
 
-/// Needs a built kernel half, since `probe` includes it.
+/// Runs all of them, so that one call tells everything; needs a built kernel half, since
+/// `probe` includes it.
 pub(crate) fn all(tree: &Tree, toolchain: &KernelToolchain) -> Result<()> {
-    step("lint: format");
-    cmd::run_to_stderr(
-        Command::new("cargo")
-            .current_dir(&tree.root)
-            .args(["fmt", "--all", "--check"]),
-    )
-    .context("format by: cargo fmt --all")?;
-    step("lint: licences, versions, sources");
-    deny::check(tree)?;
-    step("lint: clippy on the kernel half");
-    cmd::run_to_stderr(kernel_cargo(tree, toolchain, "clippy").args(["--", "-D", "warnings"]))?;
-    step("lint: clippy");
-    cmd::run_to_stderr(cargo(tree, "clippy").args(["--all-targets", "--", "-D", "warnings"]))?;
-    step("lint: alert rules");
-    alert_rules(tree)
+    let lints: [(&str, &dyn Fn() -> Result<()>); 5] = [
+        ("format", &|| format(tree)),
+        ("licences, versions, sources", &|| deny::check(tree)),
+        ("alert rules", &|| alert_rules(tree)),
+        ("clippy on the kernel half", &|| {
+            let mut command = kernel_cargo(tree, toolchain, "clippy");
+            cmd::run_to_stderr(command.args(["--", "-D", "warnings"]))
+        }),
+        ("clippy", &|| {
+            let mut command = cargo(tree, "clippy");
+            cmd::run_to_stderr(command.args(["--all-targets", "--", "-D", "warnings"]))
+        }),
+    ];
+    let mut failed = Vec::new();
+    for (name, lint) in lints {
+        step(&format!("lint: {name}"));
+        if let Err(error) = lint() {
+            eprintln!("{error:#}");
+            failed.push(name);
+        }
+    }
+    if failed.is_empty() {
+        return Ok(());
+    }
+    bail!("lints failed: {}", failed.join("; "))
+}
+
+fn format(tree: &Tree) -> Result<()> {
+    let mut command = Command::new("cargo");
+    command
+        .current_dir(&tree.root)
+        .args(["fmt", "--all", "--check"]);
+    cmd::run_to_stderr(&mut command).context("format by: cargo fmt --all")
 }
 
 /// promtool runs each `*.test.yml` against the rules beside it.
