@@ -32,16 +32,11 @@ pub(crate) fn kernel_half(tree: &Tree, toolchain: &KernelToolchain) -> Result<()
     cmd::run_to_stderr(&mut kernel_cargo(tree, toolchain, "build"))
 }
 
-/// The static binaries: a guest and a container have no libraries of this machine.
+/// The static binaries: a guest and a container have no libraries of this machine. All
+/// members at once, since cargo chooses the dependencies' features by what is built together.
 pub(crate) fn binaries(tree: &Tree) -> Result<()> {
     step("building the static binaries");
-    cmd::run_to_stderr(cargo(tree, "build").args([
-        "--bins",
-        "-p",
-        "paddock",
-        "-p",
-        "paddock-tests",
-    ]))
+    cmd::run_to_stderr(cargo(tree, "build").arg("--bins"))
 }
 
 /// cargo for the kernel half, `subcommand` being build or clippy.

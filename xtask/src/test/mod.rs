@@ -29,7 +29,7 @@ use crate::{
 
 /// The oldest kernel that is promised, and the newest there is.
 const MATRIX: [&str; 2] = ["6.1", "newest"];
-const GUEST_TIMEOUT: Duration = Duration::from_secs(1500);
+const GUEST_TIMEOUT: Duration = Duration::from_mins(25);
 /// Witnesses of scenarios, put into the guests.
 const TOOLS: [&str; 1] = ["strace"];
 

@@ -23,7 +23,7 @@ use crate::{
 
 /// The oldest kernel "newest" may mean: from here on the house's promises for new kernels hold.
 const NEWEST_FLOOR: &[u32] = &[6, 18];
-const FRESH: Duration = Duration::from_secs(7 * 24 * 3600);
+const FRESH: Duration = Duration::from_hours(7 * 24);
 
 /// An extracted kernel.
 #[derive(Clone, Debug)]

@@ -28,12 +28,21 @@ impl Apt {
             let sub = dir.join(sub);
             fs::create_dir_all(&sub).with_context(|| format!("create {}", sub.display()))?;
         }
-        let mut text = String::new();
-        for suite in suites {
-            text.push_str(&format!(
-                "deb [signed-by={KEYRING}] {mirror} {suite} main\n"
-            ));
-        }
+        let text: String = suites
+            .iter()
+            .flat_map(|suite| {
+                [
+                    "deb [signed-by=",
+                    KEYRING,
+                    "] ",
+                    &mirror,
+                    " ",
+                    suite,
+                    " main
+",
+                ]
+            })
+            .collect();
         let list = dir.join("sources.list");
         fs::write(&list, text).with_context(|| format!("write {}", list.display()))?;
         let dir = dir.to_str().context("a cache path in UTF-8")?;
