@@ -31,7 +31,7 @@ pub fn byhand(stage: &mut Stage) -> Result<()> {
     // The descriptor is the way to the host's namespace that it was given.
     let inside = "unshare --uts true; nsenter --uts=/proc/self/fd/9 hostname; tail /dev/zero";
     let script = format!(
-        "{joins}exec 9</proc/1/ns/uts; unshare --mount --pid --net --ipc --uts --fork --mount-proc sh -c '{inside}'"
+        "{joins}exec 9</proc/self/ns/uts; unshare --mount --pid --net --ipc --uts --fork --mount-proc sh -c '{inside}'"
     );
     println!("$ sh -c \"{script}\"");
     let mut command = Command::new("sh");

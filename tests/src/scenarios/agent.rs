@@ -66,7 +66,7 @@ fn check_is_right_here(context: &Context) -> Result<()> {
             report["cgroup_layout"]
         );
         for namespace in ["cgroup", "ipc", "mnt", "net", "pid", "user", "uts"] {
-            let link = fs::read_link(format!("/proc/1/ns/{namespace}"))?;
+            let link = fs::read_link(format!("/proc/self/ns/{namespace}"))?;
             let inode = &report["namespaces"][namespace];
             ensure!(
                 link.display().to_string() == format!("{namespace}:[{inode}]"),

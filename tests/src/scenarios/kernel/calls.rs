@@ -130,7 +130,8 @@ fn setns_own_is_benign(context: &Context) -> Result<()> {
 fn setns_host_is_an_escape(context: &Context) -> Result<()> {
     context.start_agent(&["--detach-on-exit"])?;
     let volume = context.workload_volume();
-    let mut args = able("tunnel", &[&volume, "/proc/1/ns/uts:/run/ns"]);
+    let way = host_way("uts");
+    let mut args = able("tunnel", &[&volume, &way]);
     // nstype 0: the kernel takes whatever the descriptor is.
     args.extend(["/run/workload", "setns-loop", "/run/ns", "0", "7"]);
     context.ok(&args)?;
@@ -162,7 +163,7 @@ fn setns_host_is_an_escape(context: &Context) -> Result<()> {
     ensure!(told.len() == 7, "{} escapes told: {events}", told.len());
     let target = &told[0]["targets"][0];
     let inode = target["inode"].as_u64().context("no inode")?;
-    let host = fs::read_link("/proc/1/ns/uts")?;
+    let host = fs::read_link("/proc/self/ns/uts")?;
     ensure!(
         target["target"] == "host" && host.display().to_string() == format!("uts:[{inode}]"),
         "{}",
@@ -175,7 +176,7 @@ fn setns_host_is_an_escape(context: &Context) -> Result<()> {
 /// The user namespace refuses it; the try is counted and judged by what it aimed at.
 fn setns_host_refused_is_an_attempt(context: &Context) -> Result<()> {
     context.start_agent(&["--detach-on-exit"])?;
-    let volume = context.workload_volume();
+    let (volume, way) = (context.workload_volume(), host_way("net"));
     let args = [
         "run",
         "--name",
@@ -183,7 +184,7 @@ fn setns_host_refused_is_an_attempt(context: &Context) -> Result<()> {
         "-v",
         &volume,
         "-v",
-        "/proc/1/ns/net:/run/ns",
+        &way,
         "host",
         "/run/workload",
         "setns-loop",
@@ -351,4 +352,9 @@ fn clone_counted(context: &Context) -> Result<()> {
     })();
     eventually("the cgroup empties", || Ok(fs::remove_dir(&dir).is_ok()))?;
     result
+}
+
+/// `-v` argument that gives a container a way to the host's namespace: this process is in it.
+fn host_way(namespace: &str) -> String {
+    format!("/proc/{}/ns/{namespace}:/run/ns", std::process::id())
 }

@@ -188,6 +188,6 @@ fn untracked_is_not_counted(context: &Context) -> Result<()> {
     context.ok(&["run", "-d", "--name", "beside", "host", "sleep", "60"])?;
     let before = context.metrics()?.sum(CALLS, &[]);
     finish(Command::new(&context.workload).args(["unshare-loop", "uts", "37"]))?;
-    finish(Command::new(&context.workload).args(["setns-loop", "/proc/1/ns/uts", "uts", "37"]))?;
+    finish(Command::new(&context.workload).args(["setns-loop", "/proc/self/ns/uts", "uts", "37"]))?;
     equal("calls", context.metrics()?.sum(CALLS, &[]) - before, 0)
 }
