@@ -50,7 +50,11 @@ pub struct NamespaceTarget {
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Kind {
     /// Life of a container: `created`, `started`, `found`, `exited`, `removed`.
-    Container { action: String, exit_code: Option<i32>, oom_killed: Option<bool> },
+    Container {
+        action: String,
+        exit_code: Option<i32>,
+        oom_killed: Option<bool>,
+    },
     /// setns, unshare, clone or clone3 with new-namespace flags.
     NamespaceCall {
         syscall: String,
@@ -72,10 +76,24 @@ pub enum Kind {
         limit_bytes: Option<u64>,
         main_process: bool,
     },
-    Exec { actor: Actor, filename: String },
-    Exit { actor: Actor, exit_code: i32, signal: Option<i32> },
+    Exec {
+        actor: Actor,
+        filename: String,
+    },
+    Exit {
+        actor: Actor,
+        exit_code: i32,
+        signal: Option<i32>,
+    },
     /// In a followed stream only: this reader was too slow and missed as many.
-    Lost { count: u64 },
+    Lost {
+        count: u64,
+    },
     /// `mkdir`, `attach`, `rmdir`.
-    Cgroup { action: String, actor: Actor, path: String, cgroup_id: u64 },
+    Cgroup {
+        action: String,
+        actor: Actor,
+        path: String,
+        cgroup_id: u64,
+    },
 }

@@ -3,3 +3,30 @@
 
 pub mod api;
 pub mod event;
+
+mod agent;
+mod bus;
+pub mod check;
+mod clock;
+mod container;
+mod counters;
+mod disk;
+#[cfg(test)]
+mod fixture;
+mod found;
+mod instance;
+mod kernel;
+mod launch;
+mod metrics;
+mod namespaces;
+mod naming;
+mod options;
+mod readiness;
+mod registry;
+mod server;
+mod shared;
+mod telling;
+
+pub use agent::{Error, run};
+pub use instance::AgentFile;
+pub use options::{DEFAULT_LISTEN_ADDRESS, Options, ProbeMode};

@@ -1,0 +1,178 @@
+//! The part of an agent's life inside tokio: take up, serve, wait for the end.
+
+use std::{
+    net::TcpListener,
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
+
+use paddock_probe::Slot;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    task::JoinHandle,
+    time::{Instant, sleep, timeout},
+};
+
+use super::{Error, GRACE, chain};
+use crate::{
+    api::{Origin, State},
+    clock, found, launch, metrics, server,
+    shared::Shared,
+    telling,
+};
+
+/// An ephemeral agent ends when it was idle for so long.
+const IDLE: Duration = Duration::from_secs(3);
+const IDLE_STEP: Duration = Duration::from_millis(200);
+/// A container that nobody starts for so long lost its client.
+const ABANDONED_NS: u64 = 60_000_000_000;
+
+pub(super) async fn live(shared: Arc<Shared>, web: Option<TcpListener>) -> Result<(), Error> {
+    let runtime = |op| move |source| Error::Runtime { op, source };
+    let mut terminate = signal(SignalKind::terminate()).map_err(runtime("watch for SIGTERM"))?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(runtime("watch for SIGINT"))?;
+    let router =
+        metrics::router(Arc::clone(&shared)).map_err(|source| Error::Metrics { source })?;
+
+    take_up(&shared).await;
+
+    let listener = shared.instance.bind_socket()?;
+    shared.instance.write_agent_file(shared.metrics_address)?;
+    tokio::spawn(launch::keep(Arc::clone(&shared)));
+    tokio::spawn(found::run(Arc::clone(&shared)));
+    let mut servers = vec![watched(
+        &shared,
+        "API",
+        server::serve_api(Arc::clone(&shared), listener),
+    )];
+    if let Some(web) = web {
+        let serving = server::serve_web(Arc::clone(&shared), web, router);
+        servers.push(watched(&shared, "metrics", serving));
+    }
+    tracing::info!(
+        "serving {}{}",
+        shared.instance.dir().display(),
+        shared
+            .metrics_address
+            .map_or_else(String::new, |address| format!(
+                ", metrics on http://{address}/metrics"
+            ))
+    );
+
+    let mut shutdown = shared.shutdown.subscribe();
+    tokio::select! {
+        _ = terminate.recv() => tracing::info!("SIGTERM: ending"),
+        _ = interrupt.recv() => tracing::info!("SIGINT: ending"),
+        _ = shutdown.wait_for(|down| *down) => {}
+        () = idle(&shared), if shared.options.ephemeral => tracing::info!("idle: ending"),
+    }
+    shared.begin_shutdown();
+    shared.instance.remove_socket();
+    let finished = async {
+        for server in servers {
+            // A server that panicked has ended, too.
+            let _ = server.await;
+        }
+    };
+    if timeout(GRACE, finished).await.is_err() {
+        tracing::warn!("clients were cut off after {} s", GRACE.as_secs());
+    }
+    Ok(())
+}
+
+/// Everything a predecessor left, what others run, and the rings.
+async fn take_up(shared: &Arc<Shared>) {
+    let pids = [Some(std::process::id()), shared.zygote.pid()];
+    for pid in pids.into_iter().flatten() {
+        if let Err(error) = shared.kernel.exempt(pid) {
+            tracing::error!("cannot exempt paddock itself: {}", chain(&error));
+        }
+    }
+    match shared.kernel.tracked() {
+        Ok(tracked) => {
+            let mut inherited = shared
+                .inherited
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            inherited.extend(tracked);
+        }
+        Err(error) => tracing::error!("{}", chain(&error)),
+    }
+    let unfinished = launch::reconcile(shared);
+    let walker = Arc::clone(shared);
+    let handle = tokio::runtime::Handle::current();
+    let walk = tokio::task::spawn_blocking(move || {
+        let _inside = handle.enter();
+        found::first_walk(&walker);
+    });
+    // A panic in it has told of itself.
+    let _ = walk.await;
+    release_unclaimed(shared);
+    match shared.kernel.take_events() {
+        Ok(Some(reader)) => {
+            tokio::spawn(telling::run(
+                Arc::clone(shared),
+                reader,
+                shared.shutdown.subscribe(),
+            ));
+        }
+        Ok(None) => {}
+        Err(error) => tracing::error!("no events: {}", chain(&error)),
+    }
+    unfinished.finish(shared).await;
+}
+
+/// Slots of containers that went while no agent looked.
+fn release_unclaimed(shared: &Shared) {
+    let mut inherited = shared
+        .inherited
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner);
+    let mut slots: Vec<Slot> = inherited.drain().map(|(_, slot)| slot).collect();
+    slots.sort_unstable();
+    slots.dedup();
+    for slot in slots {
+        if let Err(error) = shared.kernel.release(slot) {
+            tracing::warn!("cannot free slot {}: {}", slot.0, chain(&error));
+        }
+    }
+}
+
+/// A server that ends by itself ends the agent: half an agent would only look like one.
+fn watched(
+    shared: &Arc<Shared>,
+    what: &'static str,
+    server: impl Future<Output = std::io::Result<()>> + Send + 'static,
+) -> JoinHandle<()> {
+    let shared = Arc::clone(shared);
+    tokio::spawn(async move {
+        if let Err(error) = server.await {
+            tracing::error!("{what}: {error}");
+        }
+        shared.begin_shutdown();
+    })
+}
+
+/// Returns when no container lives and no client was connected for some time.
+async fn idle(shared: &Arc<Shared>) {
+    let mut since = Instant::now();
+    while since.elapsed() < IDLE {
+        sleep(IDLE_STEP).await;
+        remove_abandoned(shared).await;
+        if shared.clients() > 0 || !shared.registry.is_idle() {
+            since = Instant::now();
+        }
+    }
+}
+
+async fn remove_abandoned(shared: &Arc<Shared>) {
+    for container in shared.registry.all() {
+        let age = clock::now_ns().saturating_sub(container.created_at_ns);
+        let abandoned = container.origin == Origin::Launched
+            && container.state() == State::Created
+            && age > ABANDONED_NS;
+        if abandoned && let Err(error) = launch::remove(shared, &container, true).await {
+            Shared::warn(&container, "cannot remove it", &error);
+        }
+    }
+}

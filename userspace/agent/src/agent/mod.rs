@@ -1,0 +1,255 @@
+//! An agent's life: from the lock to the last file it removes.
+//!
+//! What needs a process without threads or a blocking thread comes first, in the main thread:
+//! root, lock, port, zygote, kernel half. Then tokio. Whatever fails, what came before it is
+//! undone, and the error is one line.
+
+mod live;
+
+use std::{
+    collections::HashMap,
+    io,
+    net::{SocketAddr, TcpListener},
+    path::Path,
+    sync::{Arc, Mutex, atomic::AtomicUsize},
+    time::Duration,
+};
+
+use paddock_cgroups::Hierarchies;
+use paddock_probe::{Config, Probe};
+use paddock_runtime::zygote::{self, Zygote};
+use tokio::{
+    runtime::{Builder, Runtime},
+    sync::watch,
+};
+
+use crate::{
+    bus::Bus,
+    check,
+    found::Found,
+    instance::{self, Instance},
+    kernel::Kernel,
+    launch::{self, Keeper},
+    options::{Options, ProbeMode},
+    registry::Registry,
+    shared::Shared,
+};
+
+/// Requests under way get so long to finish.
+const GRACE: Duration = Duration::from_secs(3);
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("the agent needs root: run it as root, for instance with sudo")]
+    NotRoot,
+    #[error(transparent)]
+    Instance(#[from] instance::Error),
+    #[error(transparent)]
+    Cgroups(#[from] paddock_cgroups::Error),
+    #[error("cannot serve metrics on {address}: {}", hint(source))]
+    Listen {
+        address: SocketAddr,
+        source: io::Error,
+    },
+    #[error(transparent)]
+    Zygote(#[from] zygote::Error),
+    #[error("the kernel half is required and cannot be loaded")]
+    Probe {
+        #[source]
+        source: paddock_probe::Error,
+    },
+    #[error("cannot {op}")]
+    Runtime {
+        op: &'static str,
+        #[source]
+        source: io::Error,
+    },
+    #[error("cannot describe the metrics")]
+    Metrics {
+        #[source]
+        source: prometheus::Error,
+    },
+}
+
+fn hint(source: &io::Error) -> String {
+    match source.kind() {
+        io::ErrorKind::AddrInUse => {
+            "the port is in use; choose another with --web.listen-address, port 0 takes a free one"
+                .to_owned()
+        }
+        _ => source.to_string(),
+    }
+}
+
+/// The whole chain in one line, each cause once.
+pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let said = match cause
+            .downcast_ref::<io::Error>()
+            .and_then(io::Error::raw_os_error)
+        {
+            Some(code) => nix::errno::Errno::from_raw(code).desc().to_owned(),
+            None => cause.to_string(),
+        };
+        if !text.ends_with(&said) {
+            text.push_str(": ");
+            text.push_str(&said);
+        }
+        source = cause.source();
+    }
+    text
+}
+
+/// Runs an agent until SIGTERM, SIGINT, a client's request, or, when ephemeral, idleness.
+/// Call from a process that has no threads yet.
+pub fn run(options: Options) -> Result<(), Error> {
+    if !nix::unistd::geteuid().is_root() {
+        return Err(Error::NotRoot);
+    }
+    let hierarchies = Hierarchies::discover()?;
+    let instance = Instance::open(&options.state_dir)?;
+    let ephemeral = options.ephemeral;
+    match start(options, hierarchies, &instance) {
+        Ok(started) => serve(instance, started),
+        Err(error) => {
+            instance.close(ephemeral);
+            Err(error)
+        }
+    }
+}
+
+/// What was made before tokio.
+struct Started {
+    options: Options,
+    hierarchies: Hierarchies,
+    web: Option<(TcpListener, SocketAddr)>,
+    zygote: Zygote,
+    kernel: Kernel,
+    runtime: Runtime,
+}
+
+fn start(
+    options: Options,
+    hierarchies: Hierarchies,
+    instance: &Instance,
+) -> Result<Started, Error> {
+    let web = options.listen_address.map(listen).transpose()?;
+    let zygote = Zygote::spawn()?;
+    let kernel = load(&options, instance)?;
+    let runtime = Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("paddock-agent")
+        .enable_all()
+        .build()
+        .map_err(|source| Error::Runtime {
+            op: "start threads",
+            source,
+        })?;
+    Ok(Started {
+        options,
+        hierarchies,
+        web,
+        zygote,
+        kernel,
+        runtime,
+    })
+}
+
+fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), Error> {
+    let listener = TcpListener::bind(address).and_then(|listener| {
+        listener.set_nonblocking(true)?;
+        let chosen = listener.local_addr()?;
+        Ok((listener, chosen))
+    });
+    listener.map_err(|source| Error::Listen { address, source })
+}
+
+fn load(options: &Options, instance: &Instance) -> Result<Kernel, Error> {
+    let config = Config {
+        pin_dir: instance.pin_dir(),
+        force: options.force_rungs.clone(),
+        program_log: options.program_log,
+    };
+    match Probe::load(&config) {
+        Ok(probe) => {
+            let kernel = Kernel::loaded(probe);
+            for status in kernel.capabilities() {
+                tracing::info!(
+                    "{}: {}",
+                    status.capability,
+                    status.rung.as_deref().unwrap_or("off")
+                );
+            }
+            Ok(kernel)
+        }
+        Err(source) if options.probe == ProbeMode::Required => Err(Error::Probe { source }),
+        Err(source) => {
+            let reason = chain(&source);
+            tracing::error!("containers are launched but not watched, no kernel half: {reason}");
+            Ok(Kernel::absent(reason, check::host_namespaces()))
+        }
+    }
+}
+
+/// Serves to the end, and cleans up.
+fn serve(instance: Instance, started: Started) -> Result<(), Error> {
+    let Started {
+        options,
+        hierarchies,
+        web,
+        zygote,
+        kernel,
+        runtime,
+    } = started;
+    let (web, metrics_address) = web.unzip();
+    let shared = Arc::new(Shared {
+        options,
+        instance,
+        hierarchies,
+        kernel,
+        registry: Registry::default(),
+        bus: Bus::new(),
+        zygote: Keeper::new(zygote),
+        found: Found::new(),
+        metrics_address,
+        shutdown: watch::Sender::new(false),
+        clients: AtomicUsize::new(0),
+        inherited: Mutex::new(HashMap::new()),
+    });
+    let served = runtime.block_on(live::live(Arc::clone(&shared), web));
+    // What still runs holds nothing that would be lost.
+    runtime.shutdown_timeout(GRACE);
+    shared.zygote.end();
+    let options = &shared.options;
+    if options.ephemeral {
+        launch::clean_exited(&shared);
+    }
+    let probe = shared.kernel.take();
+    // One that never served leaves nothing, whatever it was told to leave.
+    if let Some(probe) = probe
+        && (options.detach_on_exit || (served.is_err() && !shared.kernel.adopted()))
+        && let Err(error) = probe.unload()
+    {
+        tracing::error!("{}", chain(&error));
+    }
+    remove_empty_cgroups(&shared.hierarchies, shared.instance.name());
+    shared.instance.close(options.ephemeral);
+    served
+}
+
+/// The parents of containers' cgroups, where a killed agent or monitor left them without any.
+fn remove_empty_cgroups(hierarchies: &Hierarchies, instance: &str) {
+    let unified = hierarchies.unified().map(Path::to_owned);
+    let mounts = hierarchies
+        .controllers()
+        .into_iter()
+        .map(|(_, _, mount)| mount);
+    for mount in unified.into_iter().chain(mounts) {
+        let parent = mount.join("paddock");
+        // Fails where there is a container in it, whose it then is.
+        if std::fs::remove_dir(parent.join(instance)).is_ok() {
+            let _ = std::fs::remove_dir(parent);
+        }
+    }
+}

@@ -1,0 +1,276 @@
+//! Containers that others made: found in the cgroup tree and by the kernel's mkdir records.
+//!
+//! One is tracked from its cgroup's making on, before there is a process in it, and gone when
+//! the cgroup is. Without a kernel half the tree is walked every few seconds instead.
+
+mod pattern;
+mod settle;
+mod walk;
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use paddock_cgroups::{Cgroup, Stats};
+use paddock_probe::{CgroupOp, SlotCounters};
+use tokio::{sync::mpsc, time::sleep};
+
+use self::pattern::Match;
+use crate::{
+    api::{Origin, State},
+    clock,
+    container::{Birth, Container, End, Facts},
+    counters::Counters,
+    instance::fnv1a,
+    naming,
+    shared::Shared,
+};
+
+/// Between two walks: only a net below the records, or all there is.
+const NET: Duration = Duration::from_secs(30);
+const ONLY: Duration = Duration::from_secs(2);
+/// Noticed paths that wait; what does not fit is found by the next walk.
+const WAITING: usize = 1024;
+
+#[derive(Debug)]
+pub(crate) struct Found {
+    by_path: Mutex<HashMap<String, Arc<Container>>>,
+    noticed: mpsc::Sender<Match>,
+    waiting: Mutex<Option<mpsc::Receiver<Match>>>,
+}
+
+impl Found {
+    pub(crate) fn new() -> Self {
+        let (noticed, waiting) = mpsc::channel(WAITING);
+        Self {
+            by_path: Mutex::default(),
+            noticed,
+            waiting: Mutex::new(Some(waiting)),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Arc<Container>>> {
+        self.by_path.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A cgroup was made, joined or removed. Never waits.
+pub(crate) fn noticed(shared: &Shared, op: CgroupOp, path: &str) {
+    let Some(container) = pattern::find(path, &shared.options.track) else {
+        return;
+    };
+    if op == CgroupOp::Attach {
+        if let Some(container) = shared.found.lock().get(&container.path) {
+            container.stirred.notify_one();
+        }
+        return;
+    }
+    // Full: a walk will see it.
+    let _ = shared.found.noticed.try_send(container);
+}
+
+/// A process of a found container touched namespaces: look again whose it has.
+pub(crate) fn unsettled(container: &Container) {
+    if container.origin == Origin::Found {
+        container.stirred.notify_one();
+    }
+}
+
+/// Takes in what is there at the agent's start. Blocking.
+pub(crate) fn first_walk(shared: &Arc<Shared>) {
+    for container in walk::containers(&shared.hierarchies, &shared.options.track).into_values() {
+        consider(shared, container, true);
+    }
+}
+
+/// Follows what is noticed, and walks now and then, until the agent ends.
+pub(crate) async fn run(shared: Arc<Shared>) {
+    let waiting = shared
+        .found
+        .waiting
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .take();
+    let Some(mut waiting) = waiting else { return };
+    let mut shutdown = shared.shutdown.subscribe();
+    let pause = if shared.kernel.serves("cgroup") {
+        NET
+    } else {
+        ONLY
+    };
+    loop {
+        let first = tokio::select! {
+            first = waiting.recv() => first,
+            () = sleep(pause) => None,
+            _ = shutdown.wait_for(|down| *down) => return,
+        };
+        let mut noticed: Vec<Match> = first.into_iter().collect();
+        while let Ok(more) = waiting.try_recv() {
+            noticed.push(more);
+        }
+        let this = Arc::clone(&shared);
+        let handle = tokio::runtime::Handle::current();
+        let work = tokio::task::spawn_blocking(move || {
+            // Settling tasks are spawned from here.
+            let _inside = handle.enter();
+            if noticed.is_empty() {
+                walk(&this);
+            }
+            for container in noticed {
+                consider(&this, container, false);
+            }
+        });
+        // A panic has told of itself; the next round starts afresh.
+        let _ = work.await;
+    }
+}
+
+fn walk(shared: &Arc<Shared>) {
+    let mut there = walk::containers(&shared.hierarchies, &shared.options.track);
+    let known: Vec<String> = shared.found.lock().keys().cloned().collect();
+    for path in known {
+        if there.remove(&path).is_none() {
+            gone(shared, &path);
+        }
+    }
+    for container in there.into_values() {
+        consider(shared, container, false);
+    }
+}
+
+/// Brings what is known of one path up to date.
+fn consider(shared: &Arc<Shared>, found: Match, at_start: bool) {
+    let cgroup = match Cgroup::open(&shared.hierarchies, &found.path) {
+        Ok(cgroup) => cgroup,
+        Err(paddock_cgroups::Error::NotFound { .. }) => return gone(shared, &found.path),
+        Err(error) => {
+            tracing::warn!("{}: {}", found.path, crate::agent::chain(&error));
+            return;
+        }
+    };
+    let ids = match cgroup.ids() {
+        Ok(ids) => ids,
+        Err(error) => {
+            tracing::warn!("{}: {}", found.path, crate::agent::chain(&error));
+            return;
+        }
+    };
+    let known = shared.found.lock().get(&found.path).map(Arc::clone);
+    if let Some(container) = known {
+        // Runtimes make its directories one hierarchy after another.
+        let slot = container.facts().slot;
+        if let Some(slot) = slot
+            && let Err(error) = shared.kernel.track(&ids, slot)
+        {
+            Shared::warn(&container, "cannot track a cgroup of it", &error);
+        }
+        return;
+    }
+    let slot = match shared.inherited(&ids) {
+        Some(slot) => {
+            // Its other hierarchies may be new.
+            let tracked = shared.kernel.track(&ids, slot);
+            tracked
+                .map(|()| Some(slot))
+                .map_err(|error| error.to_string())
+        }
+        None => shared
+            .kernel
+            .enrol(&ids, 0)
+            .map_err(|error| crate::agent::chain(&error)),
+    };
+    let slot = slot.unwrap_or_else(|error| {
+        tracing::error!("{}: found, but not watched: {error}", found.path);
+        None
+    });
+    let inode = ids.unified.or(ids.memory_v1).or(ids.pids_v1).unwrap_or(0);
+    let id = found.id.unwrap_or_else(|| made_up_id(&found.path, inode));
+    let taken = |name: &str| shared.registry.has_name(name);
+    let name = naming::unused(found.name, "-", taken);
+    let Ok(reservation) = shared.registry.reserve(&name) else {
+        return;
+    };
+    let birth = Birth {
+        id,
+        name,
+        image: String::new(),
+        command: Vec::new(),
+        origin: Origin::Found,
+        cgroup: found.path.clone(),
+        created_at_ns: clock::now_ns(),
+        request: None,
+        facts: Facts {
+            slot,
+            unsettled: true,
+            ..Facts::default()
+        },
+    };
+    let container = shared.registry.insert(reservation, birth);
+    shared
+        .found
+        .lock()
+        .insert(found.path, Arc::clone(&container));
+    tracing::info!("{}: found at /{}", container.name, container.cgroup);
+    shared.publish(&container, "found");
+    tokio::spawn(settle::settle(Arc::clone(shared), container, at_start));
+}
+
+/// 64 hex digits like the others', the same for the same cgroup.
+fn made_up_id(path: &str, inode: u64) -> String {
+    (0..4u8)
+        .map(|part| {
+            format!(
+                "{:016x}",
+                fnv1a(format!("{part}/{inode}/{path}").as_bytes())
+            )
+        })
+        .collect()
+}
+
+/// Its cgroup went.
+fn gone(shared: &Arc<Shared>, path: &str) {
+    let Some(container) = shared.found.lock().remove(path) else {
+        return;
+    };
+    let kernel = container.kernel_counters(&shared.kernel);
+    let stats = container.facts().recent.clone().unwrap_or_default();
+    end(shared, &container, kernel, &stats);
+}
+
+fn end(shared: &Arc<Shared>, container: &Arc<Container>, kernel: SlotCounters, stats: &Stats) {
+    shared
+        .registry
+        .freeze(container, Counters::new(kernel, stats));
+    container.set_life(|life| {
+        life.state = State::Exited;
+        life.end = Some(End {
+            exit_code: None,
+            finished_at_ns: clock::now_ns(),
+            oom_killed: false,
+            reason: None,
+            failed: None,
+        });
+        life.removed = true;
+    });
+    tracing::info!("{}: gone", container.name);
+    shared.publish(container, "exited");
+    let (shared, container) = (Arc::clone(shared), Arc::clone(container));
+    shared.registry.remove(&container.id);
+    tokio::spawn(async move { crate::launch::release_slot(shared, container).await });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn made_up_ids_look_like_ids_and_tell_cgroups_apart() {
+        let id = made_up_id("byhand", 7);
+        assert_eq!(id.len(), 64);
+        assert_eq!(id, made_up_id("byhand", 7));
+        assert_ne!(id, made_up_id("byhand", 8));
+        assert_ne!(id[..16], id[16..32]);
+    }
+}

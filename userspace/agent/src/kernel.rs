@@ -1,0 +1,220 @@
+//! The kernel half as the rest of the agent sees it: there, or not there for a reason.
+//!
+//! Without one (no BTF, not permitted) containers are still launched, limited and supervised;
+//! what only the kernel half knows is absent, and the reason is told wherever people look.
+
+use std::sync::{
+    Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicU64, Ordering},
+};
+
+use paddock_cgroups::CgroupIds;
+use paddock_probe::{
+    CapabilityStatus, CgroupKey, Error, EventReader, NsInums, Probe, ProgramStats, Ring,
+    RingCounters, Slot, SlotCounters,
+};
+
+/// What a probe's `capabilities` can name, for saying that none is served.
+const CAPABILITIES: [&str; 7] = ["setns", "unshare", "clone", "oom", "cgroup", "exec", "exit"];
+
+#[derive(Debug)]
+pub(crate) struct Kernel {
+    probe: Mutex<Option<Probe>>,
+    /// Why there is none.
+    unavailable: Option<String>,
+    capabilities: Vec<CapabilityStatus>,
+    adopted: bool,
+    host: NsInums,
+    /// Records handed over, `[CRITICAL, EVENTS]`, predecessors' included.
+    delivered: [AtomicU64; 2],
+    lost: AtomicU64,
+}
+
+impl Kernel {
+    pub(crate) fn loaded(probe: Probe) -> Self {
+        Self {
+            capabilities: probe.capabilities(),
+            adopted: probe.adopted(),
+            host: probe.host_namespaces(),
+            probe: Mutex::new(Some(probe)),
+            unavailable: None,
+            delivered: Default::default(),
+            lost: AtomicU64::new(0),
+        }
+    }
+
+    /// `host` from /proc/1/ns, since nobody better can say.
+    pub(crate) fn absent(reason: String, host: NsInums) -> Self {
+        let off = |capability: &str| CapabilityStatus {
+            capability: capability.to_owned(),
+            rung: None,
+            refused: Vec::new(),
+        };
+        Self {
+            probe: Mutex::new(None),
+            unavailable: Some(reason),
+            capabilities: CAPABILITIES.map(off).into(),
+            adopted: false,
+            host,
+            delivered: Default::default(),
+            lost: AtomicU64::new(0),
+        }
+    }
+
+    /// Why there is no kernel half.
+    pub(crate) fn unavailable(&self) -> Option<&str> {
+        self.unavailable.as_deref()
+    }
+
+    pub(crate) fn capabilities(&self) -> &[CapabilityStatus] {
+        &self.capabilities
+    }
+
+    pub(crate) fn serves(&self, capability: &str) -> bool {
+        let mut all = self.capabilities.iter();
+        all.any(|status| status.capability == capability && status.rung.is_some())
+    }
+
+    pub(crate) fn adopted(&self) -> bool {
+        self.adopted
+    }
+
+    pub(crate) fn host(&self) -> &NsInums {
+        &self.host
+    }
+
+    /// A slot for these cgroups. `Ok(None)` without a kernel half.
+    pub(crate) fn enrol(&self, ids: &CgroupIds, shared: u32) -> Result<Option<Slot>, EnrolError> {
+        let mut guard = self.lock();
+        let Some(probe) = guard.as_mut() else {
+            return Ok(None);
+        };
+        let slot = probe.allocate_slot().ok_or(EnrolError::Full)?;
+        let entered = probe
+            .configure_slot(slot, shared)
+            .and_then(|()| keys(ids).try_for_each(|key| probe.track(key, slot)));
+        if let Err(source) = entered {
+            // The first error is the one to tell.
+            let _ = probe.release_slot(slot);
+            return Err(EnrolError::Map { source });
+        }
+        Ok(Some(slot))
+    }
+
+    /// More cgroups of a slot: a found container's, as its runtime makes them.
+    pub(crate) fn track(&self, ids: &CgroupIds, slot: Slot) -> Result<(), Error> {
+        self.with((), |probe| {
+            keys(ids).try_for_each(|key| probe.track(key, slot))
+        })
+    }
+
+    pub(crate) fn configure(&self, slot: Slot, shared: u32) -> Result<(), Error> {
+        self.with((), |probe| probe.configure_slot(slot, shared))
+    }
+
+    pub(crate) fn own_namespaces(&self, slot: Slot, inums: &NsInums) -> Result<(), Error> {
+        self.with((), |probe| probe.own_namespaces(slot, inums))
+    }
+
+    pub(crate) fn release(&self, slot: Slot) -> Result<(), Error> {
+        self.with((), |probe| probe.release_slot(slot))
+    }
+
+    pub(crate) fn tracked(&self) -> Result<Vec<(CgroupKey, Slot)>, Error> {
+        self.with(Vec::new(), |probe| probe.tracked())
+    }
+
+    pub(crate) fn exempt(&self, pid: u32) -> Result<(), Error> {
+        self.with((), |probe| probe.exempt(pid))
+    }
+
+    pub(crate) fn unexempt(&self, pid: u32) -> Result<(), Error> {
+        self.with((), |probe| probe.unexempt(pid))
+    }
+
+    /// Zeros without a kernel half.
+    pub(crate) fn counters(&self, slot: Slot) -> Result<SlotCounters, Error> {
+        self.with(SlotCounters::ZERO, |probe| probe.slot_counters(slot))
+    }
+
+    pub(crate) fn rings(&self) -> Option<[(Ring, RingCounters); 2]> {
+        self.lock()
+            .as_ref()
+            .and_then(|probe| probe.ring_counters().ok())
+    }
+
+    pub(crate) fn programs(&self) -> Vec<ProgramStats> {
+        self.lock()
+            .as_ref()
+            .map(Probe::program_stats)
+            .unwrap_or_default()
+    }
+
+    /// The rings' reader, once; `None` without a kernel half.
+    pub(crate) fn take_events(&self) -> Result<Option<EventReader>, Error> {
+        self.lock().as_mut().map(Probe::take_events).transpose()
+    }
+
+    pub(crate) fn set_delivered(&self, counts: [u64; 2]) {
+        for (cell, count) in self.delivered.iter().zip(counts) {
+            cell.store(count, Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn delivered(&self, ring: Ring) -> u64 {
+        let [critical, events] = &self.delivered;
+        match ring {
+            Ring::Critical => critical.load(Ordering::Relaxed),
+            Ring::Events => events.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Records that were delivered and could not be understood.
+    pub(crate) fn add_undecodable(&self, count: u64) {
+        self.lost.fetch_add(count, Ordering::Relaxed);
+    }
+
+    pub(crate) fn undecodable(&self) -> u64 {
+        self.lost.load(Ordering::Relaxed)
+    }
+
+    /// Gives the probe back, for its end.
+    pub(crate) fn take(&self) -> Option<Probe> {
+        self.lock().take()
+    }
+
+    fn with<T>(
+        &self,
+        absent: T,
+        action: impl FnOnce(&mut Probe) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        self.lock().as_mut().map_or(Ok(absent), action)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Probe>> {
+        // A panic elsewhere leaves the probe as usable as it was.
+        self.probe.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The keys of a cgroup in the kernel half's maps.
+pub(crate) fn keys(ids: &CgroupIds) -> impl Iterator<Item = CgroupKey> + use<> {
+    [
+        ids.unified.map(CgroupKey::Unified),
+        ids.memory_v1.map(CgroupKey::MemoryV1),
+        ids.pids_v1.map(CgroupKey::PidsV1),
+    ]
+    .into_iter()
+    .flatten()
+}
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum EnrolError {
+    #[error("the kernel half watches as many containers as it can: remove one first")]
+    Full,
+    #[error("cannot enter the container in the kernel half")]
+    Map {
+        #[source]
+        source: Error,
+    },
+}

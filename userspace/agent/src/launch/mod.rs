@@ -1,0 +1,105 @@
+//! Containers that paddock launches: made, started, watched, ended, removed.
+//!
+//! Each has a monitor process that outlives the agent; the agent is one of its clients. So
+//! everything here can be picked up again by another agent from the container's directory.
+
+mod control;
+mod create;
+mod end;
+mod exec;
+mod files;
+mod keeper;
+mod link;
+mod logs;
+mod reconcile;
+mod request;
+mod undo;
+mod watch;
+
+use std::{io, path::PathBuf};
+
+use paddock_runtime::{client, record::Failed, zygote};
+
+pub(crate) use self::{
+    control::{kill, remove, settled, start, stop, wait},
+    create::create,
+    end::release_slot,
+    exec::exec,
+    keeper::{Keeper, keep},
+    link::Link,
+    logs::stream as logs,
+    reconcile::{clean_exited, reconcile},
+};
+use crate::{kernel::EnrolError, registry};
+
+/// Why a request about a container was not carried out. Nothing of it is left.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// The caller's input.
+    #[error("{message}")]
+    Invalid { message: String },
+    #[error(transparent)]
+    Registry(#[from] registry::Error),
+    /// Not in this state.
+    #[error("{message}")]
+    State { message: String },
+    #[error(transparent)]
+    Cgroup(#[from] paddock_cgroups::Error),
+    #[error(transparent)]
+    Enrol(#[from] EnrolError),
+    #[error(transparent)]
+    Zygote(#[from] zygote::Error),
+    #[error(transparent)]
+    Monitor(#[from] client::Error),
+    #[error("{op} {path}")]
+    Io {
+        op: &'static str,
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("{}", not_started(name, program, failed))]
+    Failed {
+        name: String,
+        program: String,
+        failed: Failed,
+    },
+    #[error("the agent is ending")]
+    Ending,
+    #[error("{what} did not happen within {seconds} s")]
+    Timeout { what: String, seconds: u64 },
+}
+
+impl Error {
+    fn invalid(message: impl Into<String>) -> Self {
+        Self::Invalid {
+            message: message.into(),
+        }
+    }
+
+    fn state(message: impl Into<String>) -> Self {
+        Self::State {
+            message: message.into(),
+        }
+    }
+
+    fn io(op: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Io { op, path, source }
+    }
+}
+
+fn not_started(name: &str, program: &str, failed: &Failed) -> String {
+    let why = nix::errno::Errno::from_raw(failed.errno).desc();
+    match failed.exit_code {
+        127 => format!("{name}: {program}: command not found in the container (exit 127)"),
+        126 => format!("{name}: {program}: cannot be executed: {why} (exit 126)"),
+        _ => {
+            let path = failed
+                .path
+                .as_ref()
+                .map_or_else(String::new, |path| format!(" {path}"));
+            format!("{name}: set-up failed at {}{path}: {why}", failed.step)
+        }
+    }
+}

@@ -1,0 +1,288 @@
+//! From a client's request to what a monitor is given: checked, with docker's defaults.
+
+use std::path::Path;
+
+use paddock_runtime::{
+    defaults,
+    spec::{ContainerSpec, ExecSpec, LaunchSpec, Process, Rootfs, Target},
+};
+
+use super::Error;
+use crate::{
+    api::{CreateRequest, ExecRequest},
+    namespaces, naming,
+};
+
+/// Refuses what could not work, before anything is made.
+pub(super) fn check(request: &CreateRequest) -> Result<(), Error> {
+    if let Some(name) = &request.name
+        && !naming::is_valid(name)
+    {
+        let shown: String = name
+            .chars()
+            .take(40)
+            .flat_map(char::escape_default)
+            .collect();
+        return Err(Error::invalid(format!(
+            "name '{shown}': expected a letter or digit, then letters, digits, '_', '.' or '-', at most 128"
+        )));
+    }
+    check_args(&request.args)?;
+    if let Some(hostname) = &request.hostname
+        && (hostname.is_empty() || hostname.len() > 64)
+    {
+        return Err(Error::invalid("hostname: expected 1 to 64 characters"));
+    }
+    if let Rootfs::Directory(path) = &request.rootfs {
+        let found = std::fs::metadata(path).map_err(|error| {
+            Error::invalid(format!(
+                "root file system {}: {}",
+                path.display(),
+                reason(&error)
+            ))
+        })?;
+        if !found.is_dir() {
+            return Err(Error::invalid(format!(
+                "root file system {}: not a directory",
+                path.display()
+            )));
+        }
+    }
+    for bind in &request.binds {
+        if !bind.target.is_absolute() {
+            return Err(Error::invalid(format!(
+                "volume target {}: expected an absolute path",
+                bind.target.display()
+            )));
+        }
+        exists(&bind.source)?;
+    }
+    capabilities(request).map(drop)
+}
+
+fn exists(source: &Path) -> Result<(), Error> {
+    std::fs::symlink_metadata(source)
+        .map(drop)
+        .map_err(|error| {
+            Error::invalid(format!(
+                "volume source {}: {}",
+                source.display(),
+                reason(&error)
+            ))
+        })
+}
+
+/// The kernel's words, without the number.
+fn reason(error: &std::io::Error) -> String {
+    error.raw_os_error().map_or_else(
+        || error.to_string(),
+        |code| nix::errno::Errno::from_raw(code).desc().to_owned(),
+    )
+}
+
+fn check_args(args: &[String]) -> Result<(), Error> {
+    match args.first() {
+        None => Err(Error::invalid("no command to run")),
+        Some(program) if program.is_empty() => Err(Error::invalid("the command's name is empty")),
+        Some(_) if args.iter().any(|arg| arg.contains('\0')) => {
+            Err(Error::invalid("an argument has a NUL byte"))
+        }
+        Some(_) => Ok(()),
+    }
+}
+
+fn capabilities(request: &CreateRequest) -> Result<Vec<String>, Error> {
+    defaults::capabilities(&request.cap_add, &request.cap_drop)
+        .map_err(|error| Error::invalid(error.to_string()))
+}
+
+/// Namespace types that the request shares with the host.
+pub(super) fn shared_with_host(request: &CreateRequest) -> u32 {
+    use paddock_probe::NsType::{Cgroup, Ipc, Net, Pid, Time, User, Uts};
+
+    let new = &request.namespaces;
+    // A container never gets a time namespace of its own.
+    [
+        (Cgroup, new.cgroup),
+        (Ipc, new.ipc),
+        (Net, new.net),
+        (Pid, new.pid),
+        (Time, false),
+        (User, new.user),
+        (Uts, new.uts),
+    ]
+    .into_iter()
+    .filter(|(_, new)| !new)
+    .fold(0, |mask, (ty, _)| mask | ty.bit())
+}
+
+pub(super) fn container_spec(
+    id: &str,
+    dir: &Path,
+    cgroup: &str,
+    request: &CreateRequest,
+) -> Result<LaunchSpec, Error> {
+    let hostname = request
+        .hostname
+        .clone()
+        .unwrap_or_else(|| id[..12.min(id.len())].to_owned());
+    let process = Process {
+        args: request.args.clone(),
+        env: environment(&hostname, request.terminal, &request.env),
+        cwd: request.cwd.clone().unwrap_or_else(|| "/".to_owned()),
+        terminal: request.terminal,
+        stdin: request.stdin,
+        capabilities: capabilities(request)?,
+        no_new_privileges: request.no_new_privileges,
+        rlimits: request.rlimits.clone(),
+    };
+    let target = Target::Container(Box::new(ContainerSpec {
+        rootfs: request.rootfs.clone(),
+        hostname,
+        cgroup: cgroup.to_owned(),
+        namespaces: request.namespaces,
+        binds: request.binds.clone(),
+        read_only: request.read_only,
+        shm_size: defaults::SHM_SIZE,
+    }));
+    Ok(LaunchSpec {
+        id: id.to_owned(),
+        dir: dir.to_owned(),
+        process,
+        target,
+    })
+}
+
+/// One more process of a container: its capabilities and limits, the request's command.
+pub(super) fn exec_spec(
+    id: &str,
+    dir: &Path,
+    container: &CreateRequest,
+    target: ExecSpec,
+    hostname: &str,
+    request: &ExecRequest,
+) -> Result<LaunchSpec, Error> {
+    check_args(&request.args)?;
+    let mut env = container.env.clone();
+    env.extend(request.env.iter().cloned());
+    let process = Process {
+        args: request.args.clone(),
+        env: environment(hostname, request.terminal, &env),
+        cwd: request
+            .cwd
+            .clone()
+            .or_else(|| container.cwd.clone())
+            .unwrap_or_else(|| "/".to_owned()),
+        terminal: request.terminal,
+        stdin: request.stdin,
+        capabilities: capabilities(container)?,
+        no_new_privileges: container.no_new_privileges,
+        rlimits: container.rlimits.clone(),
+    };
+    Ok(LaunchSpec {
+        id: id.to_owned(),
+        dir: dir.to_owned(),
+        process,
+        target: Target::Exec(target),
+    })
+}
+
+/// The defaults, then the user's own; of one variable the last counts.
+fn environment(hostname: &str, terminal: bool, own: &[String]) -> Vec<String> {
+    let mut merged: Vec<String> = Vec::new();
+    let defaults = defaults::environment(hostname, terminal);
+    for variable in defaults.iter().chain(own) {
+        let key = variable.split('=').next().unwrap_or_default();
+        match merged
+            .iter_mut()
+            .find(|kept| kept.split('=').next() == Some(key))
+        {
+            Some(kept) => kept.clone_from(variable),
+            None => merged.push(variable.clone()),
+        }
+    }
+    merged
+}
+
+/// For the log: what it shares.
+pub(super) fn describe_shared(mask: u32) -> String {
+    namespaces::names(mask).join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use paddock_cgroups::Limits;
+    use paddock_probe::NsType;
+
+    use super::*;
+
+    fn request() -> CreateRequest {
+        CreateRequest {
+            name: None,
+            rootfs: Rootfs::Host,
+            image: "host".into(),
+            args: vec!["true".into()],
+            env: vec!["A=1".into(), "PATH=/x".into(), "A=2=3".into()],
+            cwd: None,
+            hostname: None,
+            terminal: false,
+            stdin: false,
+            remove: false,
+            limits: Limits::default(),
+            namespaces: defaults::NAMESPACES,
+            binds: vec![],
+            cap_add: vec![],
+            cap_drop: vec![],
+            no_new_privileges: true,
+            read_only: false,
+            rlimits: vec![],
+            labels: vec![],
+        }
+    }
+
+    #[test]
+    fn the_users_environment_replaces_the_defaults() {
+        let id = "0123456789abcdef";
+        let spec = container_spec(id, Path::new("/d"), "p/i/c", &request()).unwrap();
+        assert_eq!(
+            spec.process.env,
+            ["PATH=/x", "HOSTNAME=0123456789ab", "HOME=/root", "A=2=3"]
+        );
+        assert_eq!(spec.process.cwd, "/");
+    }
+
+    #[test]
+    fn what_cannot_work_is_refused_in_one_line() {
+        let refused = |change: fn(&mut CreateRequest)| {
+            let mut request = request();
+            change(&mut request);
+            let text = check(&request).unwrap_err().to_string();
+            assert!(!text.contains('\n') && text.len() < 200, "{text}");
+            text
+        };
+        assert!(check(&request()).is_ok());
+        assert!(refused(|r| r.name = Some("a\n\u{1b}[31m/b".into())).contains("\\n\\u{1b}"));
+        assert!(refused(|r| r.name = Some("x".repeat(10_000))).contains("128"));
+        assert!(refused(|r| r.args = vec![]).contains("command"));
+        assert!(
+            refused(|r| r.rootfs = Rootfs::Directory("/not/there".into()))
+                .contains("/not/there: No such file")
+        );
+        assert!(refused(|r| r.cap_add = vec!["CAP_NOPE".into()]).contains("CAP_NOPE"));
+    }
+
+    #[test]
+    fn only_what_was_asked_for_is_shared() {
+        let mut request = request();
+        assert_eq!(shared_with_host(&request), NsType::Time.bit());
+        request.namespaces.uts = false;
+        assert_eq!(
+            shared_with_host(&request),
+            NsType::Time.bit() | NsType::Uts.bit()
+        );
+        assert_eq!(
+            describe_shared(NsType::Time.bit() | NsType::Uts.bit()),
+            "time,uts"
+        );
+    }
+}

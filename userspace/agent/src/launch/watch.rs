@@ -1,0 +1,122 @@
+//! Follow a monitor: what it tells moves its container from state to state.
+
+use std::sync::Arc;
+
+use paddock_probe::NS_TYPES;
+use paddock_runtime::{
+    client::Packet,
+    record::{Failed, Started},
+};
+
+use super::{
+    Link,
+    end::{Ending, end},
+    files::{self, SOCKET},
+};
+use crate::{api::State, clock, container::Container, namespaces, shared::Shared};
+
+/// Until the container has ended, or the agent does.
+pub(super) async fn watch(shared: Arc<Shared>, container: Arc<Container>, mut link: Arc<Link>) {
+    let mut shutdown = shared.shutdown.subscribe();
+    loop {
+        let packet = tokio::select! {
+            packet = link.recv() => packet,
+            _ = shutdown.wait_for(|down| *down) => return,
+        };
+        match packet {
+            Ok(Some(Packet::Started(started))) => on_started(&shared, &container, &started),
+            Ok(Some(Packet::Failed(failed))) => {
+                return end(&shared, &container, failed_ending(failed)).await;
+            }
+            Ok(Some(Packet::Exited(exit))) => {
+                return end(&shared, &container, Ending::Exited { exit, reason: None }).await;
+            }
+            // Nobody asked for output.
+            Ok(Some(Packet::Stdout(_) | Packet::Stderr(_))) => {}
+            gone => {
+                if let Err(error) = gone {
+                    Shared::warn(&container, "monitor", &error);
+                }
+                match after_monitor(&shared, &container).await {
+                    After::Lives(again) => link = again,
+                    After::Ended(ending) => return end(&shared, &container, ending).await,
+                }
+            }
+        }
+    }
+}
+
+pub(super) enum After {
+    /// It only dropped us.
+    Lives(Arc<Link>),
+    Ended(Ending),
+}
+
+/// What became of a container whose monitor's connection ended, or is not there.
+pub(super) async fn after_monitor(shared: &Arc<Shared>, container: &Arc<Container>) -> After {
+    let dir = shared.instance.container_dir(&container.id);
+    if let Ok(link) = Link::connect(&dir.join(SOCKET)) {
+        let link = Arc::new(link);
+        container.facts().link = Some(Arc::clone(&link));
+        return After::Lives(link);
+    }
+    let left = files::Left::read(&dir);
+    if let Some(file) = left.exit {
+        return After::Ended(Ending::Exited {
+            exit: file.exit,
+            reason: file.reason,
+        });
+    }
+    if let Some(failed) = left.failed {
+        return After::Ended(failed_ending(failed));
+    }
+    After::Ended(Ending::MonitorKilled)
+}
+
+fn failed_ending(failed: Failed) -> Ending {
+    Ending::Failed {
+        failed,
+        at_ns: clock::now_ns(),
+    }
+}
+
+/// The workload has been executed: it is what /proc says, if that is still the same process.
+pub(super) fn on_started(shared: &Arc<Shared>, container: &Arc<Container>, started: &Started) {
+    if container.state() != State::Created {
+        return;
+    }
+    let inums = namespaces::of(started.pid)
+        .ok()
+        .filter(|_| start_time(started.pid) == Some(started.start_time))
+        .unwrap_or([0; NS_TYPES]);
+    let slot = {
+        let mut facts = container.facts();
+        facts.namespaces = inums;
+        facts.slot
+    };
+    if let Some(slot) = slot
+        && let Err(error) = shared.kernel.own_namespaces(slot, &inums)
+    {
+        Shared::warn(
+            container,
+            "cannot enter its namespaces in the kernel half",
+            &error,
+        );
+    }
+    container.set_life(|life| {
+        life.state = State::Running;
+        life.main = Some((started.pid, started.start_time));
+        life.started_at_ns = Some(started.started_at_ns);
+    });
+    tracing::info!("{}: started, pid {}", container.name, started.pid);
+    shared.publish(container, "started");
+}
+
+/// Field 22 of /proc/PID/stat.
+fn start_time(pid: i32) -> Option<u64> {
+    procfs::process::Process::new(pid)
+        .ok()?
+        .stat()
+        .ok()
+        .map(|stat| stat.starttime)
+}

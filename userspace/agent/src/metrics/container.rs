@@ -1,0 +1,206 @@
+//! Families of what the kernel half counts for each container.
+
+use std::sync::Arc;
+
+use paddock_cgroups::Stats;
+use paddock_probe::{Constraint, EscapeKind, NsSyscall, NsType, Outcome, SlotCounters};
+use prometheus::proto::MetricFamily;
+
+use super::{
+    cgroup,
+    family::{Family, Labels, float},
+};
+use crate::{
+    api::{Origin, State},
+    container::Container,
+    counters::Counters,
+    registry::Exported,
+    shared::Shared,
+    telling::{constraint_name, syscall_name},
+};
+
+const INFO: Family = Family::gauge(
+    "paddock_container_info",
+    "What a container is, always 1; join on container. There as long as its counters are.",
+);
+const OOM_KILLS: Family = Family::counter(
+    "paddock_container_oom_kills_total",
+    "Processes of the container that the OOM killer took, by whose limit it served.",
+);
+const NAMESPACE_CALLS: Family = Family::counter(
+    "paddock_container_namespace_calls_total",
+    "Namespace types touched by setns, unshare and clone (clone3 too; its failures are not seen).",
+);
+const ESCAPES: Family = Family::counter(
+    "paddock_container_escapes_total",
+    "Namespaces of the host or of others that a process of the container obtained (allowed) or reached for in vain (failed).",
+);
+
+pub(super) const FAMILIES: [Family; 4] = [INFO, OOM_KILLS, NAMESPACE_CALLS, ESCAPES];
+
+/// Series of those beyond the cap.
+const OTHER: &str = "_other";
+
+/// One `container` label's worth.
+#[derive(Debug)]
+pub(super) struct Reading {
+    pub(super) name: String,
+    pub(super) counters: Counters,
+    /// While it lives.
+    pub(super) gauges: Option<Stats>,
+}
+
+pub(super) fn collect(shared: &Shared, exported: &Exported) -> Vec<MetricFamily> {
+    let mut readings: Vec<Reading> = exported
+        .containers
+        .iter()
+        .map(|container| read(shared, container))
+        .collect();
+    // All labelled ones are there from the first on, so the sum appears once and stays.
+    let mut other = exported.other.clone();
+    for container in &exported.folded {
+        other.add(&read(shared, container).counters);
+    }
+    if !exported.folded.is_empty() || other != Counters::default() {
+        readings.push(Reading {
+            name: OTHER.to_owned(),
+            counters: other,
+            gauges: None,
+        });
+    }
+    let mut families = vec![INFO.with(exported.containers.iter().map(|one| (info(one), 1.0)))];
+    // Zeros that nobody counts would say that nothing happened.
+    if shared.kernel.unavailable().is_none() {
+        families.extend(kernel_families(&readings));
+    }
+    families.extend(cgroup::collect(&readings));
+    families
+}
+
+fn read(shared: &Shared, container: &Arc<Container>) -> Reading {
+    let name = container.name.clone();
+    if let Some(last) = container.facts().last.clone() {
+        return Reading {
+            name,
+            counters: last,
+            gauges: None,
+        };
+    }
+    let kernel = container.kernel_counters(&shared.kernel);
+    let stats = container.stats(&shared.hierarchies);
+    let recent = stats
+        .clone()
+        .or_else(|| container.facts().recent.clone())
+        .unwrap_or_default();
+    Reading {
+        name,
+        counters: Counters::new(kernel, &recent),
+        gauges: stats,
+    }
+}
+
+pub(super) fn kernel_families(readings: &[Reading]) -> Vec<MetricFamily> {
+    vec![
+        OOM_KILLS.with(
+            readings
+                .iter()
+                .flat_map(|one| oom_kills(&one.name, &one.counters.kernel)),
+        ),
+        NAMESPACE_CALLS.with(
+            readings
+                .iter()
+                .flat_map(|one| namespace_calls(&one.name, &one.counters.kernel)),
+        ),
+        ESCAPES.with(
+            readings
+                .iter()
+                .flat_map(|one| escapes(&one.name, &one.counters.kernel)),
+        ),
+    ]
+}
+
+fn info(container: &Container) -> Labels {
+    let origin = match container.origin {
+        Origin::Launched => "launched",
+        Origin::Found => "found",
+    };
+    vec![
+        ("container", container.name.clone()),
+        ("container_id", container.id.clone()),
+        ("image", container.image.clone()),
+        ("cgroup_path", format!("/{}", container.cgroup)),
+        ("origin", origin.to_owned()),
+    ]
+}
+
+fn oom_kills(name: &str, counters: &SlotCounters) -> Vec<(Labels, f64)> {
+    [Constraint::Memcg, Constraint::Host]
+        .into_iter()
+        .map(|constraint| {
+            let labels = vec![
+                ("container", name.to_owned()),
+                ("constraint", constraint_name(constraint).to_owned()),
+            ];
+            (labels, float(counters.oom_kills(constraint)))
+        })
+        .collect()
+}
+
+fn namespace_calls(name: &str, counters: &SlotCounters) -> Vec<(Labels, f64)> {
+    let mut series = Vec::with_capacity(40);
+    for syscall in [NsSyscall::Setns, NsSyscall::Unshare, NsSyscall::Clone] {
+        for ty in NsType::ALL {
+            for (outcome, word) in outcomes(syscall) {
+                let labels = vec![
+                    ("container", name.to_owned()),
+                    ("syscall", syscall_name(syscall).to_owned()),
+                    ("namespace", ty.name().to_owned()),
+                    ("outcome", (*word).to_owned()),
+                ];
+                series.push((labels, float(counters.ns_calls(syscall, ty, *outcome))));
+            }
+        }
+    }
+    series
+}
+
+fn outcomes(syscall: NsSyscall) -> &'static [(Outcome, &'static str)] {
+    const BOTH: [(Outcome, &str); 2] = [(Outcome::Allowed, "allowed"), (Outcome::Failed, "failed")];
+    match syscall {
+        NsSyscall::Clone => &BOTH[..1],
+        NsSyscall::Setns | NsSyscall::Unshare => &BOTH,
+    }
+}
+
+fn escapes(name: &str, counters: &SlotCounters) -> Vec<(Labels, f64)> {
+    let kinds = [
+        (EscapeKind::HostNamespace, "host_namespace"),
+        (EscapeKind::PeerNamespace, "peer_namespace"),
+    ];
+    let mut series = Vec::new();
+    for (kind, word) in kinds {
+        for (outcome, result) in [(Outcome::Allowed, "allowed"), (Outcome::Failed, "failed")] {
+            let labels = vec![
+                ("container", name.to_owned()),
+                ("kind", word.to_owned()),
+                ("outcome", result.to_owned()),
+            ];
+            series.push((labels, float(counters.escapes(kind, outcome))));
+        }
+    }
+    series
+}
+
+/// Containers by state.
+pub(super) fn states(exported: &Exported) -> [(State, u64); 3] {
+    let [created, running, exited] = exported.states;
+    [
+        (State::Created, created),
+        (State::Running, running),
+        (State::Exited, exited),
+    ]
+}
+
+#[cfg(test)]
+#[path = "container_tests.rs"]
+mod tests;

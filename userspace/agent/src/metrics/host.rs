@@ -1,0 +1,138 @@
+//! Families of the host and of paddock itself.
+
+use std::fs;
+
+use paddock_probe::Ring;
+use prometheus::proto::MetricFamily;
+
+use super::{
+    container::states,
+    family::{Family, Labels, float},
+};
+use crate::{api::State, registry::Exported, shared::Shared};
+
+const OOM_KILLS: Family = Family::counter(
+    "paddock_oom_kills_total",
+    "Processes the OOM killer took on the whole host since boot, by the kernel's own count.",
+);
+const CONTAINERS: Family = Family::gauge(
+    "paddock_containers",
+    "Containers known to the agent, by state.",
+);
+const FOLDED: Family = Family::gauge(
+    "paddock_containers_folded",
+    "Living containers beyond the cap on labels, whose series are summed as container=\"_other\".",
+);
+const RECORDS: Family = Family::counter(
+    "paddock_records_total",
+    "The kernel half's records by ring: seen = submitted + lost_ring_full; submitted = delivered + what is under way.",
+);
+const UNDECODABLE: Family = Family::counter(
+    "paddock_records_undecodable_total",
+    "Delivered records that this agent could not understand.",
+);
+const ATTACHED: Family = Family::gauge(
+    "paddock_probe_attached",
+    "1 with the kind of hook (rung) that serves a capability, 0 with rung=\"none\" when nothing does.",
+);
+const PROGRAM_SECONDS: Family = Family::counter(
+    "paddock_program_run_seconds_total",
+    "Time spent in a program; counted while kernel.bpf_stats_enabled is 1.",
+);
+const PROGRAM_RUNS: Family = Family::counter(
+    "paddock_program_runs_total",
+    "Runs of a program; counted while kernel.bpf_stats_enabled is 1.",
+);
+const BUILD: Family = Family::gauge("paddock_build_info", "Version of paddock, always 1.");
+
+pub(super) const FAMILIES: [Family; 9] = [
+    OOM_KILLS,
+    CONTAINERS,
+    FOLDED,
+    RECORDS,
+    UNDECODABLE,
+    ATTACHED,
+    PROGRAM_SECONDS,
+    PROGRAM_RUNS,
+    BUILD,
+];
+
+pub(super) fn collect(shared: &Shared, exported: &Exported) -> Vec<MetricFamily> {
+    let containers = states(exported).map(|(state, count)| {
+        let word = match state {
+            State::Created => "created",
+            State::Running => "running",
+            State::Exited => "exited",
+        };
+        (vec![("state", word.to_owned())], float(count))
+    });
+    let attached = shared.kernel.capabilities().iter().map(|status| {
+        let labels = vec![
+            ("capability", status.capability.clone()),
+            (
+                "rung",
+                status.rung.clone().unwrap_or_else(|| "none".to_owned()),
+            ),
+        ];
+        (labels, f64::from(u8::from(status.rung.is_some())))
+    });
+    let programs = shared.kernel.programs();
+    let program = |name: &str| -> Labels { vec![("program", name.to_owned())] };
+    let folded = u64::try_from(exported.folded.len()).unwrap_or(u64::MAX);
+    vec![
+        OOM_KILLS.with(oom_kills().map(|count| (vec![], float(count)))),
+        CONTAINERS.with(containers),
+        FOLDED.with([(vec![], float(folded))]),
+        RECORDS.with(records(shared)),
+        UNDECODABLE.with([(vec![], float(shared.kernel.undecodable()))]),
+        ATTACHED.with(attached),
+        PROGRAM_SECONDS.with(
+            programs
+                .iter()
+                .map(|one| (program(&one.program), float(one.run_time_ns) / 1e9)),
+        ),
+        PROGRAM_RUNS.with(
+            programs
+                .iter()
+                .map(|one| (program(&one.program), float(one.run_count))),
+        ),
+        BUILD.with([(vec![("version", env!("CARGO_PKG_VERSION").to_owned())], 1.0)]),
+    ]
+}
+
+fn records(shared: &Shared) -> Vec<(Labels, f64)> {
+    // Delivered first: what is submitted meanwhile must not look like a loss that is negative.
+    let delivered = [Ring::Critical, Ring::Events].map(|ring| shared.kernel.delivered(ring));
+    let Some(rings) = shared.kernel.rings() else {
+        return Vec::new();
+    };
+    let mut series = Vec::new();
+    for (ring, counters) in rings {
+        let (word, delivered) = match ring {
+            Ring::Critical => ("critical", delivered[0]),
+            Ring::Events => ("events", delivered[1]),
+        };
+        for (stage, count) in [
+            ("seen", counters.seen),
+            ("submitted", counters.submitted),
+            ("lost_ring_full", counters.lost_ring_full),
+            ("delivered", delivered),
+        ] {
+            series.push((
+                vec![("ring", word.to_owned()), ("stage", stage.to_owned())],
+                float(count),
+            ));
+        }
+    }
+    series
+}
+
+/// 4.13 and later.
+fn oom_kills() -> Option<u64> {
+    let text = fs::read_to_string("/proc/vmstat").ok()?;
+    text.lines()
+        .find_map(|line| line.strip_prefix("oom_kill "))?
+        .trim()
+        .parse()
+        .ok()
+}

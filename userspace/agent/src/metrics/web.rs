@@ -1,0 +1,76 @@
+//! The pages on `--web.listen-address`: metrics, health, readiness, and links to them.
+
+use std::{fmt::Write as _, sync::Arc};
+
+use axum::{
+    Router,
+    extract::State as Extract,
+    http::{StatusCode, header::CONTENT_TYPE},
+    response::{Html, IntoResponse, Response},
+    routing::get,
+};
+use prometheus::Registry;
+use tokio::sync::Semaphore;
+
+use super::{registry, text};
+use crate::shared::Shared;
+
+const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
+const PAGE: &str = "<!DOCTYPE html><html lang=\"en\"><title>paddock</title><h1>paddock</h1>\
+    <ul><li><a href=\"/metrics\">Metrics</a><li><a href=\"/healthz\">Health</a>\
+    <li><a href=\"/readyz\">Readiness</a></ul></html>\n";
+
+#[derive(Clone, Debug)]
+struct Web {
+    shared: Arc<Shared>,
+    registry: Registry,
+    /// One scrape reads files at a time; others wait, so scrapers cannot multiply the cost.
+    turn: Arc<Semaphore>,
+}
+
+pub(crate) fn router(shared: Arc<Shared>) -> Result<Router, prometheus::Error> {
+    let registry = registry(Arc::clone(&shared))?;
+    let web = Web {
+        shared,
+        registry,
+        turn: Arc::new(Semaphore::new(1)),
+    };
+    Ok(Router::new()
+        .route("/", get(async || Html(PAGE)))
+        .route("/metrics", get(metrics))
+        .route("/healthz", get(async || "ok\n"))
+        .route("/readyz", get(ready))
+        .with_state(web))
+}
+
+async fn metrics(Extract(web): Extract<Web>) -> Response {
+    let failed = |error: &dyn std::fmt::Display| {
+        tracing::error!("scrape: {error}");
+        (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response()
+    };
+    let Ok(_turn) = web.turn.acquire().await else {
+        return failed(&"ending");
+    };
+    let registry = web.registry.clone();
+    match tokio::task::spawn_blocking(move || text(&registry)).await {
+        Ok(Ok(text)) => ([(CONTENT_TYPE, TEXT)], text).into_response(),
+        Ok(Err(error)) => failed(&error),
+        Err(error) => failed(&error),
+    }
+}
+
+/// 200 when the kernel half is loaded, with what each capability is served by; else 503.
+async fn ready(Extract(web): Extract<Web>) -> Response {
+    let kernel = &web.shared.kernel;
+    if let Some(reason) = kernel.unavailable() {
+        let text = format!("no kernel half, containers are not watched: {reason}\n");
+        return (StatusCode::SERVICE_UNAVAILABLE, text).into_response();
+    }
+    let mut text = String::from("ready\n");
+    for status in kernel.capabilities() {
+        let rung = status.rung.as_deref().unwrap_or("off");
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "{}: {rung}", status.capability);
+    }
+    text.into_response()
+}

@@ -1,0 +1,36 @@
+//! How an agent is started: what the command line decided.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+/// How an agent is started.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Absolute; made, mode 0700, when it is not there.
+    pub state_dir: PathBuf,
+    /// Where metrics are served; port 0 takes a free one, `None` serves none.
+    pub listen_address: Option<SocketAddr>,
+    /// End when no container runs and no client is connected.
+    pub ephemeral: bool,
+    /// Take the kernel half down at the end, instead of leaving it counting.
+    pub detach_on_exit: bool,
+    /// Globs of cgroup paths (`/byhand*`) that are containers, besides the known runtimes' ones.
+    pub track: Vec<String>,
+    /// Load the programs' own debug lines.
+    pub program_log: bool,
+    /// `(capability, rung)`: tests force a lower rung.
+    pub force_rungs: Vec<(String, String)>,
+    pub probe: ProbeMode,
+}
+
+/// What a kernel half that cannot be loaded at all means.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ProbeMode {
+    /// The agent runs without, and says so in its log, in `/readyz` and in its metrics.
+    #[default]
+    Optional,
+    /// The agent does not start.
+    Required,
+}
+
+/// Port by convention beside the others of 97xx; loopback, since metrics name what runs here.
+pub const DEFAULT_LISTEN_ADDRESS: &str = "127.0.0.1:9750";

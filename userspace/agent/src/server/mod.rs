@@ -1,0 +1,105 @@
+//! The API: HTTP/1.1 and JSON on `STATE/paddock.sock`, for root.
+
+mod connection;
+mod containers;
+mod error;
+mod events;
+
+use std::{os::unix::net::UnixListener as StdListener, sync::Arc};
+
+use axum::{
+    Json, Router,
+    extract::State as Extract,
+    http::StatusCode,
+    routing::{get, post},
+};
+use tokio::net::{TcpListener, UnixListener};
+
+use self::{
+    connection::{Bounded, Limits},
+    error::Failure,
+};
+use crate::{api::CheckReport, check, shared::Shared};
+
+/// Clients at a time on the API; more wait to be accepted.
+const API_CLIENTS: usize = 256;
+/// Scrapers at a time.
+const WEB_CLIENTS: usize = 32;
+
+/// Serves the API until the agent ends.
+pub(crate) async fn serve_api(shared: Arc<Shared>, listener: StdListener) -> std::io::Result<()> {
+    let listener = UnixListener::from_std(listener)?;
+    let limits = Limits {
+        at_once: API_CLIENTS,
+        idle: None,
+    };
+    let counted = Arc::clone(&shared);
+    let listener = Bounded::new(listener, limits, Some(counted));
+    let end = ended(&shared);
+    axum::serve(listener, routes(shared))
+        .with_graceful_shutdown(end)
+        .await
+}
+
+/// Serves any router on TCP, for anybody who can connect.
+pub(crate) async fn serve_web(
+    shared: Arc<Shared>,
+    listener: std::net::TcpListener,
+    router: Router,
+) -> std::io::Result<()> {
+    let listener = TcpListener::from_std(listener)?;
+    let limits = Limits {
+        at_once: WEB_CLIENTS,
+        idle: Some(connection::IDLE),
+    };
+    let end = ended(&shared);
+    axum::serve(Bounded::new(listener, limits, None), router)
+        .with_graceful_shutdown(end)
+        .await
+}
+
+fn ended(shared: &Shared) -> impl Future<Output = ()> + Send + 'static {
+    let mut shutdown = shared.shutdown.subscribe();
+    async move {
+        // An error means that the sender is gone: the end, too.
+        let _ = shutdown.wait_for(|down| *down).await;
+    }
+}
+
+fn routes(shared: Arc<Shared>) -> Router {
+    Router::new()
+        .route(
+            "/v1/containers",
+            get(containers::list).post(containers::create),
+        )
+        .route(
+            "/v1/containers/{reference}",
+            get(containers::inspect).delete(containers::remove),
+        )
+        .route("/v1/containers/{reference}/start", post(containers::start))
+        .route("/v1/containers/{reference}/exec", post(containers::exec))
+        .route("/v1/containers/{reference}/kill", post(containers::kill))
+        .route("/v1/containers/{reference}/stop", post(containers::stop))
+        .route("/v1/containers/{reference}/wait", post(containers::wait))
+        .route("/v1/containers/{reference}/logs", get(containers::logs))
+        .route("/v1/events", get(events::stream))
+        .route("/v1/check", get(report))
+        .route("/v1/shutdown", post(shutdown))
+        .fallback(nothing_there)
+        .method_not_allowed_fallback(nothing_there)
+        .with_state(shared)
+}
+
+async fn report(Extract(shared): Extract<Arc<Shared>>) -> Json<CheckReport> {
+    Json(check::of_agent(&shared))
+}
+
+async fn shutdown(Extract(shared): Extract<Arc<Shared>>) -> StatusCode {
+    tracing::info!("asked to end");
+    shared.begin_shutdown();
+    StatusCode::NO_CONTENT
+}
+
+async fn nothing_there(method: axum::http::Method, uri: axum::http::Uri) -> Failure {
+    Failure::not_found(format!("no {method} {} in this API", uri.path()))
+}

@@ -1,0 +1,91 @@
+//! What every part of a running agent holds.
+
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use paddock_cgroups::{CgroupIds, Hierarchies};
+use paddock_probe::{CgroupKey, Slot};
+use tokio::sync::watch;
+
+use crate::{
+    bus::{Bus, Subject},
+    clock,
+    container::Container,
+    event::Kind,
+    found::Found,
+    instance::Instance,
+    kernel::{Kernel, keys},
+    launch::Keeper,
+    options::Options,
+    registry::Registry,
+};
+
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) options: Options,
+    pub(crate) instance: Instance,
+    pub(crate) hierarchies: Hierarchies,
+    pub(crate) kernel: Kernel,
+    pub(crate) registry: Registry,
+    pub(crate) bus: Bus,
+    pub(crate) zygote: Keeper,
+    pub(crate) found: Found,
+    pub(crate) metrics_address: Option<SocketAddr>,
+    /// Turns true once; everything that waits ends then.
+    pub(crate) shutdown: watch::Sender<bool>,
+    /// Open connections to the API, for an ephemeral agent's end.
+    pub(crate) clients: AtomicUsize,
+    /// What a predecessor's maps track and nobody has claimed yet.
+    pub(crate) inherited: Mutex<HashMap<CgroupKey, Slot>>,
+}
+
+impl Shared {
+    pub(crate) fn publish(&self, container: &Container, action: &str) {
+        let end = container.life().end;
+        let kind = Kind::Container {
+            action: action.to_owned(),
+            exit_code: end.as_ref().and_then(|end| end.exit_code),
+            oom_killed: end.as_ref().map(|end| end.oom_killed),
+        };
+        self.bus.publish(clock::now_ns(), container.subject(), kind);
+    }
+
+    /// A line in the log for what has no better place; with the container's name.
+    pub(crate) fn warn(
+        container: &Container,
+        what: &str,
+        error: &(dyn std::error::Error + 'static),
+    ) {
+        tracing::warn!("{}: {what}: {}", container.name, crate::agent::chain(error));
+    }
+
+    /// The slot that a predecessor gave these cgroups, once.
+    pub(crate) fn inherited(&self, ids: &CgroupIds) -> Option<Slot> {
+        let mut inherited = self
+            .inherited
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let slot = keys(ids).find_map(|key| inherited.get(&key).copied())?;
+        inherited.retain(|_, other| *other != slot);
+        Some(slot)
+    }
+
+    pub(crate) fn begin_shutdown(&self) {
+        self.shutdown.send_replace(true);
+    }
+
+    pub(crate) fn clients(&self) -> usize {
+        self.clients.load(Ordering::Relaxed)
+    }
+
+    /// Nobody's subject: what concerns the agent itself.
+    pub(crate) fn nobody() -> Subject {
+        Subject::default()
+    }
+}

@@ -1,0 +1,209 @@
+//! From the kernel half's records to events: named, timed from the epoch, on the bus.
+//!
+//! The ring only tells; what counts is in the kernel's maps. So a record that cannot be
+//! attributed any more is still told, without a name.
+
+use std::sync::Arc;
+
+use nix::errno::Errno;
+use paddock_probe::{
+    Actor as Task, Body, CgroupOp, Constraint, EventReader, NsSyscall, Record, Ring, Slot, Target,
+    Verdict as Judged,
+};
+use tokio::sync::watch;
+
+use crate::{
+    bus::Subject,
+    clock,
+    container::Container,
+    event::{Actor, Kind, NamespaceTarget, Verdict},
+    found,
+    shared::Shared,
+};
+
+/// Reads the rings until the agent ends.
+pub(crate) async fn run(
+    shared: Arc<Shared>,
+    mut reader: EventReader,
+    mut shutdown: watch::Receiver<bool>,
+) {
+    let before = handed_to_predecessors(&shared, &mut reader);
+    loop {
+        let delivered = reader.delivered();
+        shared
+            .kernel
+            .set_delivered([0, 1].map(|ring: usize| before[ring] + delivered[ring]));
+        let batch = tokio::select! {
+            batch = reader.next() => batch,
+            _ = shutdown.wait_for(|down| *down) => return,
+        };
+        match batch {
+            Ok(batch) => {
+                shared.kernel.add_undecodable(batch.undecodable);
+                let boot_ns = clock::boot_ns();
+                for record in batch.records {
+                    tell(&shared, boot_ns, &record);
+                }
+            }
+            Err(error) => {
+                tracing::error!("events end here: {}", crate::agent::chain(&error));
+                return;
+            }
+        }
+    }
+}
+
+/// Records that were submitted and are not in the rings any more when this agent starts.
+fn handed_to_predecessors(shared: &Arc<Shared>, reader: &mut EventReader) -> [u64; 2] {
+    let submitted = || {
+        let mut counts = [0; 2];
+        for (ring, counters) in shared.kernel.rings().into_iter().flatten() {
+            counts[usize::from(ring == Ring::Events)] = counters.submitted;
+        }
+        counts
+    };
+    // What comes between the two readings would be counted twice: until nothing does, or for long enough.
+    let mut before = submitted();
+    for _ in 0..10 {
+        let batch = reader.drain();
+        let boot_ns = clock::boot_ns();
+        shared.kernel.add_undecodable(batch.undecodable);
+        for record in &batch.records {
+            tell(shared, boot_ns, record);
+        }
+        let after = submitted();
+        if after == before {
+            break;
+        }
+        before = after;
+    }
+    let delivered = reader.delivered();
+    [0, 1].map(|ring: usize| before[ring].saturating_sub(delivered[ring]))
+}
+
+fn tell(shared: &Arc<Shared>, boot_ns: u64, record: &Record) {
+    let container = if record.slot == Slot(0) {
+        None
+    } else {
+        shared.registry.of_slot(record.slot)
+    };
+    let kind = kind(record, container.as_deref());
+    if let (
+        Some(container),
+        Kind::OomKill {
+            main_process: true, ..
+        },
+    ) = (&container, &kind)
+    {
+        container.facts().main_oom_killed = true;
+        container.oom_told.notify_waiters();
+    }
+    if let Body::Cgroup { op, path, .. } = &record.body {
+        found::noticed(shared, *op, path);
+    }
+    if let (Some(container), Body::NsCall { .. }) = (&container, &record.body) {
+        found::unsettled(container);
+    }
+    let subject = container.map_or_else(Subject::default, |container| container.subject());
+    shared.bus.publish(boot_ns + record.time_ns, subject, kind);
+}
+
+fn kind(record: &Record, container: Option<&Container>) -> Kind {
+    match &record.body {
+        Body::NsCall {
+            syscall,
+            flags,
+            fd,
+            ret,
+            verdict,
+            targets,
+        } => Kind::NamespaceCall {
+            syscall: syscall_name(*syscall).to_owned(),
+            actor: actor(&record.actor),
+            outcome: if *ret < 0 { "failed" } else { "allowed" }.to_owned(),
+            errno: (*ret < 0).then(|| format!("{:?}", Errno::from_raw(ret.saturating_neg()))),
+            flags: *flags,
+            fd: *fd,
+            targets: targets
+                .iter()
+                .map(|target| NamespaceTarget {
+                    namespace: target.namespace.name().to_owned(),
+                    target: target_name(target.target).to_owned(),
+                    inode: target.inum.map(u64::from),
+                })
+                .collect(),
+            verdict: match verdict {
+                Judged::Benign => Verdict::Benign,
+                Judged::EscapeAttempt => Verdict::EscapeAttempt,
+                Judged::Escape => Verdict::Escape,
+            },
+        },
+        Body::OomKill {
+            victim,
+            constraint,
+            limit_bytes,
+            ..
+        } => Kind::OomKill {
+            main_process: container
+                .is_some_and(|one| one.is_main(victim.tgid) || one.is_main(victim.tid)),
+            victim: actor(victim),
+            trigger: actor(&record.actor),
+            constraint: constraint_name(*constraint).to_owned(),
+            limit_bytes: *limit_bytes,
+        },
+        Body::Cgroup { op, id, path, .. } => Kind::Cgroup {
+            action: match op {
+                CgroupOp::Mkdir => "mkdir",
+                CgroupOp::Attach => "attach",
+                CgroupOp::Rmdir => "rmdir",
+            }
+            .to_owned(),
+            actor: actor(&record.actor),
+            path: path.clone(),
+            cgroup_id: *id,
+        },
+        Body::Exec { filename } => Kind::Exec {
+            actor: actor(&record.actor),
+            filename: filename.clone(),
+        },
+        Body::Exit { code, signal } => Kind::Exit {
+            actor: actor(&record.actor),
+            exit_code: code.or(signal.map(|signal| 128 + signal)).unwrap_or(0),
+            signal: *signal,
+        },
+    }
+}
+
+pub(crate) fn syscall_name(syscall: NsSyscall) -> &'static str {
+    match syscall {
+        NsSyscall::Setns => "setns",
+        NsSyscall::Unshare => "unshare",
+        NsSyscall::Clone => "clone",
+    }
+}
+
+pub(crate) fn constraint_name(constraint: Constraint) -> &'static str {
+    match constraint {
+        Constraint::Memcg => "memcg",
+        Constraint::Host => "host",
+    }
+}
+
+fn target_name(target: Target) -> &'static str {
+    match target {
+        Target::Own => "own",
+        Target::Peer => "peer",
+        Target::Host => "host",
+        Target::New => "new",
+        Target::None | Target::Unknown => "unknown",
+    }
+}
+
+fn actor(task: &Task) -> Actor {
+    Actor {
+        pid: task.tgid.cast_signed(),
+        tid: task.tid.cast_signed(),
+        uid: task.uid,
+        comm: task.comm.clone(),
+    }
+}
