@@ -107,8 +107,8 @@ fn told(op: u32, slot: u32, cgroup: &Place, path: u64, moved: u64) {
             (&raw mut (*record).hierarchy).write(cgroup.hierarchy);
             (&raw mut (*record).id).write(cgroup.id);
             (&raw mut (*record).parent_id).write(cgroup.parent_id);
-            (&raw mut (*record).moved_tgid).write(field(moved, &OFF_TASK_TGID).unwrap_or(0));
-            (&raw mut (*record).moved_tid).write(field(moved, &OFF_TASK_PID).unwrap_or(0));
+            (&raw mut (*record).moved_tgid).write(field(moved, &OFF_TASK_TGID));
+            (&raw mut (*record).moved_tid).write(field(moved, &OFF_TASK_PID));
             let text = (&raw mut (*record).path).cast::<u8>();
             text.write(0);
             bpf_probe_read_kernel_str(text.cast(), PATH_LEN as u32, path as *const _);

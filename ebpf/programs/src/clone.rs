@@ -5,6 +5,7 @@
 //! child joined its cgroup (CLONE_INTO_CGROUP) and before it runs.
 
 use aya_ebpf::{
+    EbpfContext,
     helpers::bpf_get_current_pid_tgid,
     macros::{btf_tracepoint, tracepoint},
     programs::{BtfTracePointContext, TracePointContext},
@@ -37,7 +38,7 @@ fn btf_task_newtask(ctx: BtfTracePointContext) -> i32 {
     }
     let child = ctx.arg::<u64>(0);
     let inums = namespaces(child);
-    let pid: i32 = field(child, &OFF_TASK_PID).unwrap_or(0);
+    let pid: i32 = field(child, &OFF_TASK_PID);
     let parent_slot = identity(task::current()).slot;
     let child_slot = identity(child).slot;
     // What a launcher makes for a container is the container's.
@@ -57,10 +58,9 @@ fn tp_task_newtask(ctx: TracePointContext) -> u32 {
     if selftest::on() {
         selftest::observe(selftest::CLONE, task::current(), 0);
     }
-    // SAFETY: the offsets are the running kernel's, from the tracepoint's own format file.
-    let flags: u64 = unsafe { ctx.read_at(OFF_TP_NEWTASK_FLAGS.load() as usize) }.unwrap_or(0);
-    // SAFETY: as above.
-    let pid: i32 = unsafe { ctx.read_at(OFF_TP_NEWTASK_PID.load() as usize) }.unwrap_or(0);
+    // The offsets are from the tracepoint's own format file.
+    let flags: u64 = field(ctx.as_ptr() as u64, &OFF_TP_NEWTASK_FLAGS);
+    let pid: i32 = field(ctx.as_ptr() as u64, &OFF_TP_NEWTASK_PID);
     if mask_of_flags(flags) != 0 {
         made(flags, pid, &[0; NS_TYPES]);
     }

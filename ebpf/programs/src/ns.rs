@@ -23,16 +23,16 @@ use crate::{
     maps::{IN_FLIGHT, STATE},
     offsets::*,
     owner::{REPLACE, own, whose},
-    read::field,
+    read::{at, field},
     selftest,
     target::resolve,
     task::{self, Identity, identity, namespaces},
 };
 
 /// `sys_enter_*`: the arguments, 8 bytes each; `sys_exit_*`: the result.
-const TP_ARG0: usize = 16;
-const TP_ARG1: usize = 24;
-const TP_RET: usize = 16;
+const TP_ARG0: u64 = 16;
+const TP_ARG1: u64 = 24;
+const TP_RET: u64 = 16;
 
 #[fentry]
 fn fentry_setns(ctx: FEntryContext) -> i32 {
@@ -105,13 +105,12 @@ fn sys_exit_unshare(ctx: TracePointContext) -> u32 {
 
 #[inline(always)]
 fn reg(regs: u64, offset: &aya_ebpf::Global<u32>) -> u64 {
-    field(regs, offset).unwrap_or(0)
+    field(regs, offset)
 }
 
 #[inline(always)]
-fn tp(ctx: &TracePointContext, offset: usize) -> u64 {
-    // SAFETY: the offsets above are part of every syscall tracepoint's format.
-    unsafe { ctx.read_at(offset) }.unwrap_or(0)
+fn tp(ctx: &TracePointContext, offset: u64) -> u64 {
+    at(ctx.as_ptr() as u64 + offset)
 }
 
 #[inline(always)]

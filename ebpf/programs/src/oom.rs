@@ -7,6 +7,7 @@
 //! Each thread of a process may be marked: a process counts once.
 
 use aya_ebpf::{
+    EbpfContext,
     macros::{btf_tracepoint, tracepoint},
     programs::{BtfTracePointContext, TracePointContext},
 };
@@ -24,7 +25,7 @@ use crate::{
 };
 
 /// Memory cgroups deeper than this are not looked at.
-const LEVELS: usize = 32;
+const LEVELS: usize = 16;
 /// A charge is batched by up to 64 pages: so far from its maximum a counter may stand.
 const SLACK_PAGES: u64 = 64;
 /// `BPF_NOEXIST`.
@@ -40,7 +41,7 @@ struct Limit {
 #[btf_tracepoint(function = "mark_victim")]
 fn btf_mark_victim(ctx: BtfTracePointContext) -> i32 {
     let victim = ctx.arg::<u64>(0);
-    let tgid: u32 = field(victim, &OFF_TASK_TGID).unwrap_or(0);
+    let tgid: u32 = field(victim, &OFF_TASK_TGID);
     if OOM_MARKED.insert(&tgid, &1, NEW).is_err() {
         return 0;
     }
@@ -53,10 +54,10 @@ fn btf_mark_victim(ctx: BtfTracePointContext) -> i32 {
         &limit(victim),
         &Victim {
             tgid,
-            tid: field(victim, &OFF_TASK_PID).unwrap_or(0),
-            uid: field(cred, &OFF_CRED_UID).unwrap_or(0),
+            tid: field(victim, &OFF_TASK_PID),
+            uid: field(cred, &OFF_CRED_UID),
             known: 1,
-            comm: field(victim, &OFF_TASK_COMM).unwrap_or_default(),
+            comm: field(victim, &OFF_TASK_COMM),
         },
     );
     0
@@ -64,8 +65,8 @@ fn btf_mark_victim(ctx: BtfTracePointContext) -> i32 {
 
 #[tracepoint]
 fn tp_mark_victim(ctx: TracePointContext) -> u32 {
-    // SAFETY: the offset is the running kernel's, from the tracepoint's own format file.
-    let pid: u32 = unsafe { ctx.read_at(OFF_TP_VICTIM_PID.load() as usize) }.unwrap_or(0);
+    // The offset is from the tracepoint's own format file.
+    let pid: u32 = field(ctx.as_ptr() as u64, &OFF_TP_VICTIM_PID);
     if OOM_MARKED.insert(&pid, &1, NEW).is_err() {
         return 0;
     }
@@ -144,7 +145,7 @@ fn limit(task: u64) -> Limit {
             break;
         }
         let memcg = css - u64::from(OFF_MEMCG_CSS.load());
-        if HAS_OOM_LOCK.load() != 0 && field::<u8>(memcg, &OFF_MEMCG_OOM_LOCK) == Some(1) {
+        if HAS_OOM_LOCK.load() != 0 && field::<u8>(memcg, &OFF_MEMCG_OOM_LOCK) != 0 {
             locked = memcg;
         }
         if full == 0 && (stands_full(memcg, &OFF_MEMCG_MEMORY) || memsw_full(css, memcg)) {
@@ -179,14 +180,14 @@ fn limit(task: u64) -> Limit {
 
 #[inline(always)]
 fn maximum(memcg: u64, counter: &aya_ebpf::Global<u32>) -> u64 {
-    field(memcg + u64::from(counter.load()), &OFF_COUNTER_MAX).unwrap_or(0)
+    field(memcg + u64::from(counter.load()), &OFF_COUNTER_MAX)
 }
 
 #[inline(always)]
 fn stands_full(memcg: u64, counter: &aya_ebpf::Global<u32>) -> bool {
     let base = memcg + u64::from(counter.load());
     let max = maximum(memcg, counter);
-    let usage: u64 = field(base, &OFF_COUNTER_USAGE).unwrap_or(0);
+    let usage: u64 = field(base, &OFF_COUNTER_USAGE);
     max != 0 && usage.saturating_add(SLACK_PAGES) >= max
 }
 
@@ -194,6 +195,5 @@ fn stands_full(memcg: u64, counter: &aya_ebpf::Global<u32>) -> bool {
 #[inline(always)]
 fn memsw_full(css: u64, memcg: u64) -> bool {
     let root = pointer(pointer(css, &OFF_CSS_CGROUP), &OFF_CGROUP_ROOT);
-    field::<i32>(root, &OFF_ROOT_HIERARCHY_ID).unwrap_or(0) != 0
-        && stands_full(memcg, &OFF_MEMCG_MEMSW)
+    field::<i32>(root, &OFF_ROOT_HIERARCHY_ID) != 0 && stands_full(memcg, &OFF_MEMCG_MEMSW)
 }

@@ -29,7 +29,7 @@ const SIGNAL_GROUP_EXIT: u32 = 4;
 #[btf_tracepoint(function = "sched_process_fork")]
 fn btf_sched_process_fork(ctx: BtfTracePointContext) -> i32 {
     let parent = (bpf_get_current_pid_tgid() >> 32) as u32;
-    let child: u32 = field(ctx.arg(1), &OFF_TASK_TGID).unwrap_or(0);
+    let child: u32 = field(ctx.arg(1), &OFF_TASK_TGID);
     if child == parent {
         return 0;
     }
@@ -80,7 +80,7 @@ fn btf_sched_process_exit(ctx: BtfTracePointContext) -> i32 {
     let signal = pointer(task, &OFF_TASK_SIGNAL);
     // The last thread leaves: the kernel says so since 6.16, before it shows in the count.
     let last = if HAS_GROUP_DEAD_ARG.load() == 0 {
-        field::<i32>(signal, &OFF_SIGNAL_LIVE) == Some(0)
+        field::<i32>(signal, &OFF_SIGNAL_LIVE) == 0
     } else {
         ctx.arg::<u64>(1) & 1 != 0
     };
@@ -90,11 +90,11 @@ fn btf_sched_process_exit(ctx: BtfTracePointContext) -> i32 {
     let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
     let _ = EXEMPT.remove(&tgid);
     let _ = OOM_MARKED.remove(&tgid);
-    let group: u32 = field(signal, &OFF_SIGNAL_FLAGS).unwrap_or(0);
+    let group: u32 = field(signal, &OFF_SIGNAL_FLAGS);
     let status: i32 = if group & SIGNAL_GROUP_EXIT == 0 {
-        field(task, &OFF_TASK_EXIT_CODE).unwrap_or(0)
+        field(task, &OFF_TASK_EXIT_CODE)
     } else {
-        field(signal, &OFF_SIGNAL_GROUP_EXIT_CODE).unwrap_or(0)
+        field(signal, &OFF_SIGNAL_GROUP_EXIT_CODE)
     };
     if selftest::on() {
         selftest::observe(selftest::EXIT, task, i64::from(status));

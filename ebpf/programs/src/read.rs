@@ -1,24 +1,41 @@
 //! Reading kernel memory at offsets known since load.
+//!
+//! No branches: the helper itself refuses addresses that are not the kernel's and zeroes what it
+//! cannot read, so a walk through a null pointer ends in zeros. With a branch per read the
+//! verifier of 6.1 would follow every combination of failures.
 
-use aya_ebpf::{Global, helpers::bpf_probe_read_kernel};
+use core::mem::MaybeUninit;
 
-/// A field of the structure at `base`; `None` for a null base or unreadable memory.
+use aya_ebpf::{Global, helpers::generated::bpf_probe_read_kernel};
+
+/// Types whose zero is a value.
+pub(crate) trait Plain: Copy {}
+impl Plain for u8 {}
+impl Plain for i32 {}
+impl Plain for u32 {}
+impl Plain for u64 {}
+impl Plain for [u8; 16] {}
+
+/// A field of the structure at `base`; zero where it cannot be read.
 #[inline(always)]
-pub(crate) fn field<T: Copy>(base: u64, offset: &Global<u32>) -> Option<T> {
-    if base == 0 {
-        return None;
-    }
-    at(base + u64::from(offset.load()))
+pub(crate) fn field<T: Plain>(base: u64, offset: &Global<u32>) -> T {
+    at(base.wrapping_add(u64::from(offset.load())))
 }
 
-/// A pointer field; 0 when it is null or cannot be read, so that walks end by themselves.
+/// A pointer field; 0 where it is null or cannot be read.
 #[inline(always)]
 pub(crate) fn pointer(base: u64, offset: &Global<u32>) -> u64 {
-    field(base, offset).unwrap_or(0)
+    field(base, offset)
 }
 
 #[inline(always)]
-pub(crate) fn at<T: Copy>(address: u64) -> Option<T> {
-    // SAFETY: the helper checks the address itself and fails instead of faulting; T is plain data.
-    unsafe { bpf_probe_read_kernel(address as *const T) }.ok()
+pub(crate) fn at<T: Plain>(address: u64) -> T {
+    let mut value = MaybeUninit::<T>::uninit();
+    // SAFETY: the helper writes all of `value`, on failure with zeros, and never faults; T is
+    // plain data.
+    unsafe {
+        let size = size_of::<T>() as u32;
+        bpf_probe_read_kernel(value.as_mut_ptr().cast(), size, address as *const _);
+        value.assume_init()
+    }
 }

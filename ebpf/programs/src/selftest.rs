@@ -54,9 +54,9 @@ pub(crate) fn observe(place: u32, task: u64, ret: i64) {
     seen.unified_id = kernfs_id(pointer(set, &OFF_CSS_SET_DFL_CGRP));
     seen.memory_id = v1_id(pointer(set, &OFF_CSS_SET_MEMORY));
     seen.pids_id = v1_id(pointer(set, &OFF_CSS_SET_PIDS));
-    seen.tgid = field(task, &OFF_TASK_TGID).unwrap_or(0);
-    seen.tid = field(task, &OFF_TASK_PID).unwrap_or(0);
-    seen.parent_tgid = field(pointer(task, &OFF_TASK_REAL_PARENT), &OFF_TASK_TGID).unwrap_or(0);
+    seen.tgid = field(task, &OFF_TASK_TGID);
+    seen.tid = field(task, &OFF_TASK_PID);
+    seen.parent_tgid = field(pointer(task, &OFF_TASK_REAL_PARENT), &OFF_TASK_TGID);
     seen.uid = bpf_get_current_uid_gid() as u32;
     seen.inums = namespaces(task);
     seen.comm = bpf_get_current_comm().unwrap_or_default();
@@ -92,7 +92,7 @@ pub(crate) fn observe_first(task: u64) {
         }
         first = parent;
     }
-    if field::<u32>(first, &OFF_TASK_TGID) != Some(0) {
+    if field::<u32>(first, &OFF_TASK_TGID) != 0 {
         return;
     }
     if let Some(observed) = OBSERVED.get_ptr_mut(SETNS) {

@@ -40,17 +40,17 @@ pub(crate) fn resolve(task: u64, fd: i32, flags: u64) -> Resolved {
     }
     let inode = pointer(file, &OFF_FILE_INODE);
     found.file_ops = pointer(file, &OFF_FILE_OP);
-    found.magic = field(pointer(inode, &OFF_INODE_SB), &OFF_SB_MAGIC).unwrap_or(0);
+    found.magic = field(pointer(inode, &OFF_INODE_SB), &OFF_SB_MAGIC);
     let pidfd_fops = STATE.get(0).map_or(0, |state| state.pidfd_fops);
     if found.magic == NSFS_MAGIC {
         let ns = pointer(inode, &OFF_INODE_PRIVATE);
         let kind: u32 = if HAS_NS_COMMON_TYPE.load() == 0 {
-            field(pointer(ns, &OFF_NS_COMMON_OPS), &OFF_NS_OPERATIONS_TYPE).unwrap_or(0)
+            field(pointer(ns, &OFF_NS_COMMON_OPS), &OFF_NS_OPERATIONS_TYPE)
         } else {
-            field(ns, &OFF_NS_COMMON_TYPE).unwrap_or(0)
+            field(ns, &OFF_NS_COMMON_TYPE)
         };
         found.mask = mask_of_flags(u64::from(kind));
-        let inum: u32 = field(ns, &OFF_NS_COMMON_INUM).unwrap_or(0);
+        let inum: u32 = field(ns, &OFF_NS_COMMON_INUM);
         for index in 0..NS_TYPES {
             if found.mask & (1 << index) != 0 {
                 found.inums[index] = inum;
@@ -67,7 +67,7 @@ pub(crate) fn resolve(task: u64, fd: i32, flags: u64) -> Resolved {
 #[inline(always)]
 fn file_of(task: u64, fd: i32) -> u64 {
     let table = pointer(pointer(task, &OFF_TASK_FILES), &OFF_FILES_FDT);
-    let max: u32 = field(table, &OFF_FDT_MAX_FDS).unwrap_or(0);
+    let max: u32 = field(table, &OFF_FDT_MAX_FDS);
     let fd = fd as u32;
     if fd >= max {
         return 0;
@@ -76,7 +76,7 @@ fn file_of(task: u64, fd: i32) -> u64 {
     if array == 0 {
         0
     } else {
-        at(array + u64::from(fd) * 8).unwrap_or(0)
+        at(array + u64::from(fd) * 8)
     }
 }
 

@@ -40,26 +40,26 @@ pub(crate) fn slot_of(hierarchy: u32, id: u64) -> u32 {
 
 #[inline(always)]
 pub(crate) fn kernfs_id(cgroup: u64) -> u64 {
-    field(pointer(cgroup, &OFF_CGROUP_KN), &OFF_KN_ID).unwrap_or(0)
+    field(pointer(cgroup, &OFF_CGROUP_KN), &OFF_KN_ID)
 }
 
 /// Which hierarchy a cgroup is in, as far as identity goes.
 #[inline(always)]
 pub(crate) fn hierarchy_of(cgroup: u64) -> u32 {
     let root = pointer(cgroup, &OFF_CGROUP_ROOT);
-    match field::<i32>(root, &OFF_ROOT_HIERARCHY_ID) {
-        None => hierarchy::OTHER,
-        Some(0) => hierarchy::UNIFIED,
-        Some(_) => {
-            let mask: u32 = field(root, &OFF_ROOT_SUBSYS_MASK).unwrap_or(0);
-            if mask & MEMORY_SUBSYS_BIT.load() != 0 {
-                hierarchy::MEMORY_V1
-            } else if mask & PIDS_SUBSYS_BIT.load() != 0 {
-                hierarchy::PIDS_V1
-            } else {
-                hierarchy::OTHER
-            }
-        }
+    if root == 0 {
+        return hierarchy::OTHER;
+    }
+    if field::<i32>(root, &OFF_ROOT_HIERARCHY_ID) == 0 {
+        return hierarchy::UNIFIED;
+    }
+    let mask: u32 = field(root, &OFF_ROOT_SUBSYS_MASK);
+    if mask & MEMORY_SUBSYS_BIT.load() != 0 {
+        hierarchy::MEMORY_V1
+    } else if mask & PIDS_SUBSYS_BIT.load() != 0 {
+        hierarchy::PIDS_V1
+    } else {
+        hierarchy::OTHER
     }
 }
 
@@ -68,8 +68,8 @@ pub(crate) fn hierarchy_of(cgroup: u64) -> u32 {
 pub(crate) fn v1_id(css: u64) -> u64 {
     let cgroup = pointer(css, &OFF_CSS_CGROUP);
     let root = pointer(cgroup, &OFF_CGROUP_ROOT);
-    if field::<i32>(root, &OFF_ROOT_HIERARCHY_ID).unwrap_or(0) == 0
-        || field::<i32>(cgroup, &OFF_CGROUP_LEVEL).unwrap_or(0) == 0
+    if field::<i32>(root, &OFF_ROOT_HIERARCHY_ID) == 0
+        || field::<i32>(cgroup, &OFF_CGROUP_LEVEL) == 0
     {
         return 0;
     }
@@ -91,7 +91,7 @@ pub(crate) fn identity(task: u64) -> Identity {
     if slot != 0 {
         return found;
     }
-    let at_root = field::<i32>(unified, &OFF_CGROUP_LEVEL).unwrap_or(0) == 0;
+    let at_root = field::<i32>(unified, &OFF_CGROUP_LEVEL) == 0;
     let memory = v1_id(pointer(set, &OFF_CSS_SET_MEMORY));
     if memory != 0 {
         let slot = slot_of(hierarchy::MEMORY_V1, memory);
@@ -132,13 +132,13 @@ pub(crate) fn namespaces(task: u64) -> [u32; NS_TYPES] {
     let proxy = pointer(task, &OFF_TASK_NSPROXY);
     let cred = pointer(task, &OFF_TASK_REAL_CRED);
     [
-        field(pointer(proxy, &OFF_NSPROXY_CGROUP), &OFF_CGROUP_NS_INUM).unwrap_or(0),
-        field(pointer(proxy, &OFF_NSPROXY_IPC), &OFF_IPC_NS_INUM).unwrap_or(0),
-        field(pointer(proxy, &OFF_NSPROXY_MNT), &OFF_MNT_NS_INUM).unwrap_or(0),
-        field(pointer(proxy, &OFF_NSPROXY_NET), &OFF_NET_NS_INUM).unwrap_or(0),
-        field(pointer(proxy, &OFF_NSPROXY_PID), &OFF_PID_NS_INUM).unwrap_or(0),
-        field(pointer(proxy, &OFF_NSPROXY_TIME), &OFF_TIME_NS_INUM).unwrap_or(0),
-        field(pointer(cred, &OFF_CRED_USER_NS), &OFF_USER_NS_INUM).unwrap_or(0),
-        field(pointer(proxy, &OFF_NSPROXY_UTS), &OFF_UTS_NS_INUM).unwrap_or(0),
+        field(pointer(proxy, &OFF_NSPROXY_CGROUP), &OFF_CGROUP_NS_INUM),
+        field(pointer(proxy, &OFF_NSPROXY_IPC), &OFF_IPC_NS_INUM),
+        field(pointer(proxy, &OFF_NSPROXY_MNT), &OFF_MNT_NS_INUM),
+        field(pointer(proxy, &OFF_NSPROXY_NET), &OFF_NET_NS_INUM),
+        field(pointer(proxy, &OFF_NSPROXY_PID), &OFF_PID_NS_INUM),
+        field(pointer(proxy, &OFF_NSPROXY_TIME), &OFF_TIME_NS_INUM),
+        field(pointer(cred, &OFF_CRED_USER_NS), &OFF_USER_NS_INUM),
+        field(pointer(proxy, &OFF_NSPROXY_UTS), &OFF_UTS_NS_INUM),
     ]
 }

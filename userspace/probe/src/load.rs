@@ -134,10 +134,12 @@ fn try_rung(
         let program = ebpf
             .program_mut(name)
             .ok_or_else(|| Refused::because(format!("the object has no program {name}")))?;
-        links.push((
-            *name,
-            attach(program, *hook, btf).map_err(|error| error.of(name))?,
-        ));
+        let link = attach(program, *hook, btf).map_err(|error| error.of(name))?;
+        if let Ok(info) = program.info() {
+            let steps = info.verified_instruction_count().unwrap_or_default();
+            log::debug!("{name}: the verifier took {steps} steps");
+        }
+        links.push((*name, link));
     }
     Ok(links)
 }
