@@ -3,7 +3,11 @@
 //! `rustc-web` with `libstd-rust-web-dev-bpf` has core compiled for BPF, so no nightly is
 //! needed. A machine whose mirrors lack them takes the other way.
 
-use std::{path::PathBuf, process::Command};
+use std::{
+    path::PathBuf,
+    process::Command,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 use anyhow::{Context as _, Result, bail};
 
@@ -31,8 +35,6 @@ const TEST: &[&str] = &[
     "busybox-static",
     "xz-utils",
     "strace",
-    "iproute2",
-    "util-linux",
 ];
 
 /// apt is here and knows the compiler for BPF, or has never read any list.
@@ -82,7 +84,12 @@ pub(super) fn install(test: bool) -> Result<KernelToolchain> {
     Ok(KernelToolchain::Debian { rustc: rustc()? })
 }
 
+/// Once a run.
 fn update() -> Result<()> {
+    static DONE: AtomicBool = AtomicBool::new(false);
+    if DONE.load(Ordering::Relaxed) {
+        return Ok(());
+    }
     if !is_root() {
         bail!("reading package lists needs root");
     }
