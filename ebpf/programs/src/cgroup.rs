@@ -25,17 +25,20 @@ fn btf_cgroup_mkdir(ctx: BtfTracePointContext) -> i32 {
     if selftest::on() {
         selftest::observe(selftest::CGROUP, task::current(), cgroup.id.cast_signed());
     }
-    let slot = slot_of(cgroup.hierarchy, cgroup.parent_id);
-    if slot == 0 || cgroup.hierarchy == hierarchy::OTHER {
+    if cgroup.hierarchy == hierarchy::OTHER {
         return 0;
     }
-    let key = CgroupKey {
-        id: cgroup.id,
-        hierarchy: cgroup.hierarchy,
-        _pad: 0,
-    };
-    // Full (65,536 cgroups): the child is nobody's; its processes are still seen by v1 identity.
-    let _ = CGROUP_SLOT.insert(&key, &slot, 0);
+    let slot = slot_of(cgroup.hierarchy, cgroup.parent_id);
+    if slot != 0 {
+        let key = CgroupKey {
+            id: cgroup.id,
+            hierarchy: cgroup.hierarchy,
+            _pad: 0,
+        };
+        // Full (65,536 cgroups): the child is nobody's; its processes are still seen by v1 identity.
+        let _ = CGROUP_SLOT.insert(&key, &slot, 0);
+    }
+    // Nobody's births are told, too: one may be a container that another runtime makes.
     debug_call(&ctx, "cgroup_mkdir", cgroup.id.cast_signed());
     told(cgroup_op::MKDIR, slot, &cgroup, ctx.arg(1), 0);
     0
