@@ -33,7 +33,7 @@ fn btf_cgroup_mkdir(ctx: BtfTracePointContext) -> i32 {
         let key = CgroupKey {
             id: cgroup.id,
             hierarchy: cgroup.hierarchy,
-            _pad: 0,
+            pad: 0,
         };
         // Full (65,536 cgroups): the child is nobody's; its processes are still seen by v1 identity.
         let _ = CGROUP_SLOT.insert(&key, &slot, 0);
@@ -69,7 +69,7 @@ fn btf_cgroup_rmdir(ctx: BtfTracePointContext) -> i32 {
     let key = CgroupKey {
         id: cgroup.id,
         hierarchy: cgroup.hierarchy,
-        _pad: 0,
+        pad: 0,
     };
     let _ = CGROUP_SLOT.remove(&key);
     told(cgroup_op::RMDIR, slot, &cgroup, ctx.arg(1), 0);

@@ -80,9 +80,13 @@ pub(crate) fn of_agent(shared: &Shared) -> CheckReport {
     )
 }
 
-/// The host's namespaces where no kernel half can say: those of the first process.
+/// The host's namespaces where no kernel half can say: those of the first process, or our own
+/// where even root may not look at that one.
 pub(crate) fn host_namespaces() -> NsInums {
-    namespaces::of(1).unwrap_or_default()
+    let own = std::process::id().cast_signed();
+    namespaces::of(1)
+        .or_else(|_| namespaces::of(own))
+        .unwrap_or_default()
 }
 
 /// All off, for one reason.

@@ -72,8 +72,6 @@ pub(crate) struct Facts {
     pub(crate) main_oom_killed: bool,
     /// To its monitor; a found one has none.
     pub(crate) link: Option<Arc<Link>>,
-    /// A found one's namespaces are still being set up by its runtime.
-    pub(crate) unsettled: bool,
     /// Types of which a process of a found one had one of its own.
     pub(crate) own_types: u32,
     /// The last reading of its cgroup by anybody.

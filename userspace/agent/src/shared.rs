@@ -14,7 +14,7 @@ use paddock_probe::{CgroupKey, Slot};
 use tokio::sync::watch;
 
 use crate::{
-    bus::{Bus, Subject},
+    bus::Bus,
     clock,
     container::Container,
     event::Kind,
@@ -82,10 +82,5 @@ impl Shared {
 
     pub(crate) fn clients(&self) -> usize {
         self.clients.load(Ordering::Relaxed)
-    }
-
-    /// Nobody's subject: what concerns the agent itself.
-    pub(crate) fn nobody() -> Subject {
-        Subject::default()
     }
 }

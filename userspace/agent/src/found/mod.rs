@@ -30,7 +30,7 @@ use crate::{
 
 /// Between two walks: only a net below the records, or all there is.
 const NET: Duration = Duration::from_secs(30);
-const ONLY: Duration = Duration::from_secs(2);
+const ONLY: Duration = Duration::from_secs(1);
 /// Noticed paths that wait; what does not fit is found by the next walk.
 const WAITING: usize = 1024;
 
@@ -203,7 +203,6 @@ fn consider(shared: &Arc<Shared>, found: Match, at_start: bool) {
         request: None,
         facts: Facts {
             slot,
-            unsettled: true,
             ..Facts::default()
         },
     };

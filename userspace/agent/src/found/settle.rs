@@ -137,7 +137,6 @@ fn decide(shared: &Shared, container: &Container, shared_types: u32) {
     let slot = {
         let mut facts = container.facts();
         facts.shared = shared_types;
-        facts.unsettled = false;
         facts.slot
     };
     if let Some(slot) = slot

@@ -24,7 +24,12 @@ pub(super) async fn watch(shared: Arc<Shared>, container: Arc<Container>, mut li
             _ = shutdown.wait_for(|down| *down) => return,
         };
         match packet {
-            Ok(Some(Packet::Started(started))) => on_started(&shared, &container, &started),
+            Ok(Some(Packet::Started(started))) => {
+                if on_started(&shared, &container, &started) {
+                    tracing::info!("{}: started, pid {}", container.name, started.pid);
+                    shared.publish(&container, "started");
+                }
+            }
             Ok(Some(Packet::Failed(failed))) => {
                 return end(&shared, &container, failed_ending(failed)).await;
             }
@@ -81,9 +86,14 @@ fn failed_ending(failed: Failed) -> Ending {
 }
 
 /// The workload has been executed: it is what /proc says, if that is still the same process.
-pub(super) fn on_started(shared: &Arc<Shared>, container: &Arc<Container>, started: &Started) {
+/// `false`: that was known.
+pub(super) fn on_started(
+    shared: &Arc<Shared>,
+    container: &Arc<Container>,
+    started: &Started,
+) -> bool {
     if container.state() != State::Created {
-        return;
+        return false;
     }
     let inums = namespaces::of(started.pid)
         .ok()
@@ -108,8 +118,7 @@ pub(super) fn on_started(shared: &Arc<Shared>, container: &Arc<Container>, start
         life.main = Some((started.pid, started.start_time));
         life.started_at_ns = Some(started.started_at_ns);
     });
-    tracing::info!("{}: started, pid {}", container.name, started.pid);
-    shared.publish(container, "started");
+    true
 }
 
 /// Field 22 of /proc/PID/stat.

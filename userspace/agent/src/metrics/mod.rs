@@ -28,7 +28,7 @@ use self::family::{Family, Kind};
 pub(crate) use self::web::router;
 use crate::{clock, shared::Shared};
 
-pub(super) const SCRAPE_DURATION: Family = Family {
+const SCRAPE_DURATION: Family = Family {
     name: "paddock_scrape_duration_seconds",
     help: "Time this scrape took to collect paddock's own families.",
     kind: Kind::Gauge,
