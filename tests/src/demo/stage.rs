@@ -18,9 +18,10 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use nix::{
-    sys::signal::{SigSet, Signal, kill},
+    sys::signal::{Signal, kill},
     unistd::Pid,
 };
+use tokio::signal::unix::{SignalKind, signal};
 
 /// Ctrl-C, noticed between and during commands: the running one is told to end.
 #[derive(Debug)]
@@ -31,13 +32,19 @@ pub struct Interrupt {
 }
 
 impl Interrupt {
-    /// Blocks SIGINT and SIGTERM for all threads made later and waits for them in one.
-    /// Children start with an empty mask: the standard library sees to that.
+    /// By handlers, not by a blocked mask: that one the commands would inherit.
     pub fn install() -> Result<Self> {
-        let mut set = SigSet::empty();
-        set.add(Signal::SIGINT);
-        set.add(Signal::SIGTERM);
-        set.thread_block().context("block SIGINT and SIGTERM")?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .context("start the signal thread's runtime")?;
+        let (mut int, mut term) = {
+            let _guard = runtime.enter();
+            (
+                signal(SignalKind::interrupt())?,
+                signal(SignalKind::terminate())?,
+            )
+        };
         let interrupt = Self {
             seen: Arc::default(),
             expected: Arc::default(),
@@ -45,7 +52,10 @@ impl Interrupt {
         };
         let (seen, running) = (Arc::clone(&interrupt.seen), Arc::clone(&interrupt.running));
         thread::spawn(move || {
-            while set.wait().is_ok() {
+            loop {
+                runtime.block_on(async {
+                    tokio::select! { _ = int.recv() => {}, _ = term.recv() => {} }
+                });
                 seen.store(true, Ordering::SeqCst);
                 let pid = running.load(Ordering::SeqCst);
                 if pid > 0 {

@@ -70,6 +70,10 @@ fn default_set(context: &Context) -> Result<()> {
     for set in ["CapInh", "CapAmb"] {
         ensure!(field(&status, set)? == 0, "{set} is not empty");
     }
+    // Whatever the launcher blocked or ignored is not handed on.
+    for set in ["SigBlk", "SigIgn"] {
+        ensure!(field(&status, set)? == 0, "{set} is not empty");
+    }
     Ok(())
 }
 
