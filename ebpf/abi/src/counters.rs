@@ -94,34 +94,34 @@ impl RingCounters {
 
 /// Cell of: calls of a syscall, whatever number of namespace types each touched.
 #[must_use]
-#[inline(always)]
+#[inline]
 pub const fn call_cell(syscall: NsSyscall, outcome: Outcome) -> usize {
     CALLS + syscall as usize * OUTCOMES + outcome as usize
 }
 
 /// Cell of: a namespace type touched by a call. `ns` is below `NS_TYPES`.
 #[must_use]
-#[inline(always)]
+#[inline]
 pub const fn ns_call_cell(syscall: NsSyscall, ns: usize, outcome: Outcome) -> usize {
     NS_CALLS + (syscall as usize * NS_TYPES + ns) * OUTCOMES + outcome as usize
 }
 
 #[must_use]
-#[inline(always)]
+#[inline]
 pub const fn oom_cell(constraint: Constraint) -> usize {
     OOM_KILLS + constraint as usize
 }
 
 /// Cell of: namespaces of others obtained (`Allowed`) or reached for in vain (`Failed`).
 #[must_use]
-#[inline(always)]
+#[inline]
 pub const fn escape_cell(kind: EscapeKind, outcome: Outcome) -> usize {
     ESCAPES + kind as usize * OUTCOMES + outcome as usize
 }
 
 /// Cell of a ring's account; `field` is one of [`RingCounters`]' constants.
 #[must_use]
-#[inline(always)]
+#[inline]
 pub const fn ring_cell(ring: Ring, field: usize) -> usize {
     RING + ring as usize * RingCounters::CELLS + field
 }

@@ -9,7 +9,7 @@ pub struct CgroupKey {
     pub id: u64,
     /// One of [`crate::record::hierarchy`].
     pub hierarchy: u32,
-    pub _pad: u32,
+    pub pad: u32,
 }
 
 /// What user space says about a slot.
@@ -52,7 +52,7 @@ pub struct Observation {
     pub tid: u32,
     pub parent_tgid: u32,
     pub uid: u32,
-    /// `memory.max` of the nearest limited memory cgroup, in bytes; 0 is none.
+    /// A cgroup's id, an exit status: what the capability is about.
     pub ret: i64,
     pub inums: [u32; NS_TYPES],
     /// Namespaces of the first task, found through the chain of parents.

@@ -95,7 +95,7 @@ pub enum Target {
 ///
 /// Without a branch: the verifier would follow each of the 256 masks by itself.
 #[must_use]
-#[inline(always)]
+#[inline]
 pub const fn mask_of_flags(flags: u64) -> u32 {
     let mut mask = 0;
     let mut index = 0;
@@ -103,7 +103,7 @@ pub const fn mask_of_flags(flags: u64) -> u32 {
         mask |= ((flags >> CLONE_FLAGS[index].trailing_zeros()) & 1) << index;
         index += 1;
     }
-    mask as u32
+    (mask & 0xff) as u32
 }
 
 #[cfg(test)]

@@ -133,7 +133,7 @@ pub struct Exit {
     pub header: Header,
     /// As wait's status word.
     pub status: i32,
-    pub _pad: u32,
+    pub pad: u32,
 }
 
 const _: () = assert!(size_of::<Header>() == 56);

@@ -8,6 +8,7 @@
 
 use aya_ebpf::{
     EbpfContext,
+    helpers::bpf_get_current_pid_tgid,
     macros::{btf_tracepoint, tracepoint},
     programs::{BtfTracePointContext, TracePointContext},
 };
@@ -40,38 +41,23 @@ struct Limit {
 
 #[btf_tracepoint(function = "mark_victim")]
 fn btf_mark_victim(ctx: BtfTracePointContext) -> i32 {
-    let victim = ctx.arg::<u64>(0);
-    let tgid: u32 = field(victim, &OFF_TASK_TGID);
-    if OOM_MARKED.insert(&tgid, &1, NEW).is_err() {
-        return 0;
-    }
-    debug_call(&ctx, "mark_victim", i64::from(tgid));
-    let who = identity(victim);
-    let cred = pointer(victim, &OFF_TASK_REAL_CRED);
-    told(
-        &who,
-        who.slot,
-        &limit(victim),
-        &Victim {
-            tgid,
-            tid: field(victim, &OFF_TASK_PID),
-            uid: field(cred, &OFF_CRED_UID),
-            known: 1,
-            comm: field(victim, &OFF_TASK_COMM),
-        },
-    );
-    0
+    known(&ctx, ctx.arg(0))
 }
 
 #[tracepoint]
 fn tp_mark_victim(ctx: TracePointContext) -> u32 {
     // The offset is from the tracepoint's own format file.
     let pid: u32 = field(ctx.as_ptr() as u64, &OFF_TP_VICTIM_PID);
+    let trigger = task::current();
+    if pid == bpf_get_current_pid_tgid() as u32 {
+        // A task that is already dying, or chose itself.
+        known(&ctx, trigger);
+        return 0;
+    }
     if OOM_MARKED.insert(&pid, &1, NEW).is_err() {
         return 0;
     }
     // The victim of a memory cgroup sits in it, as the trigger does; nothing better is known.
-    let trigger = task::current();
     let limit = limit(trigger);
     let slot = match limit.constraint {
         Constraint::Memcg => identity(trigger).slot,
@@ -90,6 +76,28 @@ fn tp_mark_victim(ctx: TracePointContext) -> u32 {
         comm: [0; COMM_LEN],
     };
     told(&nobody, slot, &limit, &victim);
+    0
+}
+
+/// A victim whose task is at hand.
+#[inline(always)]
+fn known(ctx: &impl EbpfContext, victim: u64) -> i32 {
+    let tgid: u32 = field(victim, &OFF_TASK_TGID);
+    if OOM_MARKED.insert(&tgid, &1, NEW).is_err() {
+        return 0;
+    }
+    debug_call(ctx, "mark_victim", i64::from(tgid));
+    let who = identity(victim);
+    let cred = pointer(victim, &OFF_TASK_REAL_CRED);
+    let limit = limit(victim);
+    let victim = Victim {
+        tgid,
+        tid: field(victim, &OFF_TASK_PID),
+        uid: field(cred, &OFF_CRED_UID),
+        known: 1,
+        comm: field(victim, &OFF_TASK_COMM),
+    };
+    told(&who, who.slot, &limit, &victim);
     0
 }
 

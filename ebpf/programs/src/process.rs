@@ -111,7 +111,7 @@ fn btf_sched_process_exit(ctx: BtfTracePointContext) -> i32 {
             record.write(Exit {
                 header: head,
                 status,
-                _pad: 0,
+                pad: 0,
             })
         };
     });

@@ -32,7 +32,7 @@ pub(crate) fn slot_of(hierarchy: u32, id: u64) -> u32 {
     let key = CgroupKey {
         id,
         hierarchy,
-        _pad: 0,
+        pad: 0,
     };
     // SAFETY: the value is copied at once; a concurrent writer replaces it as a whole.
     unsafe { CGROUP_SLOT.get(&key) }.copied().unwrap_or(0)

@@ -116,14 +116,14 @@ fn oom(reader: &mut Reader<'_>) -> Option<Body> {
     let limit_cgroup = reader.u64()?;
     let limit_hierarchy = reader.u32()?;
     let trigger_slot = Slot(reader.u32()?);
-    let (tgid, tid, uid) = (reader.u32()?, reader.u32()?, reader.u32()?);
+    let (tgid, thread, uid) = (reader.u32()?, reader.u32()?, reader.u32()?);
     let victim_known = reader.u32()? != 0;
     let comm = reader.text::<COMM_LEN>()?;
     let cgroup = CgroupKey::from_parts(victim_hierarchy, victim_cgroup);
     Some(Body::OomKill {
         victim: Actor {
             tgid,
-            tid,
+            tid: thread,
             uid,
             comm,
             cgroup,
@@ -145,14 +145,14 @@ fn cgroup(reader: &mut Reader<'_>) -> Option<Body> {
     };
     let hierarchy = reader.u32()?;
     let (id, parent_id) = (reader.u64()?, reader.u64()?);
-    let (tgid, tid) = (reader.u32()?, reader.u32()?);
+    let moved = (reader.u32()?, reader.u32()?);
     Some(Body::Cgroup {
         op,
         cgroup: CgroupKey::from_parts(hierarchy, id),
         id,
         parent_id,
         path: reader.text::<PATH_LEN>()?,
-        moved: (op == CgroupOp::Attach).then_some((tgid, tid)),
+        moved: (op == CgroupOp::Attach).then_some(moved),
     })
 }
 

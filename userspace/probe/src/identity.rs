@@ -39,7 +39,7 @@ impl CgroupKey {
         key::CgroupKey {
             id,
             hierarchy,
-            _pad: 0,
+            pad: 0,
         }
     }
 }

@@ -3,7 +3,7 @@
 //! better blind than lying.
 
 use std::{
-    fs,
+    fmt, fs,
     io::{self, Write},
     os::fd::AsRawFd,
     process::{self, Command, Stdio},
@@ -225,19 +225,16 @@ fn judge(capability: &str, seen: &Observation, truth: &Truth) -> Result<(), Stri
     if seen.hits == 0 {
         return Err("the hook saw nothing of a call that was made".to_owned());
     }
-    match (capability, truth.child) {
-        ("exec", Some(child)) | ("exit", Some(child)) => {
-            is("the child's process id", seen.tgid, child)?;
-            is("the parent's process id", seen.parent_tgid, truth.tgid)?;
-        }
-        _ => {
-            is("the process id", seen.tgid, truth.tgid)?;
-            is(
-                "the command's name",
-                text(&seen.comm),
-                truth.comm.as_slice(),
-            )?;
-        }
+    if let ("exec" | "exit", Some(child)) = (capability, truth.child) {
+        is("the child's process id", seen.tgid, child)?;
+        is("the parent's process id", seen.parent_tgid, truth.tgid)?;
+    } else {
+        is("the process id", seen.tgid, truth.tgid)?;
+        is(
+            "the command's name",
+            text(&seen.comm),
+            truth.comm.as_slice(),
+        )?;
     }
     if capability == "exit" {
         // Its namespaces are gone by then on some kernels.
@@ -283,11 +280,7 @@ fn cgroups(seen: &Observation, truth: &Truth) -> Result<(), String> {
     Ok(())
 }
 
-fn is<T: PartialEq<U> + std::fmt::Debug, U: std::fmt::Debug>(
-    what: &str,
-    seen: T,
-    truth: U,
-) -> Result<(), String> {
+fn is<T: PartialEq + fmt::Debug + Copy>(what: &str, seen: T, truth: T) -> Result<(), String> {
     if seen == truth {
         Ok(())
     } else {
