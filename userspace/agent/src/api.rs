@@ -28,6 +28,10 @@ use serde::{Deserialize, Serialize};
 
 /// What `paddock run` asks for; the agent fills in id, cgroup and defaults.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a flag of `run`, by docker's name"
+)]
 pub struct CreateRequest {
     /// Absent: made up, docker's way (`brave_otter`).
     pub name: Option<String>,

@@ -36,7 +36,7 @@ impl Default for Counters {
 }
 
 impl Counters {
-    pub(crate) fn new(kernel: SlotCounters, stats: &Stats) -> Self {
+    pub(crate) fn new(kernel: &SlotCounters, stats: &Stats) -> Self {
         let cpu = CpuCounters {
             usage_usec: stats.cpu_usage_usec,
             user_usec: stats.cpu_user_usec,
@@ -46,7 +46,7 @@ impl Counters {
             throttled_usec: stats.cpu_throttled_usec,
         };
         Self {
-            kernel,
+            kernel: *kernel,
             cpu,
             memory_oom_kills: stats.memory_oom_kills,
         }
@@ -98,7 +98,7 @@ mod tests {
                 cpu_usage_usec: usage,
                 ..Stats::default()
             };
-            Counters::new(SlotCounters::ZERO, &stats)
+            Counters::new(&SlotCounters::ZERO, &stats)
         };
         let mut sum = Counters::default();
         sum.add(&with(None));

@@ -28,18 +28,18 @@ pub(crate) fn random_name(taken: impl Fn(&str) -> bool) -> io::Result<String> {
     let [first, second] = random::<2>()?;
     let word = |list: [&'static str; 32], byte: u8| list[usize::from(byte) % list.len()];
     let name = format!("{}_{}", word(ADJECTIVES, first), word(ANIMALS, second));
-    Ok(unused(name, "_", taken))
+    Ok(unused(&name, "_", taken))
 }
 
 /// `name`, or with the first free number behind it.
-pub(crate) fn unused(name: String, separator: &str, taken: impl Fn(&str) -> bool) -> String {
-    if !taken(&name) {
-        return name;
+pub(crate) fn unused(name: &str, separator: &str, taken: impl Fn(&str) -> bool) -> String {
+    let mut candidate = name.to_owned();
+    let mut number = 1u64;
+    while taken(&candidate) {
+        number += 1;
+        candidate = format!("{name}{separator}{number}");
     }
-    (2u64..)
-        .map(|number| format!("{name}{separator}{number}"))
-        .find(|name| !taken(name))
-        .unwrap_or(name)
+    candidate
 }
 
 /// Docker's rule: `[a-zA-Z0-9][a-zA-Z0-9_.-]*`, at most 128 characters.
@@ -117,10 +117,7 @@ mod tests {
     fn what_is_made_up_is_valid_and_free() {
         let first = random_name(|_| false).unwrap();
         assert!(is_valid(&first), "{first}");
-        assert_eq!(
-            unused("a".into(), "-", |name| ["a", "a-2"].contains(&name)),
-            "a-3"
-        );
+        assert_eq!(unused("a", "-", |name| ["a", "a-2"].contains(&name)), "a-3");
         for text in ["", "///", "..x", "user@1000.service", &"é".repeat(200)] {
             assert!(is_valid(&sanitised(text)), "{text}");
         }

@@ -82,11 +82,6 @@ fn handed_to_predecessors(shared: &Arc<Shared>, reader: &mut EventReader) -> [u6
 }
 
 fn tell(shared: &Arc<Shared>, boot_ns: u64, record: &Record) {
-    // Our own cgroups: the self-test's, and those a launch makes before they are a slot's.
-    let own = record.actor.tgid == std::process::id();
-    if own && record.slot == Slot(0) && matches!(record.body, Body::Cgroup { .. }) {
-        return;
-    }
     let container = if record.slot == Slot(0) {
         None
     } else {
@@ -105,6 +100,10 @@ fn tell(shared: &Arc<Shared>, boot_ns: u64, record: &Record) {
     }
     if let Body::Cgroup { op, path, .. } = &record.body {
         found::noticed(shared, *op, path);
+        if container.is_none() {
+            // Told for finding containers; what it makes one is an event of its own.
+            return;
+        }
     }
     if let (Some(container), Body::NsCall { .. }) = (&container, &record.body) {
         found::unsettled(container);

@@ -188,7 +188,7 @@ fn consider(shared: &Arc<Shared>, found: Match, at_start: bool) {
     let inode = ids.unified.or(ids.memory_v1).or(ids.pids_v1).unwrap_or(0);
     let id = found.id.unwrap_or_else(|| made_up_id(&found.path, inode));
     let taken = |name: &str| shared.registry.has_name(name);
-    let name = naming::unused(found.name, "-", taken);
+    let name = naming::unused(&found.name, "-", taken);
     let Ok(reservation) = shared.registry.reserve(&name) else {
         return;
     };
@@ -218,14 +218,13 @@ fn consider(shared: &Arc<Shared>, found: Match, at_start: bool) {
 
 /// 64 hex digits like the others', the same for the same cgroup.
 fn made_up_id(path: &str, inode: u64) -> String {
-    (0..4u8)
-        .map(|part| {
-            format!(
-                "{:016x}",
-                fnv1a(format!("{part}/{inode}/{path}").as_bytes())
-            )
-        })
-        .collect()
+    let part = |number: u8| {
+        format!(
+            "{:016x}",
+            fnv1a(format!("{number}/{inode}/{path}").as_bytes())
+        )
+    };
+    [part(0), part(1), part(2), part(3)].concat()
 }
 
 /// Its cgroup went.
@@ -235,10 +234,10 @@ fn gone(shared: &Arc<Shared>, path: &str) {
     };
     let kernel = container.kernel_counters(&shared.kernel);
     let stats = container.facts().recent.clone().unwrap_or_default();
-    end(shared, &container, kernel, &stats);
+    end(shared, &container, &kernel, &stats);
 }
 
-fn end(shared: &Arc<Shared>, container: &Arc<Container>, kernel: SlotCounters, stats: &Stats) {
+fn end(shared: &Arc<Shared>, container: &Arc<Container>, kernel: &SlotCounters, stats: &Stats) {
     shared
         .registry
         .freeze(container, Counters::new(kernel, stats));

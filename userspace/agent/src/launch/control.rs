@@ -19,7 +19,7 @@ use crate::{
 /// A killed cgroup is empty within this, or something in the kernel is stuck.
 const KILL_PATIENCE: Duration = Duration::from_secs(20);
 /// An emulated machine with a cold cache needs seconds to execute a program.
-const START_PATIENCE: Duration = Duration::from_secs(60);
+const START_PATIENCE: Duration = Duration::from_mins(1);
 /// A monitor has written its record, its packet comes at once.
 const SETTLE: Duration = Duration::from_secs(2);
 

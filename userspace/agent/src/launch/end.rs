@@ -101,7 +101,7 @@ struct Finish {
 }
 
 fn finish(shared: &Arc<Shared>, container: &Arc<Container>, last: Finish) {
-    let counters = Counters::new(last.kernel, &last.exit.stats);
+    let counters = Counters::new(&last.kernel, &last.exit.stats);
     let dir = shared.instance.container_dir(&container.id);
     // Without it a later agent knows less of an ended container, and nothing else is wrong.
     if let Err(error) = files::write_outcome(&dir, &Outcome::new(last.oom_killed, &counters)) {

@@ -107,9 +107,7 @@ fn take_up(
         ..Facts::default()
     };
     // Two with one name can only come from outside; both stay reachable.
-    let free = naming::unused(config.name.clone(), "-", |name| {
-        shared.registry.has_name(name)
-    });
+    let free = naming::unused(&config.name, "-", |name| shared.registry.has_name(name));
     let reservation = shared.registry.reserve(&free).ok()?;
     config.name = free;
     let container = shared.registry.insert(reservation, birth(config, facts));

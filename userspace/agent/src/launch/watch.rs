@@ -42,23 +42,23 @@ pub(super) async fn watch(shared: Arc<Shared>, container: Arc<Container>, mut li
                 if let Err(error) = gone {
                     Shared::warn(&container, "monitor", &error);
                 }
-                match after_monitor(&shared, &container).await {
+                match after_monitor(&shared, &container) {
                     After::Lives(again) => link = again,
-                    After::Ended(ending) => return end(&shared, &container, ending).await,
+                    After::Ended(ending) => return end(&shared, &container, *ending).await,
                 }
             }
         }
     }
 }
 
-pub(super) enum After {
+enum After {
     /// It only dropped us.
     Lives(Arc<Link>),
-    Ended(Ending),
+    Ended(Box<Ending>),
 }
 
 /// What became of a container whose monitor's connection ended, or is not there.
-pub(super) async fn after_monitor(shared: &Arc<Shared>, container: &Arc<Container>) -> After {
+fn after_monitor(shared: &Arc<Shared>, container: &Arc<Container>) -> After {
     let dir = shared.instance.container_dir(&container.id);
     if let Ok(link) = Link::connect(&dir.join(SOCKET)) {
         let link = Arc::new(link);
@@ -67,15 +67,15 @@ pub(super) async fn after_monitor(shared: &Arc<Shared>, container: &Arc<Containe
     }
     let left = files::Left::read(&dir);
     if let Some(file) = left.exit {
-        return After::Ended(Ending::Exited {
+        return After::Ended(Box::new(Ending::Exited {
             exit: file.exit,
             reason: file.reason,
-        });
+        }));
     }
     if let Some(failed) = left.failed {
-        return After::Ended(failed_ending(failed));
+        return After::Ended(Box::new(failed_ending(failed)));
     }
-    After::Ended(Ending::MonitorKilled)
+    After::Ended(Box::new(Ending::MonitorKilled))
 }
 
 fn failed_ending(failed: Failed) -> Ending {

@@ -94,7 +94,7 @@ fn read(shared: &Shared, container: &Arc<Container>) -> Reading {
         .unwrap_or_default();
     Reading {
         name,
-        counters: Counters::new(kernel, &recent),
+        counters: Counters::new(&kernel, &recent),
         gauges: stats,
     }
 }

@@ -19,7 +19,7 @@ fn text(readings: &[Reading]) -> String {
 }
 
 fn reading(name: &str, gauges: Option<Stats>) -> Reading {
-    let counters = Counters::new(SlotCounters::ZERO, &gauges.clone().unwrap_or_default());
+    let counters = Counters::new(&SlotCounters::ZERO, &gauges.clone().unwrap_or_default());
     Reading {
         name: name.into(),
         counters,

@@ -190,7 +190,7 @@ fn signal(text: &str) -> Result<Signal, Failure> {
     by_number
         .or_else(|| Signal::from_str(&name).ok())
         .ok_or_else(|| {
-            Failure::bad_input(format!(
+            Failure::bad_input(&format!(
                 "signal '{text}': expected a name or a number from 1 to 31"
             ))
         })

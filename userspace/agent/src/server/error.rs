@@ -19,21 +19,21 @@ pub(super) struct Failure {
 }
 
 impl Failure {
-    fn new(status: StatusCode, error: String, exit_code: Option<i32>) -> Self {
+    fn new(status: StatusCode, error: &str, exit_code: Option<i32>) -> Self {
         Self {
             status,
             body: ErrorBody {
-                error: single_line(&error),
+                error: single_line(error),
                 exit_code,
             },
         }
     }
 
-    pub(super) fn not_found(error: String) -> Self {
+    pub(super) fn not_found(error: &str) -> Self {
         Self::new(StatusCode::NOT_FOUND, error, None)
     }
 
-    pub(super) fn bad_input(error: String) -> Self {
+    pub(super) fn bad_input(error: &str) -> Self {
         Self::new(StatusCode::BAD_REQUEST, error, None)
     }
 
@@ -56,10 +56,10 @@ impl From<launch::Error> for Failure {
         use paddock_cgroups::Error as Cgroup;
 
         let status = match &error {
-            E::Invalid { .. } => StatusCode::BAD_REQUEST,
             E::Registry(error) => return registry_failure(error),
             E::State { .. } => StatusCode::CONFLICT,
-            E::Cgroup(
+            E::Invalid { .. }
+            | E::Cgroup(
                 Cgroup::Limit { .. }
                 | Cgroup::BelowUse { .. }
                 | Cgroup::NotKept { .. }
@@ -74,7 +74,7 @@ impl From<launch::Error> for Failure {
             E::Failed { failed, .. } => Some(failed.exit_code),
             _ => None,
         };
-        Self::new(status, chain(&error), exit_code)
+        Self::new(status, &chain(&error), exit_code)
     }
 }
 
@@ -86,13 +86,13 @@ impl From<registry::Error> for Failure {
 
 impl From<JsonRejection> for Failure {
     fn from(error: JsonRejection) -> Self {
-        Self::bad_input(format!("request: {}", error.body_text()))
+        Self::bad_input(&format!("request: {}", error.body_text()))
     }
 }
 
 impl From<QueryRejection> for Failure {
     fn from(error: QueryRejection) -> Self {
-        Self::bad_input(format!("request: {}", error.body_text()))
+        Self::bad_input(&format!("request: {}", error.body_text()))
     }
 }
 
@@ -108,7 +108,7 @@ fn registry_failure(error: &registry::Error) -> Failure {
         registry::Error::Ambiguous { .. } => StatusCode::BAD_REQUEST,
         registry::Error::NameInUse { .. } => StatusCode::CONFLICT,
     };
-    Failure::new(status, error.to_string(), None)
+    Failure::new(status, &error.to_string(), None)
 }
 
 /// Names and paths come from anywhere: no control character reaches a terminal through an error.

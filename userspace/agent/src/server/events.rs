@@ -84,7 +84,10 @@ async fn send(
             return;
         }
     }
-    while follow {
+    if !follow {
+        return;
+    }
+    loop {
         let received = tokio::select! {
             received = timeout(SILENCE, receiver.recv()) => received,
             _ = shutdown.wait_for(|down| *down) => return,

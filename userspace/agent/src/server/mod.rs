@@ -101,5 +101,5 @@ async fn shutdown(Extract(shared): Extract<Arc<Shared>>) -> StatusCode {
 }
 
 async fn nothing_there(method: axum::http::Method, uri: axum::http::Uri) -> Failure {
-    Failure::not_found(format!("no {method} {} in this API", uri.path()))
+    Failure::not_found(&format!("no {method} {} in this API", uri.path()))
 }
