@@ -3,6 +3,7 @@
 //! Needs root, a cgroup v2 mount, and util-linux. The truth is stated by what the test itself
 //! did: known numbers of calls, inode numbers from procfs.
 #![forbid(unsafe_code)]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::{
     fs,
