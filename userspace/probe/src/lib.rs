@@ -22,6 +22,7 @@ mod procfs;
 mod program_log;
 mod record;
 mod selftest;
+mod slots;
 mod tracefs;
 
 pub use capability::{CapabilityStatus, Refusal};

@@ -1,0 +1,165 @@
+//! Who is who, as user space tells the kernel half: slots, cgroups, namespaces, set-up.
+
+use std::collections::HashSet;
+
+use aya::maps::MapError;
+use paddock_abi::{counters::MAX_SLOTS, key::SlotConfig};
+
+use crate::{CgroupKey, Error, NsInums, Probe, Slot, SlotCounters};
+
+impl Probe {
+    /// A free slot, 1..=1023, zeroed; the numbers go round, so late records of a slot's former
+    /// owner are rare. `None`: all are taken.
+    pub fn allocate_slot(&mut self) -> Option<Slot> {
+        let free = (0..MAX_SLOTS - 1)
+            .map(|step| 1 + (self.next_slot - 1 + step) % (MAX_SLOTS - 1))
+            .find(|slot| {
+                self.maps
+                    .slot_config
+                    .get(slot, 0)
+                    .is_ok_and(|config| config.in_use == 0)
+            })?;
+        let config = SlotConfig {
+            in_use: 1,
+            shared_with_host: 0,
+        };
+        self.maps
+            .slot_counters
+            .set(free, SlotCounters::ZERO, 0)
+            .ok()?;
+        self.maps.slot_config.set(free, config, 0).ok()?;
+        self.next_slot = 1 + free % (MAX_SLOTS - 1);
+        Some(Slot(free))
+    }
+
+    /// Slots in use, a dead predecessor's included.
+    pub fn slots(&self) -> Vec<Slot> {
+        (1..MAX_SLOTS)
+            .filter(|slot| {
+                self.maps
+                    .slot_config
+                    .get(slot, 0)
+                    .is_ok_and(|config| config.in_use != 0)
+            })
+            .map(Slot)
+            .collect()
+    }
+
+    /// Namespace types (mask of [`crate::NsType::bit`]) that the container shares with the host by its
+    /// configuration: joining those is no escape.
+    pub fn configure_slot(&mut self, slot: Slot, shared_with_host: u32) -> Result<(), Error> {
+        let config = SlotConfig {
+            in_use: 1,
+            shared_with_host,
+        };
+        self.maps
+            .slot_config
+            .set(slot.0, config, 0)
+            .map_err(|source| Error::map("write", "SLOT_CONFIG", source))
+    }
+
+    /// Zeroes the counters, drops the slot's cgroups and namespaces, frees it.
+    pub fn release_slot(&mut self, slot: Slot) -> Result<(), Error> {
+        for (cgroup, _) in self
+            .tracked()?
+            .into_iter()
+            .filter(|(_, owner)| *owner == slot)
+        {
+            self.untrack(cgroup)?;
+        }
+        let owned: HashSet<u32> = entries("NS_OWNER", self.maps.ns_owner.iter())?
+            .into_iter()
+            .filter(|(_, owner)| *owner == slot.0)
+            .map(|(inum, _)| inum)
+            .collect();
+        for inum in owned {
+            gone("NS_OWNER", self.maps.ns_owner.remove(&inum))?;
+        }
+        self.maps
+            .slot_counters
+            .set(slot.0, SlotCounters::ZERO, 0)
+            .map_err(|source| Error::map("write", "SLOT_COUNTERS", source))?;
+        self.maps
+            .slot_config
+            .set(slot.0, SlotConfig::default(), 0)
+            .map_err(|source| Error::map("write", "SLOT_CONFIG", source))
+    }
+
+    /// Every process in this cgroup, and in cgroups made below it from now on, is the slot's.
+    pub fn track(&mut self, cgroup: CgroupKey, slot: Slot) -> Result<(), Error> {
+        self.maps
+            .cgroup_slot
+            .insert(cgroup.to_abi(), slot.0, 0)
+            .map_err(|source| Error::map("write", "CGROUP_SLOT", source))
+    }
+
+    /// No error where it was not tracked.
+    pub fn untrack(&mut self, cgroup: CgroupKey) -> Result<(), Error> {
+        gone(
+            "CGROUP_SLOT",
+            self.maps.cgroup_slot.remove(&cgroup.to_abi()),
+        )
+    }
+
+    /// What is tracked, nested cgroups that the kernel half added included.
+    pub fn tracked(&self) -> Result<Vec<(CgroupKey, Slot)>, Error> {
+        let entries = entries("CGROUP_SLOT", self.maps.cgroup_slot.iter())?;
+        Ok(entries
+            .into_iter()
+            .filter_map(|(key, slot)| {
+                Some((CgroupKey::from_parts(key.hierarchy, key.id)?, Slot(slot)))
+            })
+            .collect())
+    }
+
+    /// Says that these namespaces are the slot's own (found containers; zeros and the host's are skipped).
+    pub fn own_namespaces(&mut self, slot: Slot, namespaces: &NsInums) -> Result<(), Error> {
+        for (inum, host) in namespaces.iter().zip(self.manifest.host) {
+            if *inum != 0 && *inum != host {
+                self.maps
+                    .ns_owner
+                    .insert(inum, slot.0, 0)
+                    .map_err(|source| Error::map("write", "NS_OWNER", source))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Marks a process as set-up: neither it nor what it forks is counted or judged, until exec or exit.
+    /// `pid` is a process id of the first pid namespace.
+    pub fn exempt(&mut self, pid: u32) -> Result<(), Error> {
+        self.maps
+            .exempt
+            .insert(pid, 1, 0)
+            .map_err(|source| Error::map("write", "EXEMPT", source))
+    }
+
+    /// No error where it was not exempt.
+    pub fn unexempt(&mut self, pid: u32) -> Result<(), Error> {
+        gone("EXEMPT", self.maps.exempt.remove(&pid))
+    }
+}
+
+/// All entries; those deleted meanwhile are left out, those seen twice stay twice.
+fn entries<K, V>(
+    map: &'static str,
+    entries: impl Iterator<Item = Result<(K, V), MapError>>,
+) -> Result<Vec<(K, V)>, Error> {
+    entries
+        .filter(|entry| !matches!(entry, Err(MapError::KeyNotFound)))
+        .collect::<Result<_, _>>()
+        .map_err(|source| Error::map("list", map, source))
+}
+
+/// Deleting what is not there is no error.
+fn gone(map: &'static str, result: Result<(), MapError>) -> Result<(), Error> {
+    match result {
+        Ok(()) | Err(MapError::KeyNotFound | MapError::ElementNotFound) => Ok(()),
+        Err(MapError::SyscallError(error))
+            if error.io_error.raw_os_error() == Some(nix::errno::Errno::ENOENT as i32) =>
+        {
+            Ok(())
+        }
+        Err(source) => Err(Error::map("delete from", map, source)),
+    }
+}
