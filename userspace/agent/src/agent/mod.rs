@@ -45,7 +45,7 @@ pub enum Error {
     Instance(#[from] instance::Error),
     #[error(transparent)]
     Cgroups(#[from] paddock_cgroups::Error),
-    #[error("cannot serve metrics on {address}: {}", hint(source))]
+    #[error("cannot serve metrics on {address}{}", hint(source))]
     Listen {
         address: SocketAddr,
         source: io::Error,
@@ -70,13 +70,12 @@ pub enum Error {
     },
 }
 
-fn hint(source: &io::Error) -> String {
+fn hint(source: &io::Error) -> &'static str {
     match source.kind() {
         io::ErrorKind::AddrInUse => {
-            "the port is in use; choose another with --web.listen-address, port 0 takes a free one"
-                .to_owned()
+            "; choose another port with --web.listen-address (0 takes a free one)"
         }
-        _ => source.to_string(),
+        _ => "",
     }
 }
 

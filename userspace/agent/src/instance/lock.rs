@@ -76,9 +76,15 @@ impl Lock {
     }
 
     /// Removes the name; whoever opened it meanwhile finds that when the lock is dropped, and
-    /// starts again.
-    pub(super) fn release(&self) {
-        let _ = fs::remove_file(&self.path);
+    /// starts again. `keep` leaves it without a pid, where it must go on telling who made the
+    /// directory.
+    pub(super) fn release(&mut self, keep: bool) {
+        // A text that stays is a dead agent's, which is what it then is.
+        if !(keep && self.made_directory) {
+            let _ = fs::remove_file(&self.path);
+        } else if self.file.set_len(0).is_ok() && self.file.rewind().is_ok() {
+            let _ = writeln!(self.file, "\n{MADE}");
+        }
     }
 
     /// Our pid over the text of the one before, which knew whether paddock made the directory.

@@ -11,6 +11,7 @@ use std::{
     net::SocketAddr,
     os::unix::net::UnixListener,
     path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
 };
 
 use serde::{Deserialize, Serialize};
@@ -26,7 +27,7 @@ const SUN_PATH: usize = 107;
 pub(crate) struct Instance {
     dir: PathBuf,
     name: String,
-    lock: Lock,
+    lock: Mutex<Lock>,
 }
 
 /// `agent.json`: who serves the instance.
@@ -56,7 +57,7 @@ impl Instance {
         Ok(Self {
             name: name_of(&dir),
             dir,
-            lock,
+            lock: Mutex::new(lock),
         })
     }
 
@@ -132,11 +133,16 @@ impl Instance {
         let _ = remove_file(&self.dir.join("agent.json"));
         // Fails where something is in it, which then stays.
         let _ = fs::remove_dir(self.containers_dir());
-        let remove = forget || self.lock.made_directory();
-        self.lock.release();
-        if remove {
+        let mut lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        lock.release(self.holds_more_than_lock());
+        if forget || lock.made_directory() {
             let _ = fs::remove_dir(&self.dir);
         }
+    }
+
+    fn holds_more_than_lock(&self) -> bool {
+        let entries = fs::read_dir(&self.dir).into_iter().flatten().flatten();
+        entries.into_iter().any(|entry| entry.file_name() != "lock")
     }
 
     fn socket(&self) -> PathBuf {
@@ -228,11 +234,15 @@ mod tests {
         let _listener = instance.bind_socket().unwrap();
         instance.write_agent_file(None).unwrap();
         instance.close(true);
-        let left: Vec<_> = fs::read_dir(&path)
+        let mut left: Vec<_> = fs::read_dir(&path)
             .unwrap()
             .map(|entry| entry.unwrap().file_name())
             .collect();
-        assert_eq!(left, ["containers"]);
+        left.sort();
+        assert_eq!(left, ["containers", "lock"]);
+        fs::remove_dir_all(path.join("containers")).unwrap();
+        Instance::open(&path).unwrap().close(false);
+        assert!(!path.exists(), "the first one had made it");
     }
 
     #[test]

@@ -37,8 +37,15 @@ pub(crate) async fn start(shared: &Arc<Shared>, container: &Arc<Container>) -> R
         life.state != State::Created
     })
     .await?;
-    let end = life.end;
-    if let Some(failed) = end.and_then(|end| end.failed) {
+    if let Some(end) = &life.end
+        && end.failed.is_some()
+        && end.oom_killed
+    {
+        return Err(Error::TooLittleMemory {
+            name: container.name.clone(),
+        });
+    }
+    if let Some(failed) = life.end.and_then(|end| end.failed) {
         return Err(Error::Failed {
             name: container.name.clone(),
             program: container.command.first().cloned().unwrap_or_default(),

@@ -70,7 +70,11 @@ pub(super) async fn end(shared: &Arc<Shared>, container: &Arc<Container>, ending
         ),
     };
     let kernel = container.kernel_counters(&shared.kernel);
-    let oom_killed = was_oom_killed(shared, container, &exit, &kernel).await;
+    let oom_killed = if failed.is_some() {
+        counters::oom_kills(&kernel) > 0
+    } else {
+        was_oom_killed(shared, container, &exit, &kernel).await
+    };
     finish(
         shared,
         container,

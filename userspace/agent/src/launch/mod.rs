@@ -58,12 +58,14 @@ pub(crate) enum Error {
         #[source]
         source: io::Error,
     },
-    #[error("{}", not_started(name, program, failed))]
+    #[error("{}", failed.explain(name, program))]
     Failed {
         name: String,
         program: String,
         failed: Failed,
     },
+    #[error("{name}: out of memory during set-up: its --memory limit is too low to start in")]
+    TooLittleMemory { name: String },
     #[error("the agent is ending")]
     Ending,
     #[error("{what} did not happen within {seconds} s")]
@@ -86,20 +88,5 @@ impl Error {
     fn io(op: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
         move |source| Self::Io { op, path, source }
-    }
-}
-
-fn not_started(name: &str, program: &str, failed: &Failed) -> String {
-    let why = nix::errno::Errno::from_raw(failed.errno).desc();
-    match failed.exit_code {
-        127 => format!("{name}: {program}: command not found in the container (exit 127)"),
-        126 => format!("{name}: {program}: cannot be executed: {why} (exit 126)"),
-        _ => {
-            let path = failed
-                .path
-                .as_ref()
-                .map_or_else(String::new, |path| format!(" {path}"));
-            format!("{name}: set-up failed at {}{path}: {why}", failed.step)
-        }
     }
 }

@@ -59,6 +59,7 @@ impl From<launch::Error> for Failure {
             E::Registry(error) => return registry_failure(error),
             E::State { .. } => StatusCode::CONFLICT,
             E::Invalid { .. }
+            | E::TooLittleMemory { .. }
             | E::Cgroup(
                 Cgroup::Limit { .. }
                 | Cgroup::BelowUse { .. }
