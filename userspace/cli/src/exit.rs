@@ -59,8 +59,15 @@ pub(crate) fn note(line: &str) {
 fn lines(error: &anyhow::Error, verbose: bool) -> String {
     let mut line = error.to_string();
     let root = error.root_cause().to_string();
-    let says_all = matches!(error.downcast_ref(), Some(Error::NoAgent { .. }));
-    if !verbose && !says_all && !line.contains(&root) {
+    // The number helps nobody who has the words.
+    let root = root.split(" (os error ").next().unwrap_or(&root);
+    // Their lines end with what to do.
+    let says_all = matches!(error.downcast_ref(), Some(Error::NoAgent { .. }))
+        || matches!(
+            error.downcast_ref(),
+            Some(paddock_agent::Error::Listen { .. })
+        );
+    if !verbose && !says_all && !line.contains(root) {
         line = format!("{line}: {root}");
     }
     let mut text = format!("paddock: {}", crate::human::single_line(&line));
@@ -108,7 +115,7 @@ mod tests {
     fn one_line_ends_with_the_root_cause() {
         assert_eq!(
             lines(&denied(), false),
-            "paddock: greedy: cannot start: Permission denied (os error 13)"
+            "paddock: greedy: cannot start: Permission denied"
         );
     }
 

@@ -51,6 +51,29 @@ pub struct Exit {
     pub stats: Stats,
 }
 
+impl Failed {
+    /// The line for who asked to run `program` in `container`: what, where, why.
+    pub fn explain(&self, container: &str, program: &str) -> String {
+        let why = Errno::from_raw(self.errno).desc();
+        let code = self.exit_code;
+        match (self.step.as_str(), code) {
+            ("exec", 127) => {
+                format!("{container}: {program}: command not found in the container (exit {code})")
+            }
+            ("exec", 126) => {
+                format!("{container}: {program}: cannot be executed: {why} (exit {code})")
+            }
+            (KILLED, _) => format!(
+                "{container}: killed during set-up: too little memory to start in, unless somebody killed it"
+            ),
+            _ => format!("{container}: cannot start: {self} (exit {code})"),
+        }
+    }
+}
+
+/// Step of a [`Failed`] whose process was killed before it could execute anything.
+pub(crate) const KILLED: &str = "killed during set-up";
+
 /// One line of `log.jsonl`; `log.jsonl.1` holds the older ones.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogLine {
@@ -64,6 +87,35 @@ pub struct LogLine {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_failure_is_explained_by_its_step() {
+        let failed = |step: &str, errno, path: Option<&str>, exit_code| {
+            let path = path.map(str::to_owned);
+            Failed {
+                step: step.into(),
+                errno,
+                path,
+                exit_code,
+            }
+            .explain("x", "nope")
+        };
+        assert_eq!(
+            failed("exec", 2, Some("nope"), 127),
+            "x: nope: command not found in the container (exit 127)"
+        );
+        assert_eq!(
+            failed("exec", 13, None, 126),
+            "x: nope: cannot be executed: Permission denied (exit 126)"
+        );
+        assert_eq!(
+            failed("working directory", 2, Some("/y"), 126),
+            "x: cannot start: working directory /y: no such file or directory (exit 126)"
+        );
+        assert!(
+            failed(KILLED, 4, None, 125).starts_with("x: killed during set-up: too little memory")
+        );
+    }
 
     #[test]
     fn a_failure_reads_as_one_line() {

@@ -1,6 +1,5 @@
 //! What to say about a workload that did not start, or was out of memory.
 
-use nix::errno::Errno;
 use paddock_runtime::record::{Exit, Failed};
 
 use crate::{
@@ -13,18 +12,8 @@ const KILLED: u8 = 137;
 
 /// Why it never ran, with docker's exit code.
 pub(crate) fn failed(name: &str, command: &str, failed: &Failed) -> Coded {
-    let why = Errno::from_raw(failed.errno).desc();
-    let path = failed.path.as_deref().unwrap_or_default();
-    let message = match failed.exit_code {
-        127 => format!("{name}: {command}: command not found in the container (exit 127)"),
-        126 => format!("{name}: {command}: cannot be executed: {why} (exit 126)"),
-        _ if path.is_empty() => format!("{name}: set-up failed at {}: {why}", failed.step),
-        _ => format!("{name}: set-up failed at {} {path}: {why}", failed.step),
-    };
-    Coded::new(
-        u8::try_from(failed.exit_code).unwrap_or(exit::OWN_FAILURE),
-        message,
-    )
+    let code = u8::try_from(failed.exit_code).unwrap_or(exit::OWN_FAILURE);
+    Coded::new(code, failed.explain(name, command))
 }
 
 /// Its monitor was killed, and then its container dies too.
@@ -94,40 +83,5 @@ mod tests {
             Some("web: out of memory: 2 processes killed; the main process went on (exit 137)")
         );
         assert_eq!(out_of_memory("web", &record(None, None), false), None);
-    }
-
-    #[test]
-    fn failures_say_step_path_and_errno() {
-        let record = |exit_code, path: Option<&str>| Failed {
-            step: "mount".into(),
-            errno: 13,
-            path: path.map(str::to_owned),
-            exit_code,
-        };
-        let said = |record: &Failed| {
-            let coded = failed("x", "nope", record);
-            (coded.code, coded.message)
-        };
-        assert_eq!(
-            said(&record(127, None)),
-            (
-                127,
-                "x: nope: command not found in the container (exit 127)".into()
-            )
-        );
-        assert_eq!(
-            said(&record(126, None)),
-            (
-                126,
-                "x: nope: cannot be executed: Permission denied (exit 126)".into()
-            )
-        );
-        assert_eq!(
-            said(&record(125, Some("/proc"))),
-            (
-                125,
-                "x: set-up failed at mount /proc: Permission denied".into()
-            )
-        );
     }
 }

@@ -135,10 +135,15 @@ fn refused(refusal: &Refusal) -> String {
     human::single_line(&format!("{}:{errno} {}", refusal.rung, refusal.reason))
 }
 
-/// Grouped by mount point, in the order of their names: `cpu,cpuacct on /sys/fs/cgroup/cpu`.
+/// Grouped by mount point, in the order of their names: `cpu,memory on /sys/fs/cgroup`. Those
+/// that have each their own, by the usual name, are one group: `cpu,pids on /sys/fs/cgroup/NAME`.
 fn controllers(controllers: &BTreeMap<String, String>) -> String {
-    let mut by_mount: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    let mut by_mount: BTreeMap<String, Vec<&str>> = BTreeMap::new();
     for (controller, mount) in controllers {
+        let parent = mount
+            .strip_suffix(controller.as_str())
+            .filter(|parent| parent.ends_with('/'));
+        let mount = parent.map_or_else(|| mount.clone(), |parent| format!("{parent}NAME"));
         by_mount.entry(mount).or_default().push(controller);
     }
     let groups: Vec<String> = by_mount
@@ -206,9 +211,13 @@ mod tests {
             version: "0.1.0".into(),
             kernel: "6.18.0".into(),
             cgroup_layout: Layout::Hybrid,
-            controllers: ["cpu", "cpuacct", "memory"]
-                .map(|name| (name.to_owned(), format!("/sys/fs/cgroup/{}", &name[..3])))
-                .into(),
+            controllers: [
+                ("cpu", "/sys/fs/cgroup/cpu"),
+                ("hugetlb", "/sys/fs/cgroup/unified"),
+                ("memory", "/sys/fs/cgroup/memory"),
+            ]
+            .map(|(name, mount)| (name.to_owned(), mount.to_owned()))
+            .into(),
             namespaces: ["cgroup", "ipc", "mnt", "net", "pid", "user", "uts"]
                 .map(|name| (name.to_owned(), 4_026_531_835))
                 .into(),
@@ -244,7 +253,7 @@ mod tests {
         );
         for needed in [
             "hybrid",
-            "cpu,cpuacct on /sys/fs/cgroup/cpu;",
+            "cpu,memory on /sys/fs/cgroup/NAME;",
             "fentry: EPERM,",
             "kprobe: EPERM,",
             "off",
@@ -262,7 +271,9 @@ mod tests {
         let controllers = text.lines().find(|line| line.starts_with("controllers"));
         assert_eq!(
             controllers,
-            Some("controllers  cpu,cpuacct on /sys/fs/cgroup/cpu; memory on /sys/fs/cgroup/mem")
+            Some(
+                "controllers  cpu,memory on /sys/fs/cgroup/NAME; hugetlb on /sys/fs/cgroup/unified"
+            )
         );
     }
 }

@@ -173,9 +173,22 @@ fn describe(kind: &Kind) -> (&'static str, String, String) {
         } => (
             "-",
             "-".to_owned(),
-            format!("cgroup {action} {path} by {}", who(actor)),
+            format!("cgroup {action} {} by {}", short(path), who(actor)),
         ),
     }
+}
+
+/// A path with whole ids cut to their first 12 digits, as `ps` shows them.
+fn short(path: &str) -> String {
+    let is_id = |part: &str| part.len() == 64 && part.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let parts = path.split('/').map(|part| {
+        if is_id(part) {
+            part.get(..12).unwrap_or(part)
+        } else {
+            part
+        }
+    });
+    parts.collect::<Vec<_>>().join("/")
 }
 
 /// `uts=host`.
@@ -283,6 +296,13 @@ mod tests {
             text.ends_with("oom     killed   python3[4711], main process at 64 MiB (memcg)"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn ids_in_paths_are_short() {
+        let id = "234d20a3f9c8".repeat(6);
+        let path = format!("/paddock/1693a4a6/{}/sub", &id[..64]);
+        assert_eq!(short(&path), "/paddock/1693a4a6/234d20a3f9c8/sub");
     }
 
     #[test]

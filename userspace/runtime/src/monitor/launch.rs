@@ -24,6 +24,7 @@ use crate::{
         build::{Prepared, io_failure, prepare},
         run::{self, Channels, READY},
     },
+    record::KILLED,
     spec::LaunchSpec,
     sys::clone::{Cloned, Side, clone3, pidfd_send_signal},
 };
@@ -204,6 +205,6 @@ impl Workload {
             return Progress::Executed;
         }
         // Killed on the way: by a client, or by the OOM killer under a limit too small to start in.
-        Progress::Failed(Failure::without_path("killed during set-up", Errno::EINTR))
+        Progress::Failed(Failure::without_path(KILLED, Errno::EINTR))
     }
 }
