@@ -4,7 +4,7 @@ use std::{
     cell::RefCell,
     ffi::OsStr,
     fs::{self, File},
-    os::unix::process::CommandExt as _,
+    os::unix::{net::UnixStream, process::CommandExt as _},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     thread,
@@ -97,6 +97,10 @@ impl Context {
 
     /// Starts `paddock agent` on a free port and waits until it answers.
     pub fn start_agent(&self, args: &[&str]) -> Result<i32> {
+        // An ephemeral agent of an earlier command takes its moment to end.
+        eventually("no agent is left", || {
+            Ok(UnixStream::connect(self.state.join("paddock.sock")).is_err())
+        })?;
         let log = File::options()
             .create(true)
             .append(true)

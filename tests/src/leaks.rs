@@ -72,7 +72,10 @@ fn processes() -> Vec<String> {
         .filter(|process| process.pid.cast_unsigned() != std::process::id())
         .filter_map(|process| {
             let stat = process.stat().ok()?;
-            let ours = stat.comm.starts_with("paddock") && !stat.comm.starts_with("paddock-scen");
+            // An ended one waits for the host's first process, which is nobody's here.
+            let ours = stat.comm.starts_with("paddock")
+                && !stat.comm.starts_with("paddock-scen")
+                && stat.state != 'Z';
             let line = process.cmdline().unwrap_or_default().join(" ");
             ours.then(|| {
                 format!(

@@ -17,7 +17,7 @@ use super::stage::Stage;
 
 /// Unique, so that two demos run side by side.
 pub fn cgroup_name() -> String {
-    format!("paddock-byhand-{}", std::process::id())
+    format!("byhand-{}", std::process::id())
 }
 
 /// Its own namespaces are no alarm, the host's are, and the kernel's kill is counted.

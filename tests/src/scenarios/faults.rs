@@ -193,7 +193,7 @@ fn limit_below_what_it_needs(context: &Context) -> Result<()> {
 /// The state directory's file system is full: refused in one line, and the agent goes on.
 fn no_space(context: &Context) -> Result<()> {
     let mount = format!(
-        "mount -t tmpfs -o size=4k,nr_inodes=9 full {}",
+        "mount -t tmpfs -o size=4k,nr_inodes=9,mode=700 full {}",
         context.state.display()
     );
     let script = format!(

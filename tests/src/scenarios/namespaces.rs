@@ -83,10 +83,11 @@ fn host_when_asked(context: &Context) -> Result<()> {
         ("--cgroupns", "cgroup"),
     ] {
         // A namespace of the host's can only be used from the host's user namespace.
-        let args = [
-            "run", "-d", "--name", namespace, "--userns", "host", flag, "host", "host", "sleep",
-            "60",
-        ];
+        let mut args = vec!["run", "-d", "--name", namespace, "--userns", "host"];
+        if flag != "--userns" {
+            args.extend([flag, "host"]);
+        }
+        args.extend(["host", "sleep", "60"]);
         context.ok(&args)?;
         let pid = pid(context, namespace)?;
         for other in SEVEN {

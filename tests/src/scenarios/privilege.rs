@@ -72,7 +72,11 @@ fn default_set(context: &Context) -> Result<()> {
     }
     // Whatever the launcher blocked or ignored is not handed on.
     for set in ["SigBlk", "SigIgn"] {
-        ensure!(field(&status, set)? == 0, "{set} is not empty");
+        ensure!(
+            field(&status, set)? == 0,
+            "{set} is {:x}",
+            field(&status, set)?
+        );
     }
     Ok(())
 }

@@ -317,7 +317,7 @@ fn clone_counted(context: &Context) -> Result<()> {
     fs::create_dir(&dir)?;
     let result = (|| {
         eventually("the cgroup is found", || {
-            Ok(context.ok(&["ps", "-a"])?.contains("found"))
+            Ok(context.ok(&["ps", "-a", "--no-trunc"])?.contains(&name))
         })?;
         let inner = context.state.with_extension("inner");
         fs::create_dir(&inner)?;
