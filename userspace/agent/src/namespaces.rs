@@ -50,6 +50,15 @@ pub(crate) fn common(one: &NsInums, other: &NsInums) -> u32 {
         .fold(0, |mask, (ty, _)| mask | ty.bit())
 }
 
+/// Makes the types in a mask unknown.
+pub(crate) fn clear(inums: &mut NsInums, mask: u32) {
+    for (ty, inum) in NsType::ALL.into_iter().zip(inums) {
+        if mask & ty.bit() != 0 {
+            *inum = 0;
+        }
+    }
+}
+
 /// Names of the types in a mask.
 pub(crate) fn names(mask: u32) -> Vec<String> {
     let chosen = NsType::ALL.into_iter().filter(|ty| mask & ty.bit() != 0);

@@ -14,6 +14,7 @@ use paddock_probe::{CgroupKey, Slot};
 use tokio::sync::watch;
 
 use crate::{
+    api::State,
     bus::Bus,
     clock,
     container::Container,
@@ -22,6 +23,7 @@ use crate::{
     instance::Instance,
     kernel::{Kernel, keys},
     launch::Keeper,
+    namespaces,
     options::Options,
     registry::Registry,
 };
@@ -63,6 +65,29 @@ impl Shared {
         error: &(dyn std::error::Error + 'static),
     ) {
         tracing::warn!("{}: {what}: {}", container.name, crate::agent::chain(error));
+    }
+
+    /// Tells the kernel half that the container's namespaces are its own, those that are known
+    /// to be another's excepted.
+    pub(crate) fn enter_namespaces(&self, container: &Container) {
+        let (slot, mut inums) = {
+            let facts = container.facts();
+            (facts.slot, facts.namespaces)
+        };
+        let Some(slot) = slot else { return };
+        for other in self.registry.all() {
+            if other.id != container.id && other.state() == State::Running {
+                let theirs = namespaces::common(&inums, &other.facts().namespaces);
+                namespaces::clear(&mut inums, theirs);
+            }
+        }
+        if let Err(error) = self.kernel.own_namespaces(slot, &inums) {
+            Self::warn(
+                container,
+                "cannot enter its namespaces in the kernel half",
+                &error,
+            );
+        }
     }
 
     /// The slot that a predecessor gave these cgroups, once.

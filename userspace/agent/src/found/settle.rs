@@ -82,16 +82,10 @@ fn look(shared: &Shared, container: &Container) -> Option<Own> {
         .or(processes.first());
     if let Some(main) = main {
         facts.namespaces = main.inums;
-        let slot = facts.slot;
         drop(facts);
-        if let Some(slot) = slot
-            && let Err(error) = shared.kernel.own_namespaces(slot, &main.inums)
-        {
-            Shared::warn(
-                container,
-                "cannot enter its namespaces in the kernel half",
-                &error,
-            );
+        // Once for each: it may join others' later, which does not make them its own.
+        if container.life().main != Some((main.pid, main.start_time)) {
+            shared.enter_namespaces(container);
         }
         let (pid, start_time) = (main.pid, main.start_time);
         let started = container.state() == State::Created;

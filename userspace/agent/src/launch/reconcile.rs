@@ -112,7 +112,11 @@ fn take_up(
     config.name = free;
     let container = shared.registry.insert(reservation, birth(config, facts));
     if let Some(started) = &left.started {
-        on_started(shared, &container, started);
+        on_started(&container, started);
+        // A kernel half that was not there then did not see them made.
+        if !shared.kernel.adopted() {
+            shared.enter_namespaces(&container);
+        }
     }
     if let Some(link) = link {
         tracing::info!("{}: found again", container.name);

@@ -25,7 +25,7 @@ pub(super) async fn watch(shared: Arc<Shared>, container: Arc<Container>, mut li
         };
         match packet {
             Ok(Some(Packet::Started(started))) => {
-                if on_started(&shared, &container, &started) {
+                if on_started(&container, &started) {
                     tracing::info!("{}: started, pid {}", container.name, started.pid);
                     shared.publish(&container, "started");
                 }
@@ -86,12 +86,8 @@ fn failed_ending(failed: Failed) -> Ending {
 }
 
 /// The workload has been executed: it is what /proc says, if that is still the same process.
-/// `false`: that was known.
-pub(super) fn on_started(
-    shared: &Arc<Shared>,
-    container: &Arc<Container>,
-    started: &Started,
-) -> bool {
+/// Whose its namespaces are, the kernel half has seen for itself. `false`: that was known.
+pub(super) fn on_started(container: &Arc<Container>, started: &Started) -> bool {
     if container.state() != State::Created {
         return false;
     }
@@ -99,20 +95,7 @@ pub(super) fn on_started(
         .ok()
         .filter(|_| start_time(started.pid) == Some(started.start_time))
         .unwrap_or([0; NS_TYPES]);
-    let slot = {
-        let mut facts = container.facts();
-        facts.namespaces = inums;
-        facts.slot
-    };
-    if let Some(slot) = slot
-        && let Err(error) = shared.kernel.own_namespaces(slot, &inums)
-    {
-        Shared::warn(
-            container,
-            "cannot enter its namespaces in the kernel half",
-            &error,
-        );
-    }
+    container.facts().namespaces = inums;
     container.set_life(|life| {
         life.state = State::Running;
         life.main = Some((started.pid, started.start_time));
