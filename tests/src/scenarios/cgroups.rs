@@ -150,10 +150,11 @@ fn memory_limit_kills(context: &Context) -> Result<()> {
 fn kill_ends_a_fork_storm(context: &Context) -> Result<()> {
     let scratch = Scratch::new(context)?;
     scratch.0.apply(&Limits {
-        pids: Some(64),
+        pids: Some(512),
         ..Limits::default()
     })?;
-    let mut process = held("while :; do (sleep 0.01; sleep 60) & done 2>/dev/null")?;
+    // Slow enough that the limit, which would end the shell by itself, is far away.
+    let mut process = held("while :; do (sleep 0.01; sleep 60) & sleep 0.02; done")?;
     scratch.0.attach(process.pid())?;
     process.write_line("go")?;
     eventually("a dozen processes", || Ok(scratch.0.pids()?.len() > 12))?;

@@ -67,10 +67,21 @@ fn prctl(option: libc::c_int, argument: libc::c_ulong) -> nix::Result<()> {
 /// Every signal to its default and none blocked: the zygote ignores some, and that would
 /// survive exec.
 pub(crate) fn reset_signals() {
+    // The kernel's struct, all zero: SIG_DFL, no flags, no mask. Not by libc: it refuses to
+    // touch signals 32 and 33, which its own posix_spawn leaves ignored.
+    let default = [0_u64; 4];
     for signal in 1..=64 {
-        // SAFETY: SIG_DFL needs no handler; for SIGKILL, SIGSTOP and glibc's own two it fails
-        // and changes nothing.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
+        // SAFETY: the kernel reads 32 bytes (a handler, flags, a restorer, a mask of 8 bytes)
+        // and writes nothing; for SIGKILL and SIGSTOP it fails and changes nothing.
+        unsafe {
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                signal,
+                default.as_ptr(),
+                std::ptr::null_mut::<u64>(),
+                8_usize,
+            )
+        };
     }
     let mut none = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
     // SAFETY: sigemptyset initialises the set it is given, sigprocmask reads it.
