@@ -170,6 +170,7 @@ fn load(options: &Options, instance: &Instance) -> Result<Kernel, Error> {
         force: options.force_rungs.clone(),
         program_log: options.program_log,
     };
+    let fresh = !config.pin_dir.exists();
     match Probe::load(&config) {
         Ok(probe) => {
             let kernel = Kernel::loaded(probe);
@@ -182,8 +183,14 @@ fn load(options: &Options, instance: &Instance) -> Result<Kernel, Error> {
             }
             Ok(kernel)
         }
-        Err(source) if options.probe == ProbeMode::Required => Err(Error::Probe { source }),
         Err(source) => {
+            // What it made before it failed; a predecessor's may go on counting.
+            if fresh && let Err(error) = Probe::unload_pins(&config.pin_dir) {
+                tracing::warn!("{}", chain(&error));
+            }
+            if options.probe == ProbeMode::Required {
+                return Err(Error::Probe { source });
+            }
             let reason = chain(&source);
             tracing::error!("containers are launched but not watched, no kernel half: {reason}");
             Ok(Kernel::absent(reason, check::host_namespaces()))
