@@ -91,7 +91,7 @@ pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
             Some(code) => nix::errno::Errno::from_raw(code).desc().to_owned(),
             None => cause.to_string(),
         };
-        if !text.ends_with(&said) {
+        if !text.contains(&said) {
             text.push_str(": ");
             text.push_str(&said);
         }

@@ -21,6 +21,7 @@ use crate::disk;
 
 /// Longest path a unix socket can have, its closing NUL aside.
 const SUN_PATH: usize = 107;
+const TRIES: u32 = 20;
 
 /// A locked state directory.
 #[derive(Debug)]
@@ -40,6 +41,21 @@ pub struct AgentFile {
 impl Instance {
     /// Makes and checks the directory and takes its lock. Fails when another agent has it.
     pub(crate) fn open(state_dir: &Path) -> Result<Self, Error> {
+        let mut left = TRIES;
+        loop {
+            match Self::open_once(state_dir) {
+                // An agent that ends removes its directory, also between our look and our lock.
+                Err(Error::Io { ref source, .. })
+                    if source.kind() == io::ErrorKind::NotFound && left > 0 =>
+                {
+                    left -= 1;
+                }
+                done => return done,
+            }
+        }
+    }
+
+    fn open_once(state_dir: &Path) -> Result<Self, Error> {
         let made = directory::prepare(state_dir)?;
         let dir = fs::canonicalize(state_dir).map_err(|source| Error::Io {
             op: "resolve",

@@ -112,6 +112,8 @@ fn finish(shared: &Arc<Shared>, container: &Arc<Container>, last: Finish) {
         Shared::warn(container, "cannot write outcome.json", &error);
     }
     shared.registry.freeze(container, counters);
+    // Its monitor is gone or will be; the counters that stay hold no descriptor.
+    container.facts().link = None;
     container.set_life(|life| {
         life.state = State::Exited;
         life.end = Some(End {
