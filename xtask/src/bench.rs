@@ -71,6 +71,7 @@ fn guest(tree: &Tree, series: &str) -> Result<i32> {
         memory_mib: 2048,
         deterministic: true,
         interactive: false,
+        label: String::new(),
     };
     vm::boot(tree, series, &contents, &machine)?.code()
 }

@@ -16,6 +16,12 @@ pub(super) struct Count {
 }
 
 impl Count {
+    /// What could not be run.
+    pub(super) const FAILED: Self = Self {
+        passed: 0,
+        failed: 1,
+    };
+
     /// Sums lines such as `3 passed, 1 failed`, and libtest's `test result: ok. 3 passed; 1 failed; …`.
     pub(super) fn of(output: &str) -> Self {
         let mut sum = Self::default();

@@ -8,6 +8,7 @@ mod count;
 use std::{
     path::Path,
     process::Command,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -30,6 +31,8 @@ use crate::{
 /// The oldest kernel that is promised, and the newest there is.
 const MATRIX: [&str; 2] = ["6.1", "newest"];
 const GUEST_TIMEOUT: Duration = Duration::from_mins(25);
+/// A scenario mostly waits for one emulated CPU: two guests fill the two that CI has.
+const AT_ONCE: usize = 2;
 /// Witnesses of scenarios, put into the guests.
 const TOOLS: [&str; 1] = ["strace"];
 
@@ -68,8 +71,8 @@ pub(crate) fn main(tree: &Tree, args: &Args) -> Result<i32> {
         step("scenarios on this machine");
         parts.push(("this machine".to_owned(), host(tree, args)?));
     }
-    for series in guests(args, places) {
-        parts.push((format!("Linux {series}"), guest(tree, &series, args)?));
+    for pair in guests(args, places).chunks(AT_ONCE) {
+        parts.extend(side_by_side(tree, pair, args));
     }
     println!("\nafter {} s:", start.elapsed().as_secs());
     let mut sum = Count::default();
@@ -106,6 +109,29 @@ fn host(tree: &Tree, args: &Args) -> Result<Count> {
     follow(&mut command)
 }
 
+/// A guest that could not even be started counts as one failure.
+fn side_by_side(tree: &Tree, all: &[String], args: &Args) -> Vec<(String, Count)> {
+    step(&format!("scenarios on Linux {}", all.join(" and ")));
+    thread::scope(|scope| {
+        let running: Vec<_> = all
+            .iter()
+            .map(|series| scope.spawn(|| guest(tree, series, args)))
+            .collect();
+        let ended = running.into_iter().map(|thread| match thread.join() {
+            Ok(Ok(count)) => count,
+            Ok(Err(error)) => {
+                println!("{error:#}");
+                Count::FAILED
+            }
+            Err(_) => Count::FAILED,
+        });
+        all.iter()
+            .map(|series| format!("Linux {series}"))
+            .zip(ended)
+            .collect()
+    })
+}
+
 fn guest(tree: &Tree, series: &str, args: &Args) -> Result<Count> {
     let mut script = "export PADDOCK_BIN=/usr/bin/paddock\n\
         export PADDOCK_WORKLOAD=/usr/bin/paddock-workload\n\
@@ -125,8 +151,8 @@ fn guest(tree: &Tree, series: &str, args: &Args) -> Result<Count> {
         memory_mib: 2048,
         deterministic: false,
         interactive: false,
+        label: format!("[{series}] "),
     };
-    step(&format!("scenarios on Linux {series}"));
     let ended = vm::boot(tree, series, &contents, &machine)?;
     let mut count = Count::of(&ended.output);
     match ended.code {

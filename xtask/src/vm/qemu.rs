@@ -32,6 +32,8 @@ pub(crate) struct Machine {
     pub(crate) deterministic: bool,
     /// The caller's terminal is the guest's.
     pub(crate) interactive: bool,
+    /// Before each line shown, where guests run side by side.
+    pub(crate) label: String,
 }
 
 /// What became of a boot.
@@ -64,7 +66,7 @@ pub(crate) fn boot(
             log: log.to_owned(),
         });
     }
-    let mut ended = follow(&mut child, machine.timeout, log);
+    let mut ended = follow(&mut child, machine, log);
     // Either it has powered off by now or it never will.
     let deadline = Instant::now() + Duration::from_secs(5);
     while ended.code.is_some() && Instant::now() < deadline {
@@ -121,7 +123,8 @@ fn command(machine: &Machine, kernel: &Kernel, initramfs: &Path, log: &Path) -> 
 }
 
 /// Streams the guest's output until the marker, the end or the timeout.
-fn follow(child: &mut Child, timeout: Duration, log: &Path) -> Ended {
+fn follow(child: &mut Child, machine: &Machine, log: &Path) -> Ended {
+    let timeout = machine.timeout;
     let (sender, receiver) = mpsc::channel();
     if let Some(stdout) = child.stdout.take() {
         thread::spawn(move || {
@@ -170,7 +173,7 @@ fn follow(child: &mut Child, timeout: Duration, log: &Path) -> Ended {
             ended.output.push_str(text);
             ended.output.push('\n');
             // Nobody listening is no reason to stop the guest.
-            let _ = writeln!(io::stdout(), "{text}");
+            let _ = writeln!(io::stdout(), "{}{text}", machine.label);
         }
     }
 }
