@@ -250,6 +250,7 @@ mod tests {
         let _listener = instance.bind_socket().unwrap();
         instance.write_agent_file(None).unwrap();
         instance.close(true);
+        drop(instance);
         let mut left: Vec<_> = fs::read_dir(&path)
             .unwrap()
             .map(|entry| entry.unwrap().file_name())
