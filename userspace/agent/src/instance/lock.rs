@@ -19,6 +19,8 @@ const MADE: &str = "made";
 /// A client that looks whether an agent is there holds a shared lock for a moment.
 const TRIES: u32 = 20;
 const PAUSE: Duration = Duration::from_millis(10);
+/// One that ends has no socket any more and still takes its programs down: it is waited for.
+const ENDING: u32 = 1000;
 
 #[derive(Debug)]
 pub(crate) struct Lock {
@@ -34,7 +36,8 @@ impl Lock {
             let path = path.clone();
             move |source| Error::Io { op, path, source }
         };
-        let mut left = TRIES;
+        let socket = dir.join("paddock.sock");
+        let (mut left, mut ending) = (TRIES, ENDING);
         loop {
             let file = File::options()
                 .read(true)
@@ -64,7 +67,11 @@ impl Lock {
                     });
                 }
                 Err(_) => {
-                    left -= 1;
+                    if ending > 0 && !socket.exists() {
+                        ending -= 1;
+                    } else {
+                        left -= 1;
+                    }
                     sleep(PAUSE);
                 }
             }
