@@ -10,6 +10,7 @@ pub mod life;
 pub mod limits;
 pub mod namespaces;
 pub mod privilege;
+pub mod prometheus;
 pub mod rootfs;
 
 /// In the order they run: foundations first, so that the first failure is the telling one.
@@ -24,6 +25,7 @@ pub fn all() -> Vec<Scenario> {
         kernel::calls::ALL,
         kernel::counts::ALL,
         agent::ALL,
+        prometheus::ALL,
         faults::ALL,
     ]
     .concat()
