@@ -5,7 +5,7 @@ use std::{
     fs,
     io::{BufRead as _, BufReader, Read, Write as _},
     net::TcpStream,
-    os::unix::process::CommandExt as _,
+    os::unix::process::{CommandExt as _, ExitStatusExt as _},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{
@@ -211,7 +211,10 @@ impl Stage {
             bail!("interrupted");
         }
         Ok(Shown {
-            code: status.code(),
+            // As a shell has it.
+            code: status
+                .code()
+                .or_else(|| status.signal().map(|signal| 128 + signal)),
             stdout,
         })
     }
