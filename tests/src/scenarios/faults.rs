@@ -44,6 +44,10 @@ pub const ALL: &[Scenario] = &[
         run: no_cgroup_mount,
     },
     Scenario {
+        name: "faults::no_btf",
+        run: no_btf,
+    },
+    Scenario {
         name: "faults::limit_below_what_it_needs",
         run: limit_below_what_it_needs,
     },
@@ -168,6 +172,39 @@ fn no_cgroup_mount(context: &Context) -> Result<()> {
         output.code == Some(125) && output.stderr.contains("cgroup"),
         "{output:?}"
     );
+    Ok(())
+}
+
+/// A kernel without BTF: the launcher works, and `check` says what is off and why.
+fn no_btf(context: &Context) -> Result<()> {
+    let hidden = |args: &str| {
+        let script = format!(
+            "mount --bind /dev/null /sys/kernel/btf/vmlinux; exec {} --state-dir {} {args}",
+            context.bin.display(),
+            context.state.display()
+        );
+        finish(
+            Command::new("unshare")
+                .args(["--mount", "sh", "-c", &script])
+                .stdin(Stdio::null()),
+        )
+    };
+    let output = hidden("check --format json")?;
+    let report: Value = serde_json::from_str(&output.stdout)?;
+    let all = report["capabilities"]
+        .as_array()
+        .context("no capabilities")?;
+    ensure!(all.len() == 7, "{report}");
+    for one in all {
+        let why = one["refused"][0]["reason"].as_str().unwrap_or_default();
+        ensure!(one["rung"].is_null() && why.contains("BTF"), "{one}");
+    }
+    let output = hidden("agent --require-probe --web.listen-address none")?;
+    ensure!(output.code == Some(1), "{output:?}");
+    one_line(&output.stderr, "BTF")?;
+    // With a user namespace the kernel wants to see all of /sys, which the trick above hides.
+    let output = hidden("run --rm --userns host host sh -c 'exit 9'")?;
+    ensure!(output.code == Some(9), "{output:?}");
     Ok(())
 }
 
