@@ -36,7 +36,7 @@ fn btf_cgroup_mkdir(ctx: BtfTracePointContext) -> i32 {
             pad: 0,
         };
         // Full (65,536 cgroups): the child is nobody's; its processes are still seen by v1 identity.
-        let _ = CGROUP_SLOT.insert(&key, &slot, 0);
+        let _ = CGROUP_SLOT.insert(key, slot, 0);
     }
     // Nobody's births are told, too: one may be a container that another runtime makes.
     debug_call(&ctx, "cgroup_mkdir", cgroup.id.cast_signed());
@@ -71,7 +71,7 @@ fn btf_cgroup_rmdir(ctx: BtfTracePointContext) -> i32 {
         hierarchy: cgroup.hierarchy,
         pad: 0,
     };
-    let _ = CGROUP_SLOT.remove(&key);
+    let _ = CGROUP_SLOT.remove(key);
     told(cgroup_op::RMDIR, slot, &cgroup, ctx.arg(1), 0);
     0
 }

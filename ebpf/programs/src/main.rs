@@ -7,6 +7,27 @@
 #![no_std]
 #![no_main]
 #![feature(asm_experimental_arch)]
+#![expect(
+    clippy::inline_always,
+    reason = "a subprogram passes at most five arguments and loses the verifier's knowledge of them"
+)]
+#![expect(
+    clippy::needless_pass_by_value,
+    reason = "aya's entry points hand their context over by value"
+)]
+#![expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "the kernel packs ids, flags and results into words of another width"
+)]
+#![expect(
+    clippy::wildcard_imports,
+    reason = "offsets are one vocabulary; a hook names those it reads where it reads them"
+)]
+#![expect(
+    clippy::needless_range_loop,
+    reason = "the verifier wants a bound that is a constant, not a slice's length"
+)]
 
 mod cgroup;
 mod clone;

@@ -143,7 +143,7 @@ fn enter_setns(fd: u64, flags: u64) -> i32 {
         ..InFlight::default()
     };
     // Full (8,192 threads inside the call): the exit finds nothing and the call goes unseen.
-    let _ = IN_FLIGHT.insert(&pid_tgid, &call, 0);
+    let _ = IN_FLIGHT.insert(pid_tgid, call, 0);
     0
 }
 
@@ -169,20 +169,20 @@ fn enter_unshare(flags: u64) -> i32 {
         before: namespaces(task),
         ..InFlight::default()
     };
-    let _ = IN_FLIGHT.insert(&pid_tgid, &call, 0);
+    let _ = IN_FLIGHT.insert(pid_tgid, call, 0);
     0
 }
 
 #[inline(always)]
 fn exit_setns(ctx: &impl EbpfContext, ret: i64) -> i32 {
     let pid_tgid = bpf_get_current_pid_tgid();
-    let Some(call) = IN_FLIGHT.get_ptr_mut(&pid_tgid) else {
+    let Some(call) = IN_FLIGHT.get_ptr_mut(pid_tgid) else {
         return 0;
     };
     // SAFETY: the entry is this thread's own: nobody else writes it, and it is removed last.
     judge_setns(unsafe { &mut *call }, ret);
     debug_call(ctx, "setns", ret);
-    let _ = IN_FLIGHT.remove(&pid_tgid);
+    let _ = IN_FLIGHT.remove(pid_tgid);
     0
 }
 
@@ -228,13 +228,13 @@ fn judge_setns(call: &mut InFlight, ret: i64) {
 #[inline(always)]
 fn exit_unshare(ctx: &impl EbpfContext, ret: i64) -> i32 {
     let pid_tgid = bpf_get_current_pid_tgid();
-    let Some(call) = IN_FLIGHT.get_ptr_mut(&pid_tgid) else {
+    let Some(call) = IN_FLIGHT.get_ptr_mut(pid_tgid) else {
         return 0;
     };
     // SAFETY: as in `exit_setns`.
     judge_unshare(unsafe { &mut *call }, ret);
     debug_call(ctx, "unshare", ret);
-    let _ = IN_FLIGHT.remove(&pid_tgid);
+    let _ = IN_FLIGHT.remove(pid_tgid);
     0
 }
 

@@ -54,7 +54,7 @@ fn tp_mark_victim(ctx: TracePointContext) -> u32 {
         known(&ctx, trigger);
         return 0;
     }
-    if OOM_MARKED.insert(&pid, &1, NEW).is_err() {
+    if OOM_MARKED.insert(pid, 1, NEW).is_err() {
         return 0;
     }
     // The victim of a memory cgroup sits in it, as the trigger does; nothing better is known.
@@ -83,7 +83,7 @@ fn tp_mark_victim(ctx: TracePointContext) -> u32 {
 #[inline(always)]
 fn known(ctx: &impl EbpfContext, victim: u64) -> i32 {
     let tgid: u32 = field(victim, &OFF_TASK_TGID);
-    if OOM_MARKED.insert(&tgid, &1, NEW).is_err() {
+    if OOM_MARKED.insert(tgid, 1, NEW).is_err() {
         return 0;
     }
     debug_call(ctx, "mark_victim", i64::from(tgid));

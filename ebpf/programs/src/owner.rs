@@ -23,9 +23,9 @@ pub(crate) fn own(inums: &[u32; NS_TYPES], mask: u32, slot: u32, how: u64) {
         }
         // A full map cannot be helped here: the namespace then counts as a peer's.
         let _ = if slot == 0 {
-            NS_OWNER.remove(&inum)
+            NS_OWNER.remove(inum)
         } else {
-            NS_OWNER.insert(&inum, &slot, how)
+            NS_OWNER.insert(inum, slot, how)
         };
     }
 }
@@ -44,7 +44,7 @@ pub(crate) fn whose(state: &State, slot: u32, index: usize, inum: u32) -> Target
         };
     }
     // SAFETY: copied at once; a concurrent writer replaces it as a whole.
-    match unsafe { NS_OWNER.get(&inum) } {
+    match unsafe { NS_OWNER.get(inum) } {
         Some(owner) if *owner == slot => Target::Own,
         _ => Target::Peer,
     }

@@ -37,7 +37,7 @@ fn btf_sched_process_fork(ctx: BtfTracePointContext) -> i32 {
         selftest::adopt_child(child);
     }
     if exempt(parent) {
-        let _ = EXEMPT.insert(&child, &1, 0);
+        let _ = EXEMPT.insert(child, 1, 0);
     }
     0
 }
@@ -51,7 +51,7 @@ fn btf_sched_process_exec(ctx: BtfTracePointContext) -> i32 {
     }
     let who = identity(task);
     if exempt(tgid) {
-        let _ = EXEMPT.remove(&tgid);
+        let _ = EXEMPT.remove(tgid);
         if who.slot != 0 {
             own(&namespaces(task), !0, who.slot, KEEP);
         }
@@ -88,8 +88,8 @@ fn btf_sched_process_exit(ctx: BtfTracePointContext) -> i32 {
         return 0;
     }
     let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
-    let _ = EXEMPT.remove(&tgid);
-    let _ = OOM_MARKED.remove(&tgid);
+    let _ = EXEMPT.remove(tgid);
+    let _ = OOM_MARKED.remove(tgid);
     let group: u32 = field(signal, &OFF_SIGNAL_FLAGS);
     let status: i32 = if group & SIGNAL_GROUP_EXIT == 0 {
         field(task, &OFF_TASK_EXIT_CODE)
@@ -112,7 +112,7 @@ fn btf_sched_process_exit(ctx: BtfTracePointContext) -> i32 {
                 header: head,
                 status,
                 pad: 0,
-            })
+            });
         };
     });
     0

@@ -35,7 +35,7 @@ pub(crate) fn slot_of(hierarchy: u32, id: u64) -> u32 {
         pad: 0,
     };
     // SAFETY: the value is copied at once; a concurrent writer replaces it as a whole.
-    unsafe { CGROUP_SLOT.get(&key) }.copied().unwrap_or(0)
+    unsafe { CGROUP_SLOT.get(key) }.copied().unwrap_or(0)
 }
 
 #[inline(always)]
@@ -123,7 +123,7 @@ pub(crate) fn identity(task: u64) -> Identity {
 /// Whether the process is in set-up.
 #[inline(always)]
 pub(crate) fn exempt(tgid: u32) -> bool {
-    EXEMPT.get_ptr(&tgid).is_some()
+    EXEMPT.get_ptr(tgid).is_some()
 }
 
 /// Inode numbers of a task's namespaces; those for children where a task has two.

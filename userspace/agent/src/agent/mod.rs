@@ -52,11 +52,9 @@ pub enum Error {
     },
     #[error(transparent)]
     Zygote(#[from] zygote::Error),
-    #[error("the kernel half is required and cannot be loaded")]
-    Probe {
-        #[source]
-        source: paddock_probe::Error,
-    },
+    // Its own text says what the kernel lacks.
+    #[error(transparent)]
+    Probe(paddock_probe::Error),
     #[error("cannot {op}")]
     Runtime {
         op: &'static str,
@@ -189,7 +187,7 @@ fn load(options: &Options, instance: &Instance) -> Result<Kernel, Error> {
                 tracing::warn!("{}", chain(&error));
             }
             if options.probe == ProbeMode::Required {
-                return Err(Error::Probe { source });
+                return Err(Error::Probe(source));
             }
             let reason = chain(&source);
             tracing::error!("containers are launched but not watched, no kernel half: {reason}");
