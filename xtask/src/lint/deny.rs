@@ -74,9 +74,6 @@ struct Dependency {
     path: Option<String>,
 }
 
-/// cargo's own name of the default registry, whatever mirror serves it.
-const REGISTRY: &str = "registry+https://github.com/rust-lang/crates.io-index";
-
 pub(super) fn check(tree: &Tree) -> Result<()> {
     let path = tree.root.join("deny.toml");
     let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
@@ -141,7 +138,14 @@ fn wildcards(rules: &Bans, metadata: &Metadata) -> Vec<String> {
     .collect()
 }
 
+/// Known is the one registry that the workspace's packages come from; a second one is not.
 fn sources(rules: &Sources, metadata: &Metadata) -> Vec<String> {
+    let from = |package: &Package| package.source.clone().unwrap_or_default();
+    let known = metadata
+        .packages
+        .iter()
+        .map(from)
+        .find(|source| source.starts_with("registry+"));
     metadata
         .packages
         .iter()
@@ -152,7 +156,7 @@ fn sources(rules: &Sources, metadata: &Metadata) -> Vec<String> {
             } else {
                 &rules.unknown_registry
             };
-            (source != REGISTRY && rule == "deny")
+            (Some(source) != known.as_deref() && rule == "deny")
                 .then(|| format!("{} comes from {source}", package.name))
         })
         .collect()
@@ -204,7 +208,7 @@ mod tests {
 
     #[test]
     fn each_rule_finds_its_breach_and_nothing_else() {
-        let good = format!("\"{REGISTRY}\"");
+        let good = "\"registry+https://one.example\"";
         let packages = [
             package(
                 "own",
@@ -212,11 +216,12 @@ mod tests {
                 "null",
                 r#"{"name":"a","req":"*","path":null},{"name":"b","req":"*","path":"/b"}"#,
             ),
-            package("fine", "\"MIT\"", &good, ""),
-            package("odd", "\"LGPL-2.1-or-later\"", &good, ""),
-            package("gpl", "\"GPL-3.0-only\"", &good, ""),
-            package("silent", "null", &good, ""),
+            package("fine", "\"MIT\"", good, ""),
+            package("odd", "\"LGPL-2.1-or-later\"", good, ""),
+            package("gpl", "\"GPL-3.0-only\"", good, ""),
+            package("silent", "null", good, ""),
             package("fork", "\"MIT\"", "\"git+https://x.example/y\"", ""),
+            package("far", "\"MIT\"", "\"registry+https://two.example\"", ""),
         ]
         .join(",");
         let text = format!(r#"{{"packages":[{packages}],"workspace_members":["own"]}}"#);
@@ -232,7 +237,10 @@ mod tests {
         assert_eq!(wildcards(&rules.bans, &metadata), ["own: any version of a"]);
         assert_eq!(
             sources(&rules.sources, &metadata),
-            ["fork comes from git+https://x.example/y"]
+            [
+                "fork comes from git+https://x.example/y",
+                "far comes from registry+https://two.example"
+            ]
         );
     }
 }
