@@ -30,6 +30,13 @@ impl Snapshot {
                 .map(|line| format!("mount {line}")),
         );
         seen.extend(processes());
+        let files = fs::read_dir(std::env::temp_dir()).context("list the temporary directory")?;
+        seen.extend(
+            files
+                .flatten()
+                .filter(|entry| entry.file_name().to_string_lossy().starts_with("paddock-"))
+                .map(|entry| format!("file {}", entry.path().display())),
+        );
         seen.extend(programs()?);
         Ok(Self { seen })
     }

@@ -54,7 +54,13 @@ pub fn report() -> Result<CheckReport, Error> {
             }
             found
         }
-        Err(error) => (refused(&chain(&error)), host_namespaces()),
+        Err(error) => {
+            // A load that failed half-way may have mounted already.
+            if let Err(error) = Probe::unload_pins(&pin_dir) {
+                tracing::warn!("{}", chain(&error));
+            }
+            (refused(&chain(&error)), host_namespaces())
+        }
     };
     // Not empty only when unloading failed, which was told.
     let _ = fs::remove_dir(&pin_dir);

@@ -63,7 +63,7 @@ pub(crate) fn main(tree: &Tree, args: &Args) -> Result<i32> {
         lint::all(tree, &toolchain)?;
         step("unit tests");
         let mut command = build::cargo(tree, "test");
-        command.args(["--lib", "--bins", "--no-fail-fast"]);
+        command.args(["--tests", "--no-fail-fast"]);
         parts.push(("unit tests".to_owned(), follow(&mut command)?));
     }
     build::binaries(tree)?;
