@@ -9,8 +9,8 @@ use paddock_cgroups::Hierarchies;
 use paddock_probe::{CapabilityStatus, Config, NsInums, Probe, Refusal};
 
 use crate::{
-    agent::chain,
     api::{AgentInfo, CheckReport},
+    chain::chain,
     kernel::Kernel,
     namespaces,
     shared::Shared,

@@ -6,6 +6,7 @@ pub mod event;
 
 mod agent;
 mod bus;
+mod chain;
 pub mod check;
 mod clock;
 mod container;

@@ -64,7 +64,7 @@ impl Shared {
         what: &str,
         error: &(dyn std::error::Error + 'static),
     ) {
-        tracing::warn!("{}: {what}: {}", container.name, crate::agent::chain(error));
+        tracing::warn!("{}: {what}: {}", container.name, crate::chain::chain(error));
     }
 
     /// Tells the kernel half that the container's namespaces are its own, those that are known

@@ -46,7 +46,7 @@ pub(crate) async fn run(
                 }
             }
             Err(error) => {
-                tracing::error!("events end here: {}", crate::agent::chain(&error));
+                tracing::error!("events end here: {}", crate::chain::chain(&error));
                 return;
             }
         }

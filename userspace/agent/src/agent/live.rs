@@ -13,9 +13,10 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use super::{Error, GRACE, chain};
+use super::{Error, GRACE};
 use crate::{
     api::{Origin, State},
+    chain::chain,
     clock, found, launch, metrics, server,
     shared::Shared,
     telling,

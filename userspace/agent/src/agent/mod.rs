@@ -25,6 +25,7 @@ use tokio::{
 
 use crate::{
     bus::Bus,
+    chain::chain,
     check,
     found::Found,
     instance::{self, Instance},
@@ -75,27 +76,6 @@ fn hint(source: &io::Error) -> &'static str {
         }
         _ => "",
     }
-}
-
-/// The whole chain in one line, each cause once.
-pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let said = match cause
-            .downcast_ref::<io::Error>()
-            .and_then(io::Error::raw_os_error)
-        {
-            Some(code) => nix::errno::Errno::from_raw(code).desc().to_owned(),
-            None => cause.to_string(),
-        };
-        if !text.contains(&said) {
-            text.push_str(": ");
-            text.push_str(&said);
-        }
-        source = cause.source();
-    }
-    text
 }
 
 /// Runs an agent until SIGTERM, SIGINT, a client's request, or, when ephemeral, idleness.

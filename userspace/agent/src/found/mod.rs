@@ -146,14 +146,14 @@ fn consider(shared: &Arc<Shared>, found: Match, at_start: bool) {
         Ok(cgroup) => cgroup,
         Err(paddock_cgroups::Error::NotFound { .. }) => return gone(shared, &found.path),
         Err(error) => {
-            tracing::warn!("{}: {}", found.path, crate::agent::chain(&error));
+            tracing::warn!("{}: {}", found.path, crate::chain::chain(&error));
             return;
         }
     };
     let ids = match cgroup.ids() {
         Ok(ids) => ids,
         Err(error) => {
-            tracing::warn!("{}: {}", found.path, crate::agent::chain(&error));
+            tracing::warn!("{}: {}", found.path, crate::chain::chain(&error));
             return;
         }
     };
@@ -179,7 +179,7 @@ fn consider(shared: &Arc<Shared>, found: Match, at_start: bool) {
         None => shared
             .kernel
             .enrol(&ids, 0)
-            .map_err(|error| crate::agent::chain(&error)),
+            .map_err(|error| crate::chain::chain(&error)),
     };
     let slot = slot.unwrap_or_else(|error| {
         tracing::error!("{}: found, but not watched: {error}", found.path);

@@ -69,7 +69,7 @@ impl Keeper {
             ),
         ] {
             if let Err(error) = result {
-                tracing::error!("cannot {what}: {}", crate::agent::chain(&error));
+                tracing::error!("cannot {what}: {}", crate::chain::chain(&error));
             }
         }
         *guard = Some(Arc::clone(&new));
@@ -107,7 +107,7 @@ pub(crate) async fn keep(shared: Arc<Shared>) {
         if let Ok(Err(error)) = replaced.await {
             tracing::error!(
                 "cannot start another zygote: {}",
-                crate::agent::chain(&error)
+                crate::chain::chain(&error)
             );
             sleep(PAUSE).await;
         }

@@ -162,7 +162,7 @@ fn slot(shared: &Shared, config: &Config, shared_types: u32, lives: bool) -> Opt
             tracing::error!(
                 "{}: not watched: {}",
                 config.name,
-                crate::agent::chain(&error)
+                crate::chain::chain(&error)
             );
             None
         }
@@ -170,7 +170,7 @@ fn slot(shared: &Shared, config: &Config, shared_types: u32, lives: bool) -> Opt
             tracing::error!(
                 "{}: not watched: {}",
                 config.name,
-                crate::agent::chain(&error)
+                crate::chain::chain(&error)
             );
             None
         }
@@ -231,7 +231,7 @@ fn discard(shared: &Shared, dir: &Path) {
     if let Ok(cgroup) = cgroup
         && let Err(error) = cgroup.kill().and_then(|()| cgroup.remove())
     {
-        tracing::warn!("{}: {}", dir.display(), crate::agent::chain(&error));
+        tracing::warn!("{}: {}", dir.display(), crate::chain::chain(&error));
     }
     if let Err(error) = fs::remove_dir_all(dir) {
         tracing::warn!("cannot remove {}: {error}", dir.display());

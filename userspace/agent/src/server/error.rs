@@ -7,7 +7,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-use crate::{agent::chain, api::ErrorBody, launch, registry};
+use crate::{api::ErrorBody, chain::chain, launch, registry};
 
 /// Docker's exit code for what failed before a workload was executed.
 const OWN_FAILURE: i32 = 125;
