@@ -118,7 +118,8 @@ impl Context {
         let pid = child.id().cast_signed();
         let deadline = Instant::now() + TIMEOUT;
         loop {
-            if self.agent_info().is_ok() && self.paddock(&["ps"])?.code == Some(0) {
+            let listens = UnixStream::connect(self.state.join("paddock.sock")).is_ok();
+            if listens && self.agent_info().is_ok() && self.paddock(&["ps"])?.code == Some(0) {
                 break;
             }
             if let Some(status) = child.try_wait()? {

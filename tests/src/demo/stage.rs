@@ -440,6 +440,7 @@ fn wait_for_agent(state: &Path, agent: &mut Child) -> Result<String> {
         if let Ok(text) = fs::read_to_string(state.join("agent.json"))
             && let Ok(json) = serde_json::from_str::<serde_json::Value>(&text)
             && let Some(address) = json["metrics_address"].as_str()
+            && state.join("paddock.sock").exists()
         {
             return Ok(address.to_owned());
         }

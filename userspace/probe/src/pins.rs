@@ -46,6 +46,10 @@ impl Manifest {
         let text = serde_json::to_vec(self).unwrap_or_default();
         fs::write(&temporary, text)
             .and_then(|()| fs::rename(&temporary, &path))
+            .inspect_err(|_| {
+                // What failed is told; half a file on a full disk helps nobody.
+                let _ = fs::remove_file(&temporary);
+            })
             .map_err(Error::io("write", &path))
     }
 }

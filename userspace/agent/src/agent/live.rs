@@ -37,8 +37,9 @@ pub(super) async fn live(shared: Arc<Shared>, web: Option<TcpListener>) -> Resul
 
     take_up(&shared).await;
 
-    let listener = shared.instance.bind_socket()?;
+    // The socket last: a client that finds it finds an agent that has all it needs to stay.
     shared.instance.write_agent_file(shared.metrics_address)?;
+    let listener = shared.instance.bind_socket()?;
     tokio::spawn(launch::keep(Arc::clone(&shared)));
     tokio::spawn(found::run(Arc::clone(&shared)));
     let mut servers = vec![watched(
