@@ -31,7 +31,7 @@ pub struct State {
     /// `file_operations` of a pidfd where pidfds are anonymous inodes (before 6.9); 0 is unknown.
     pub pidfd_fops: u64,
     /// Process under self-test, 0 is none, and the child it made.
-    pub selftest_tgid: u32,
+    pub selftest_tid: u32,
     pub selftest_child: u32,
 }
 

@@ -22,16 +22,17 @@ pub(crate) const EXIT: u32 = 6;
 /// How far up the chain of parents the first task is looked for.
 const ANCESTORS: usize = 256;
 
-/// Whether the current process, or the child it made for the test, is under self-test.
+/// Whether the current thread, or the child it made for the test, is under self-test. Another
+/// thread of the loader's process may make such calls of its own meanwhile: they are not meant.
 #[inline(always)]
 pub(crate) fn on() -> bool {
-    let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
+    let tid = bpf_get_current_pid_tgid() as u32;
     STATE.get(0).is_some_and(|state| {
-        state.selftest_tgid != 0 && (state.selftest_tgid == tgid || state.selftest_child == tgid)
+        state.selftest_tid != 0 && (state.selftest_tid == tid || state.selftest_child == tid)
     })
 }
 
-/// Marks the child of the process under self-test.
+/// Marks the child of the thread under self-test.
 #[inline(always)]
 pub(crate) fn adopt_child(child_tgid: u32) {
     if let Some(state) = STATE.get_ptr_mut(0) {
@@ -47,7 +48,7 @@ pub(crate) fn observe(place: u32, task: u64, ret: i64) {
         return;
     };
     let set = pointer(task, &OFF_TASK_CGROUPS);
-    // SAFETY: a live array element that only the process under self-test, one thread, writes.
+    // SAFETY: a live array element that only the thread under self-test and its child, in turn, write.
     let seen: &mut Observation = unsafe { &mut *observed };
     seen.hits += 1;
     seen.ret = ret;

@@ -12,6 +12,7 @@ use std::{
 use nix::{
     sched::{CloneFlags, setns, unshare},
     sys::memfd::{MFdFlags, memfd_create},
+    unistd::gettid,
 };
 use paddock_abi::{
     key::{Observation, State},
@@ -53,7 +54,7 @@ pub(crate) fn run(
     types: &KernelTypes,
 ) -> Result<(Vec<Attached>, NsInums), Error> {
     let testing = State {
-        selftest_tgid: process::id(),
+        selftest_tid: gettid().as_raw().cast_unsigned(),
         ..State::default()
     };
     set_state(maps, testing)?;
