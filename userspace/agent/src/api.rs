@@ -23,7 +23,7 @@ use std::path::PathBuf;
 
 use paddock_cgroups::{Layout, Limits, Stats};
 use paddock_probe::CapabilityStatus;
-use paddock_runtime::spec::{Bind, Namespaces, Rootfs};
+use paddock_runtime::spec::Rootfs;
 use serde::{Deserialize, Serialize};
 
 /// What `paddock run` asks for; the agent fills in id, cgroup and defaults.
@@ -48,14 +48,58 @@ pub struct CreateRequest {
     /// Remove it when it ends.
     pub remove: bool,
     pub limits: Limits,
-    pub namespaces: Namespaces,
-    pub binds: Vec<Bind>,
+    pub namespaces: NamespaceModes,
+    pub volumes: Vec<Volume>,
     pub cap_add: Vec<String>,
     pub cap_drop: Vec<String>,
     pub no_new_privileges: bool,
     pub read_only: bool,
     pub rlimits: Vec<paddock_runtime::spec::Rlimit>,
     pub labels: Vec<(String, String)>,
+}
+
+/// Whose namespaces the container gets, by docker's flags.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NamespaceModes {
+    pub cgroup: NamespaceMode,
+    pub ipc: NamespaceMode,
+    pub network: NamespaceMode,
+    pub pid: NamespaceMode,
+    pub user: NamespaceMode,
+    pub uts: NamespaceMode,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NamespaceMode {
+    #[default]
+    Private,
+    Host,
+}
+
+/// `-v SOURCE:TARGET[:ro]`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Volume {
+    /// The host's.
+    pub source: PathBuf,
+    /// Absolute, inside; made when missing, never followed out of the root.
+    pub target: PathBuf,
+    pub read_only: bool,
+}
+
+impl Default for NamespaceModes {
+    /// All private.
+    fn default() -> Self {
+        let private = NamespaceMode::Private;
+        Self {
+            cgroup: private.clone(),
+            ipc: private.clone(),
+            network: private.clone(),
+            pid: private.clone(),
+            user: private.clone(),
+            uts: private,
+        }
+    }
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -19,7 +19,10 @@ use paddock_runtime::{
     client::Connection,
     defaults,
     protocol::{Packet, Request},
-    spec::{Bind, ContainerSpec, ExecSpec, LaunchSpec, Process, Rootfs, Target},
+    spec::{
+        Capabilities, ContainerSpec, ExecSpec, IdMaps, LaunchSpec, Mount, MountSource, Namespace,
+        Process, Rootfs, Target, User,
+    },
     zygote::{self, Zygote},
 };
 
@@ -99,19 +102,25 @@ fn parse(id: &str, dir: &Path) -> Result<(LaunchSpec, Limits), Box<dyn Error>> {
         .collect();
     let mut target = ContainerSpec {
         rootfs: Rootfs::Host,
-        hostname: "example".into(),
-        cgroup: format!("paddock/example/{id}"),
-        namespaces: defaults::NAMESPACES,
-        binds: Vec::new(),
         read_only: false,
-        shm_size: defaults::SHM_SIZE,
+        hostname: Some("example".into()),
+        domainname: None,
+        cgroup: format!("paddock/example/{id}"),
+        namespaces: defaults::namespaces(),
+        id_maps: IdMaps::identity(),
+        mounts: Vec::new(),
+        devices: Vec::new(),
+        masked_paths: defaults::masked_paths(),
+        read_only_paths: defaults::read_only_paths(),
+        sysctls: Vec::new(),
     };
+    let mut volumes = Vec::new();
     let (mut terminal, mut stdin, mut exec) = (false, false, None);
     loop {
         match next()?.as_str() {
             "-t" => terminal = true,
             "-i" => stdin = true,
-            "-v" => target.binds.push(bind(&next()?)?),
+            "-v" => volumes.push(bind(&next()?)?),
             "--cap" => capabilities.push(next()?),
             "--read-only" => target.read_only = true,
             "--memory" => limits.memory = Some(next()?.parse()?),
@@ -123,15 +132,18 @@ fn parse(id: &str, dir: &Path) -> Result<(LaunchSpec, Limits), Box<dyn Error>> {
                     cgroup: next()?,
                 });
             }
-            "--host" => match next()?.as_str() {
-                "cgroup" => target.namespaces.cgroup = false,
-                "ipc" => target.namespaces.ipc = false,
-                "net" => target.namespaces.net = false,
-                "pid" => target.namespaces.pid = false,
-                "user" => target.namespaces.user = false,
-                "uts" => target.namespaces.uts = false,
-                other => return Err(format!("no namespace {other}").into()),
-            },
+            "--host" => {
+                let namespaces = &mut target.namespaces;
+                *match next()?.as_str() {
+                    "cgroup" => &mut namespaces.cgroup,
+                    "ipc" => &mut namespaces.ipc,
+                    "net" => &mut namespaces.net,
+                    "pid" => &mut namespaces.pid,
+                    "user" => &mut namespaces.user,
+                    "uts" => &mut namespaces.uts,
+                    other => return Err(format!("no namespace {other}").into()),
+                } = Namespace::Host;
+            }
             "host" => break,
             directory => {
                 target.rootfs = Rootfs::Directory(directory.into());
@@ -139,15 +151,19 @@ fn parse(id: &str, dir: &Path) -> Result<(LaunchSpec, Limits), Box<dyn Error>> {
             }
         }
     }
+    target.mounts = defaults::mounts(&target.namespaces, defaults::SHM_SIZE);
+    target.mounts.extend(volumes);
     let process = Process {
         args: args.collect(),
-        env: defaults::environment(&target.hostname, terminal),
+        env: defaults::environment("example", terminal),
         cwd: "/".into(),
         terminal,
         stdin,
-        capabilities,
+        user: User::default(),
+        capabilities: Capabilities::of_root(capabilities),
         no_new_privileges: true,
         rlimits: Vec::new(),
+        oom_score_adj: None,
     };
     let target = exec.map_or_else(|| Target::Container(Box::new(target)), Target::Exec);
     Ok((
@@ -161,14 +177,23 @@ fn parse(id: &str, dir: &Path) -> Result<(LaunchSpec, Limits), Box<dyn Error>> {
     ))
 }
 
-fn bind(text: &str) -> Result<Bind, Box<dyn Error>> {
+fn bind(text: &str) -> Result<Mount, Box<dyn Error>> {
     let (paths, read_only) = text
         .strip_suffix(":ro")
         .map_or((text, false), |text| (text, true));
     let (source, target) = paths.split_once(':').ok_or("-v wants SOURCE:TARGET")?;
-    Ok(Bind {
-        source: source.into(),
-        target: target.into(),
-        read_only,
+    let source = MountSource::Bind {
+        path: source.into(),
+        recursive: true,
+    };
+    let set = if read_only {
+        defaults::READ_ONLY_MOUNT
+    } else {
+        0
+    };
+    Ok(Mount {
+        recursive: true,
+        follow: true,
+        ..Mount::fixed(target, source, set)
     })
 }

@@ -21,7 +21,7 @@ use nix::{
     unistd::Pid,
 };
 use paddock_runtime::{
-    spec::{ExecSpec, LaunchSpec, Process, Target},
+    spec::{Capabilities, ExecSpec, LaunchSpec, Process, Target, User},
     zygote::{ARGV0, Error, Zygote, serve},
 };
 
@@ -41,9 +41,11 @@ fn hopeless() -> LaunchSpec {
         cwd: "/".into(),
         terminal: false,
         stdin: false,
-        capabilities: vec![],
+        user: User::default(),
+        capabilities: Capabilities::default(),
         no_new_privileges: true,
         rlimits: vec![],
+        oom_score_adj: None,
     };
     let target = Target::Exec(ExecSpec {
         pid: 1,

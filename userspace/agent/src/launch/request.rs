@@ -1,15 +1,18 @@
 //! From a client's request to what a monitor is given: checked, with docker's defaults.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use paddock_runtime::{
     defaults,
-    spec::{ContainerSpec, ExecSpec, LaunchSpec, Process, Rootfs, Target},
+    spec::{
+        Capabilities, ContainerSpec, ExecSpec, IdMaps, LaunchSpec, Mount, MountSource, Namespace,
+        Namespaces, Process, Propagation, Rootfs, Target, User,
+    },
 };
 
 use super::Error;
 use crate::{
-    api::{CreateRequest, ExecRequest},
+    api::{CreateRequest, ExecRequest, NamespaceMode, Volume},
     namespaces, naming,
 };
 
@@ -48,14 +51,14 @@ pub(super) fn check(request: &CreateRequest) -> Result<(), Error> {
             )));
         }
     }
-    for bind in &request.binds {
-        if !bind.target.is_absolute() {
+    for volume in &request.volumes {
+        if !volume.target.is_absolute() {
             return Err(Error::invalid(format!(
                 "volume target {}: expected an absolute path",
-                bind.target.display()
+                volume.target.display()
             )));
         }
-        exists(&bind.source)?;
+        exists(&volume.source)?;
     }
     capabilities(request).map(drop)
 }
@@ -100,20 +103,56 @@ fn capabilities(request: &CreateRequest) -> Result<Vec<String>, Error> {
 pub(super) fn shared_with_host(request: &CreateRequest) -> u32 {
     use paddock_probe::NsType::{Cgroup, Ipc, Net, Pid, Time, User, Uts};
 
-    let new = &request.namespaces;
-    // A container never gets a time namespace of its own.
+    let namespaces = namespaces_of(request);
     [
-        (Cgroup, new.cgroup),
-        (Ipc, new.ipc),
-        (Net, new.net),
-        (Pid, new.pid),
-        (Time, false),
-        (User, new.user),
-        (Uts, new.uts),
+        (Cgroup, &namespaces.cgroup),
+        (Ipc, &namespaces.ipc),
+        (Net, &namespaces.net),
+        (Pid, &namespaces.pid),
+        (Time, &namespaces.time),
+        (User, &namespaces.user),
+        (Uts, &namespaces.uts),
     ]
     .into_iter()
-    .filter(|(_, new)| !new)
+    .filter(|(_, namespace)| namespace.is_host())
     .fold(0, |mask, (ty, _)| mask | ty.bit())
+}
+
+fn namespaces_of(request: &CreateRequest) -> Namespaces {
+    let whose = |mode: &NamespaceMode| match mode {
+        NamespaceMode::Private => Namespace::New,
+        NamespaceMode::Host => Namespace::Host,
+    };
+    let modes = &request.namespaces;
+    Namespaces {
+        cgroup: whose(&modes.cgroup),
+        ipc: whose(&modes.ipc),
+        net: whose(&modes.network),
+        pid: whose(&modes.pid),
+        user: whose(&modes.user),
+        uts: whose(&modes.uts),
+        ..defaults::namespaces()
+    }
+}
+
+fn volume(volume: &Volume) -> Mount {
+    let source = MountSource::Bind {
+        path: volume.source.clone(),
+        recursive: true,
+    };
+    Mount {
+        target: volume.target.clone(),
+        source,
+        set: if volume.read_only {
+            defaults::READ_ONLY_MOUNT
+        } else {
+            0
+        },
+        clear: 0,
+        recursive: true,
+        propagation: Propagation::Private,
+        follow: true,
+    }
 }
 
 pub(super) fn container_spec(
@@ -132,18 +171,32 @@ pub(super) fn container_spec(
         cwd: request.cwd.clone().unwrap_or_else(|| "/".to_owned()),
         terminal: request.terminal,
         stdin: request.stdin,
-        capabilities: capabilities(request)?,
+        user: User::default(),
+        capabilities: Capabilities::of_root(capabilities(request)?),
         no_new_privileges: request.no_new_privileges,
         rlimits: request.rlimits.clone(),
+        oom_score_adj: None,
     };
+    let namespaces = namespaces_of(request);
+    let mut mounts = defaults::mounts(&namespaces, defaults::SHM_SIZE);
+    mounts.extend(request.volumes.iter().map(volume));
+    let mut masked_paths = defaults::masked_paths();
+    if request.rootfs == Rootfs::Host {
+        masked_paths.extend(state_directory(dir));
+    }
     let target = Target::Container(Box::new(ContainerSpec {
         rootfs: request.rootfs.clone(),
-        hostname,
-        cgroup: cgroup.to_owned(),
-        namespaces: request.namespaces,
-        binds: request.binds.clone(),
         read_only: request.read_only,
-        shm_size: defaults::SHM_SIZE,
+        hostname: (!namespaces.uts.is_host()).then_some(hostname),
+        domainname: None,
+        cgroup: cgroup.to_owned(),
+        namespaces,
+        id_maps: IdMaps::identity(),
+        mounts,
+        devices: Vec::new(),
+        masked_paths,
+        read_only_paths: defaults::read_only_paths(),
+        sysctls: Vec::new(),
     }));
     Ok(LaunchSpec {
         id: id.to_owned(),
@@ -151,6 +204,13 @@ pub(super) fn container_spec(
         process,
         target,
     })
+}
+
+/// It shows through the host's root: sockets and other containers' environments.
+fn state_directory(container: &Path) -> Option<PathBuf> {
+    let container = container.canonicalize().ok()?;
+    let state = container.ancestors().nth(2)?;
+    (state != Path::new("/")).then(|| state.to_owned())
 }
 
 /// One more process of a container: its capabilities and limits, the request's command.
@@ -175,9 +235,11 @@ pub(super) fn exec_spec(
             .unwrap_or_else(|| "/".to_owned()),
         terminal: request.terminal,
         stdin: request.stdin,
-        capabilities: capabilities(container)?,
+        user: User::default(),
+        capabilities: Capabilities::of_root(capabilities(container)?),
         no_new_privileges: container.no_new_privileges,
         rlimits: container.rlimits.clone(),
+        oom_score_adj: None,
     };
     Ok(LaunchSpec {
         id: id.to_owned(),
@@ -215,6 +277,7 @@ mod tests {
     use paddock_probe::NsType;
 
     use super::*;
+    use crate::api::NamespaceModes;
 
     fn request() -> CreateRequest {
         CreateRequest {
@@ -229,8 +292,8 @@ mod tests {
             stdin: false,
             remove: false,
             limits: Limits::default(),
-            namespaces: defaults::NAMESPACES,
-            binds: vec![],
+            namespaces: NamespaceModes::default(),
+            volumes: vec![],
             cap_add: vec![],
             cap_drop: vec![],
             no_new_privileges: true,
@@ -275,7 +338,7 @@ mod tests {
     fn only_what_was_asked_for_is_shared() {
         let mut request = request();
         assert_eq!(shared_with_host(&request), NsType::Time.bit());
-        request.namespaces.uts = false;
+        request.namespaces.uts = NamespaceMode::Host;
         assert_eq!(
             shared_with_host(&request),
             NsType::Time.bit() | NsType::Uts.bit()

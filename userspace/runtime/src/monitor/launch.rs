@@ -12,6 +12,7 @@ use std::{
 use nix::{
     errno::Errno,
     fcntl::OFlag,
+    sched::setns,
     sys::wait::{Id, WaitPidFlag, WaitStatus, waitid},
     unistd::{pipe2, read, write},
 };
@@ -25,12 +26,9 @@ use crate::{
         run::{self, Channels, READY},
     },
     record::KILLED,
-    spec::LaunchSpec,
+    spec::{IdMap, LaunchSpec},
     sys::clone::{Cloned, Side, clone3, pidfd_send_signal},
 };
-
-/// Every id to itself. The last one, 2^32 - 1, means "no change" to the kernel and can't be mapped.
-const IDENTITY_MAP: &str = "0 0 4294967295\n";
 
 /// A cloned process, on its way to exec or past it.
 #[derive(Debug)]
@@ -93,6 +91,10 @@ fn clone(plan: &Plan, channels: &Channels, cgroup: &Cgroup) -> Result<(Cloned, b
     let unified = cgroup
         .unified_fd()
         .map_err(|error| cgroup_failure(&error))?;
+    for join in &plan.joins {
+        setns(&join.namespace, join.flag)
+            .map_err(|errno| Failure::new("join namespace", &join.path, errno))?;
+    }
     let mut joined = unified.is_some();
     let mut side = clone3(plan.clone_flags, unified.as_ref().map(|fd| fd.as_fd()));
     if joined && matches!(side, Err(Errno::E2BIG | Errno::EINVAL)) {
@@ -114,10 +116,11 @@ fn open_gate(
     gate: &OwnedFd,
 ) -> Result<u64, Failure> {
     let pid = process.pid;
-    if plan.maps {
-        for file in ["uid_map", "gid_map"] {
+    if let Some(maps) = &plan.maps {
+        for (file, map) in [("uid_map", &maps.uids), ("gid_map", &maps.gids)] {
             let path = format!("/proc/{pid}/{file}");
-            fs::write(&path, IDENTITY_MAP)
+            // One write: the kernel takes a map whole or not at all.
+            fs::write(&path, lines(map))
                 .map_err(|source| io_failure("write id map", path, &source))?;
         }
     }
@@ -130,20 +133,29 @@ fn open_gate(
     } else {
         cgroup.attach(pid).map_err(|error| cgroup_failure(&error))?;
     }
-    reset_oom_score(pid);
+    set_oom_score(pid, plan.oom_score_adj)?;
     let path = format!("/proc/{pid}/stat");
     let started = start_time(pid).map_err(|source| io_failure("identify", path, &source))?;
     write(gate, b"!").map_err(|errno| Failure::without_path("open gate", errno))?;
     Ok(started)
 }
 
-/// An agent that is shielded from the OOM killer must not shield its containers. Not worth a
-/// failure: without procfs the launch ends at the next step anyway.
-fn reset_oom_score(pid: i32) {
+/// user_namespaces(7): inside, outside, length.
+fn lines(map: &[IdMap]) -> String {
+    map.iter()
+        .map(|one| format!("{} {} {}\n", one.inside, one.outside, one.size))
+        .collect()
+}
+
+/// An agent that is shielded from the OOM killer must not shield its containers.
+fn set_oom_score(pid: i32, wanted: Option<i32>) -> Result<(), Failure> {
     let own = fs::read_to_string("/proc/self/oom_score_adj").unwrap_or_default();
-    if own.starts_with('-') {
-        let _ = fs::write(format!("/proc/{pid}/oom_score_adj"), "0");
+    let wanted = wanted.unwrap_or(0).to_string();
+    if own.trim() == wanted {
+        return Ok(());
     }
+    let path = format!("/proc/{pid}/oom_score_adj");
+    fs::write(&path, wanted).map_err(|source| io_failure("oom_score_adj", path, &source))
 }
 
 pub(super) fn cgroup_failure(error: &paddock_cgroups::Error) -> Failure {

@@ -3,13 +3,13 @@
 
 use std::{ffi::CString, fs};
 
-use nix::{errno::Errno, libc};
+use nix::{errno::Errno, libc, sys::stat::Mode};
 
 use super::{Exec, Failure, Op, Plan, Step, container, exec};
 use crate::{
     defaults,
-    spec::{LaunchSpec, Process, Rlimit, Target},
-    sys::exec::Strings,
+    spec::{LaunchSpec, Process, Rlimit, Target, User},
+    sys::{exec::Strings, task::CapabilitySets},
 };
 
 /// A plan and what the monitor needs for its side of it.
@@ -61,7 +61,6 @@ pub(super) fn push_session(steps: &mut Vec<Step>, process: &Process) -> Result<(
     }
     steps.push(step("stdio", Op::Stdio));
     steps.push(step("session keyring", Op::Keyring));
-    steps.push(step("groups", Op::Groups));
     for limit in &process.rlimits {
         steps.push(step_at("rlimit", &limit.name, rlimit(limit)?));
     }
@@ -74,28 +73,49 @@ pub(super) fn push_session(steps: &mut Vec<Step>, process: &Process) -> Result<(
 pub(super) fn push_credentials(
     steps: &mut Vec<Step>,
     process: &Process,
-    new_user_namespace: bool,
+    own_user_namespace: bool,
 ) -> Result<(), Failure> {
-    let unknown = |source: defaults::UnknownCapability| {
-        Failure::new("capabilities", source.name, Errno::EINVAL)
-    };
     let last = last_capability()?;
-    let mut set = defaults::capability_set(&process.capabilities).map_err(unknown)?;
-    set &= u64::MAX >> (63 - last.min(63));
-    if !new_user_namespace {
+    let mut there = u64::MAX >> (63 - last.min(63));
+    if !own_user_namespace {
         // Root in a confined agent has less than all; it can't give what it hasn't.
-        set &= own_capabilities()?;
+        there &= own_capabilities()?;
     }
+    let set = |names: &[String]| {
+        let unknown = |source: defaults::UnknownCapability| {
+            Failure::new("capabilities", source.name, Errno::EINVAL)
+        };
+        defaults::capability_set(names)
+            .map(|set| set & there)
+            .map_err(unknown)
+    };
+    let wanted = &process.capabilities;
     let cwd = c_string("working directory", &process.cwd)?;
     let enter = Op::WorkingDirectory { path: cwd };
     steps.push(step_at("working directory", &process.cwd, enter));
-    steps.push(step("bounding set", Op::Bounding { keep: set, last }));
-    steps.push(step("capabilities", Op::Capabilities { set }));
+    let keep = set(&wanted.bounding)?;
+    steps.push(step("bounding set", Op::Bounding { keep, last }));
+    let User {
+        uid, gid, groups, ..
+    } = process.user.clone();
+    steps.push(step("user", Op::User { uid, gid, groups }));
+    let sets = CapabilitySets {
+        effective: set(&wanted.effective)?,
+        permitted: set(&wanted.permitted)?,
+        inheritable: set(&wanted.inheritable)?,
+    };
+    let ambient = set(&wanted.ambient)?;
+    steps.push(step("capabilities", Op::Capabilities { sets, ambient }));
     if process.no_new_privileges {
         steps.push(step("no_new_privs", Op::NoNewPrivileges));
     }
     steps.push(step("parent death signal", Op::ParentDeath));
     Ok(())
+}
+
+/// What the program makes is readable for all unless it was asked otherwise.
+pub(super) fn umask(user: &User) -> Mode {
+    Mode::from_bits_truncate(user.umask.unwrap_or(0o022))
 }
 
 /// Strings and candidates, as execvp would try them.
@@ -207,6 +227,7 @@ pub(crate) fn io_failure(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::spec::Capabilities;
 
     fn process(args: &[&str], env: &[&str]) -> Process {
         Process {
@@ -215,9 +236,11 @@ mod tests {
             cwd: "/".into(),
             terminal: false,
             stdin: false,
-            capabilities: vec!["CAP_KILL".into()],
+            user: User::default(),
+            capabilities: Capabilities::of_root(vec!["CAP_KILL".into()]),
             no_new_privileges: true,
             rlimits: vec![],
+            oom_score_adj: None,
         }
     }
 
@@ -254,18 +277,23 @@ mod tests {
         let expected = [
             "working directory",
             "bounding set",
+            "user",
             "capabilities",
             "no_new_privs",
             "parent death signal",
         ];
         assert_eq!(names, expected);
-        assert!(matches!(steps[2].op, Op::Capabilities { set: 0x20 }));
+        let Op::Capabilities { sets, ambient } = &steps[3].op else {
+            panic!("{steps:?}")
+        };
+        assert_eq!((sets.effective, sets.permitted), (0x20, 0x20));
+        assert_eq!((sets.inheritable, *ambient), (0, 0));
     }
 
     #[test]
     fn unknown_names_fail_the_plan() {
         let mut process = process(&["x"], &[]);
-        process.capabilities.push("CAP_NOPE".into());
+        process.capabilities.bounding.push("CAP_NOPE".into());
         let failure = push_credentials(&mut Vec::new(), &process, true).unwrap_err();
         assert_eq!(
             (failure.step, failure.path.as_deref()),

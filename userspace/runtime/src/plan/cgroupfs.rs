@@ -1,4 +1,4 @@
-//! /sys/fs/cgroup inside a container: the host's layout, read-only, rooted at the container's cgroup.
+//! /sys/fs/cgroup inside a container: the host's layout, rooted at the container's cgroup.
 //!
 //! Pure v2 is one cgroup2 mount. v1 and hybrid are a directory of mounts, one a hierarchy,
 //! under the host's names, with the host's links for joined controllers (`cpu,cpuacct`). The
@@ -16,11 +16,11 @@ use super::{
     Failure, Op, Step,
     build::{c_string, io_failure, literal, step_at},
 };
-use crate::sys::mount::{NODEV, NOEXEC, NOSUID, Param, RDONLY, new_filesystem};
+use crate::sys::mount::{Attributes, NODEV, NOEXEC, NOSUID, Param, new_filesystem};
 
+/// Where the host has them.
 const MOUNT_POINT: &str = "/sys/fs/cgroup";
 const STEP: &str = "mount cgroups";
-const ATTRIBUTES: u64 = RDONLY | NOSUID | NODEV | NOEXEC;
 
 /// One hierarchy of the host, by its directory below [`MOUNT_POINT`] (empty: that itself).
 #[derive(Debug, PartialEq, Eq)]
@@ -31,7 +31,7 @@ struct Hierarchy {
 }
 
 /// Steps for a new cgroup namespace. A host without cgroup mounts gets none.
-pub(super) fn push(steps: &mut Vec<Step>) -> Result<(), Failure> {
+pub(super) fn push(steps: &mut Vec<Step>, at: &str, attributes: Attributes) -> Result<(), Failure> {
     const MOUNTINFO: &str = "/proc/self/mountinfo";
     let text =
         fs::read_to_string(MOUNTINFO).map_err(|source| io_failure(STEP, MOUNTINFO, &source))?;
@@ -43,26 +43,24 @@ pub(super) fn push(steps: &mut Vec<Step>) -> Result<(), Failure> {
         .iter()
         .any(|hierarchy| hierarchy.name.is_empty())
     {
-        let at = c_string(STEP, MOUNT_POINT)?;
-        let mount = directory(&hierarchies)?;
         let attach = Op::Attach {
-            mount,
-            at,
-            attributes: ATTRIBUTES,
+            mount: directory(&hierarchies)?,
+            at: c_string(STEP, at)?,
+            attributes,
             follow: false,
         };
-        steps.push(step_at(STEP, MOUNT_POINT, attach));
+        steps.push(step_at(STEP, at, attach));
     }
     for hierarchy in &hierarchies {
-        steps.push(mount(hierarchy)?);
+        steps.push(mount(hierarchy, at, attributes)?);
     }
     Ok(())
 }
 
-fn mount(hierarchy: &Hierarchy) -> Result<Step, Failure> {
+fn mount(hierarchy: &Hierarchy, at: &str, attributes: Attributes) -> Result<Step, Failure> {
     let path = match hierarchy.name.as_str() {
-        "" => MOUNT_POINT.to_owned(),
-        name => format!("{MOUNT_POINT}/{name}"),
+        "" => at.to_owned(),
+        name => format!("{at}/{name}"),
     };
     let (kind, params) = match &hierarchy.v1 {
         None => (literal(c"cgroup2"), Vec::new()),
@@ -75,8 +73,10 @@ fn mount(hierarchy: &Hierarchy) -> Result<Step, Failure> {
         Op::NewFilesystem {
             kind,
             params,
-            attributes: ATTRIBUTES,
+            attributes,
             at,
+            follow: false,
+            fallback: None,
         },
     ))
 }

@@ -1,76 +1,226 @@
 //! The plan of a container's first process: new namespaces, a root of its own.
 #![forbid(unsafe_code)]
 
-use std::os::fd::OwnedFd;
+use std::{
+    fs::File,
+    os::fd::{AsFd as _, OwnedFd},
+};
 
-use nix::{sched::CloneFlags, unistd::dup};
+use nix::{
+    errno::Errno,
+    libc::dev_t,
+    sched::CloneFlags,
+    sys::stat::{fstat, makedev},
+    unistd::{Uid, dup, fchown},
+};
 
 use super::{
-    Failure, Op, Plan,
-    build::{Prepared, program, push_credentials, push_session, step},
-    dev, mounts, rootfs,
+    Failure, Join, Op, Plan, Step,
+    build::{Prepared, io_failure, program, push_credentials, push_session, step, umask},
+    dev::{self, Owner},
+    mounts::{self, Made},
+    rootfs,
 };
 use crate::{
     monitor::io::{Io, pipes},
-    spec::{ContainerSpec, LaunchSpec, Namespaces},
+    spec::{ContainerSpec, Device, LaunchSpec, MountSource, Namespace, Namespaces},
+    sys::clone::NEWTIME,
 };
+
+/// Docker's group of terminals.
+const TTY: u32 = 5;
 
 pub(super) fn prepare(
     spec: &LaunchSpec,
     target: &ContainerSpec,
     window: Option<(u16, u16)>,
 ) -> Result<Prepared, Failure> {
-    let namespaces = target.namespaces;
+    let process = &spec.process;
+    let namespaces = &target.namespaces;
+    let ids = Ids::new(target);
     // First of all what can be refused before anything is made.
-    let exec = program(&spec.process)?;
+    let exec = program(process)?;
+    let user = ids.uid(process.user.uid)?;
+    ids.gid(process.user.gid)?;
+    let joins = joins(namespaces)?;
     let root = rootfs::open(&target.rootfs, &spec.dir)?;
-    let dev = dev::make(spec.process.terminal)?;
-    let (io, stdio) = if spec.process.terminal {
-        terminal(dev.terminal()?, window)?
-    } else if spec.process.stdin {
-        pipes(None)?
-    } else {
-        pipes(Some(dev.null()?))?
+    let made = make(target, process.terminal, &ids)?;
+    let (io, stdio) = match (&made, process) {
+        (Made { pts: Some(pts), .. }, process) if process.terminal => {
+            terminal(dev::terminal(pts)?, window)?
+        }
+        (_, process) if process.terminal => {
+            return Err(Failure::new("terminal", "/dev/pts", Errno::ENODEV));
+        }
+        (_, process) if process.stdin => pipes(None)?,
+        (Made { dev: Some(dev), .. }, _) => pipes(Some(dev::null(dev)?))?,
+        (Made { dev: None, .. }, _) => pipes(Some(null()?))?,
     };
+    hand_over(&stdio, user)?;
     let mut steps = Vec::new();
-    if namespaces.cgroup {
+    if namespaces.user.is_new() {
+        steps.push(step("become root", Op::BecomeRoot));
+    }
+    if namespaces.cgroup.is_new() {
         steps.push(step("cgroup namespace", Op::UnshareCgroup));
     }
-    mounts::push(&mut steps, spec, target, dev)?;
-    if namespaces.uts {
-        steps.push(step(
-            "hostname",
-            Op::Hostname {
-                name: target.hostname.clone(),
-            },
-        ));
-    }
-    if namespaces.net {
+    mounts::push(&mut steps, process, target, made)?;
+    push_names(&mut steps, target);
+    if namespaces.net.is_new() {
         steps.push(step("loopback", Op::Loopback));
     }
-    push_session(&mut steps, &spec.process)?;
-    push_credentials(&mut steps, &spec.process, namespaces.user)?;
+    push_session(&mut steps, process)?;
+    push_credentials(&mut steps, process, namespaces.user.is_new())?;
     let plan = Plan {
         clone_flags: clone_flags(namespaces),
         root: Some(root),
         stdio,
         steps,
+        umask: umask(&process.user),
         exec,
-        maps: namespaces.user,
+        joins,
+        maps: namespaces.user.is_new().then(|| target.id_maps.clone()),
+        oom_score_adj: process.oom_score_adj,
     };
     Ok(Prepared { plan, io })
 }
 
+/// From the container's numbers to the host's.
+struct Ids<'a> {
+    /// `None`: they are the same.
+    target: Option<&'a ContainerSpec>,
+}
+
+impl<'a> Ids<'a> {
+    fn new(target: &'a ContainerSpec) -> Self {
+        Self {
+            target: target.namespaces.user.is_new().then_some(target),
+        }
+    }
+
+    fn uid(&self, inside: u32) -> Result<u32, Failure> {
+        let unmapped = || Failure::new("uid", inside.to_string(), Errno::EINVAL);
+        self.target.map_or(Ok(inside), |target| {
+            target.id_maps.host_uid(inside).ok_or_else(unmapped)
+        })
+    }
+
+    fn gid(&self, inside: u32) -> Result<u32, Failure> {
+        let unmapped = || Failure::new("gid", inside.to_string(), Errno::EINVAL);
+        self.target.map_or(Ok(inside), |target| {
+            target.id_maps.host_gid(inside).ok_or_else(unmapped)
+        })
+    }
+}
+
+/// What the monitor mounts itself, as far as the spec has it.
+fn make(target: &ContainerSpec, console: bool, ids: &Ids<'_>) -> Result<Made, Failure> {
+    let owner = Owner {
+        uid: ids.uid(0)?,
+        gid: ids.gid(0)?,
+        // A map too small to have that group leaves terminals to root's.
+        terminals: ids.gid(TTY).or_else(|_| ids.gid(0))?,
+    };
+    let mut made = Made::default();
+    for mount in &target.mounts {
+        match &mount.source {
+            MountSource::Dev { size } => {
+                let devices = target
+                    .devices
+                    .iter()
+                    .map(|device| {
+                        Ok(Device {
+                            uid: ids.uid(device.uid)?,
+                            gid: ids.gid(device.gid)?,
+                            ..device.clone()
+                        })
+                    })
+                    .collect::<Result<Vec<_>, _>>()?;
+                made.dev = Some(dev::make(*size, &devices, console, owner)?);
+            }
+            MountSource::Devpts => made.pts = Some(dev::pts(owner)?),
+            MountSource::Bind { .. } | MountSource::New { .. } | MountSource::Cgroups => {}
+        }
+    }
+    Ok(made)
+}
+
+/// The host's, for a container without a /dev of paddock's making.
+fn null() -> Result<OwnedFd, Failure> {
+    const PATH: &str = "/dev/null";
+    File::options()
+        .read(true)
+        .write(true)
+        .open(PATH)
+        .map(OwnedFd::from)
+        .map_err(|source| io_failure("stdin", PATH, &source))
+}
+
+/// A user who is not root can open /proc/self/fd/1 and /dev/stdout only if they are theirs.
+fn hand_over(stdio: &[OwnedFd; 3], user: u32) -> Result<(), Failure> {
+    if user == 0 {
+        return Ok(());
+    }
+    for fd in stdio {
+        let fail = |errno| Failure::without_path("stdio", errno);
+        if fstat(fd).map_err(fail)?.st_rdev != NULL {
+            fchown(fd.as_fd(), Some(Uid::from_raw(user)), None).map_err(fail)?;
+        }
+    }
+    Ok(())
+}
+
+/// /dev/null, 1:3, is everybody's as it is.
+const NULL: dev_t = makedev(1, 3);
+
+fn push_names(steps: &mut Vec<Step>, target: &ContainerSpec) {
+    if let Some(name) = &target.hostname {
+        let name = name.clone();
+        steps.push(step("hostname", Op::Hostname { name }));
+    }
+    if let Some(name) = &target.domainname {
+        let name = name.clone();
+        steps.push(step("domain name", Op::Domainname { name }));
+    }
+}
+
 /// The mount namespace is always new. The cgroup namespace is not here: its root is where the
 /// process is when it is made, and v1 hierarchies are joined after the clone.
-fn clone_flags(namespaces: Namespaces) -> CloneFlags {
+fn clone_flags(namespaces: &Namespaces) -> CloneFlags {
     let mut flags = CloneFlags::CLONE_NEWNS;
-    flags.set(CloneFlags::CLONE_NEWIPC, namespaces.ipc);
-    flags.set(CloneFlags::CLONE_NEWNET, namespaces.net);
-    flags.set(CloneFlags::CLONE_NEWPID, namespaces.pid);
-    flags.set(CloneFlags::CLONE_NEWUSER, namespaces.user);
-    flags.set(CloneFlags::CLONE_NEWUTS, namespaces.uts);
+    flags.set(CloneFlags::CLONE_NEWIPC, namespaces.ipc.is_new());
+    flags.set(CloneFlags::CLONE_NEWNET, namespaces.net.is_new());
+    flags.set(CloneFlags::CLONE_NEWPID, namespaces.pid.is_new());
+    flags.set(NEWTIME, namespaces.time.is_new());
+    flags.set(CloneFlags::CLONE_NEWUSER, namespaces.user.is_new());
+    flags.set(CloneFlags::CLONE_NEWUTS, namespaces.uts.is_new());
     flags
+}
+
+fn joins(namespaces: &Namespaces) -> Result<Vec<Join>, Failure> {
+    [
+        (&namespaces.cgroup, CloneFlags::CLONE_NEWCGROUP),
+        (&namespaces.ipc, CloneFlags::CLONE_NEWIPC),
+        (&namespaces.net, CloneFlags::CLONE_NEWNET),
+        (&namespaces.pid, CloneFlags::CLONE_NEWPID),
+        (&namespaces.time, NEWTIME),
+        (&namespaces.uts, CloneFlags::CLONE_NEWUTS),
+    ]
+    .into_iter()
+    .filter_map(|(namespace, flag)| match namespace {
+        Namespace::Join(path) => Some((path, flag)),
+        Namespace::New | Namespace::Host => None,
+    })
+    .map(|(path, flag)| {
+        let namespace =
+            File::open(path).map_err(|source| io_failure("join namespace", path, &source))?;
+        Ok(Join {
+            namespace: namespace.into(),
+            flag,
+            path: path.clone(),
+        })
+    })
+    .collect()
 }
 
 /// The peer three times for the child, the master for the monitor.
@@ -94,16 +244,16 @@ pub(super) fn terminal(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::defaults::NAMESPACES;
+    use crate::defaults::namespaces;
 
     #[test]
     fn a_namespace_of_the_hosts_has_no_flag() {
-        let all = clone_flags(NAMESPACES);
+        let all = clone_flags(&namespaces());
         assert_eq!(all.bits().count_ones(), 6);
-        let shared = clone_flags(Namespaces {
-            net: false,
-            user: false,
-            ..NAMESPACES
+        let shared = clone_flags(&Namespaces {
+            net: Namespace::Host,
+            user: Namespace::Join("/proc/1/ns/user".into()),
+            ..namespaces()
         });
         assert_eq!(
             all - shared,

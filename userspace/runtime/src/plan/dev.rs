@@ -1,4 +1,4 @@
-//! A container's /dev, complete before the clone: nodes, links, pts, shm, and the terminal.
+//! A container's /dev, complete before the clone: nodes, links, pts, and the terminal.
 //!
 //! The nodes are the container's own inodes on a tmpfs that the monitor mounts with the
 //! host's privilege, not binds of the host's: a container's root owns them and may chmod them,
@@ -8,20 +8,28 @@
 
 use std::{
     ffi::{CStr, CString},
-    os::fd::{AsFd as _, OwnedFd},
+    os::{
+        fd::{AsFd as _, OwnedFd},
+        unix::ffi::OsStrExt as _,
+    },
+    path::Component,
 };
 
 use nix::{
     errno::Errno,
-    fcntl::{OFlag, openat},
+    fcntl::{AtFlags, OFlag, openat},
+    libc::dev_t,
     sys::stat::{Mode, SFlag, makedev, mkdirat, mknodat},
-    unistd::symlinkat,
+    unistd::{Gid, Uid, UnlinkatFlags, fchownat, symlinkat, unlinkat},
 };
 
 use super::Failure;
-use crate::sys::{
-    mount::{NODEV, NOEXEC, NOSUID, Param, new_filesystem},
-    task::open_peer,
+use crate::{
+    spec::Device,
+    sys::{
+        mount::{NOEXEC, NOSUID, Param, new_filesystem},
+        task::open_peer,
+    },
 };
 
 /// Character devices, all 0666.
@@ -44,11 +52,13 @@ const LINKS: [(&CStr, &CStr); 5] = [
 
 const DIRECTORIES: [&CStr; 3] = [c"mqueue", c"pts", c"shm"];
 
-/// Detached mounts for /dev and /dev/pts.
-#[derive(Debug)]
-pub(super) struct Dev {
-    pub dev: OwnedFd,
-    pub pts: OwnedFd,
+/// Whose all of it is: the host's ids of the container's root, and of its group 5, which
+/// terminals belong to.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Owner {
+    pub uid: u32,
+    pub gid: u32,
+    pub terminals: u32,
 }
 
 /// A pseudo-terminal of a container's own devpts.
@@ -58,59 +68,144 @@ pub(crate) struct Terminal {
     pub peer: OwnedFd,
 }
 
-pub(super) fn make(console: bool) -> Result<Dev, Failure> {
-    let at = |path: &'static str| move |errno| Failure::new("make /dev", path, errno);
+/// The container's own inodes on a detached tmpfs.
+pub(super) fn make(
+    size: u64,
+    devices: &[Device],
+    console: bool,
+    owner: Owner,
+) -> Result<OwnedFd, Failure> {
+    let size = CString::new(size.to_string()).map_err(|_| failure("/dev", Errno::EINVAL))?;
     let params = [
         Param::String(c"mode", c"0755"),
-        Param::String(c"size", c"64m"),
+        Param::String(c"size", size.as_c_str()),
     ];
-    let dev = new_filesystem(c"tmpfs", &params, NOSUID | NOEXEC).map_err(at("/dev"))?;
+    let dev = new_filesystem(c"tmpfs", &params, NOSUID | NOEXEC)
+        .and_then(|dev| own(&dev, c".", owner.uid, owner.gid).map(|()| dev))
+        .map_err(|errno| failure("/dev", errno))?;
     for (name, major, minor) in NODES {
-        let mode = Mode::from_bits_truncate(0o666);
-        mknodat(&dev, name, SFlag::S_IFCHR, mode, makedev(major, minor))
-            .map_err(|errno| Failure::new("make /dev", name.to_string_lossy().as_ref(), errno))?;
+        node(&dev, name, SFlag::S_IFCHR, 0o666, makedev(major, minor))
+            .and_then(|()| own(&dev, name, owner.uid, owner.gid))
+            .map_err(|errno| failure(&name.to_string_lossy(), errno))?;
     }
     for name in DIRECTORIES {
-        mkdirat(&dev, name, Mode::from_bits_truncate(0o755)).map_err(at("/dev"))?;
+        directory(&dev, name, owner).map_err(|errno| failure(&name.to_string_lossy(), errno))?;
     }
     for (target, name) in LINKS {
-        symlinkat(target, &dev, name).map_err(at("/dev"))?;
+        symlinkat(target, &dev, name)
+            .and_then(|()| own(&dev, name, owner.uid, owner.gid))
+            .map_err(|errno| failure(&name.to_string_lossy(), errno))?;
+    }
+    for device in devices {
+        extra(&dev, device, owner)?;
     }
     if console {
         // The terminal is bound over it.
         let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
         openat(&dev, c"console", flags, Mode::from_bits_truncate(0o620))
-            .map_err(at("/dev/console"))?;
+            .map_err(|errno| failure("/dev/console", errno))?;
     }
+    Ok(dev)
+}
+
+/// One of the spec's, with the directories above it. Its owner is the host's number already.
+fn extra(dev: &OwnedFd, device: &Device, owner: Owner) -> Result<(), Failure> {
+    let fail = |errno| Failure::new("device", &device.path, errno);
+    let below = device
+        .path
+        .strip_prefix("/dev")
+        .map_err(|_| fail(Errno::EINVAL))?;
+    if !below
+        .components()
+        .all(|part| matches!(part, Component::Normal(_)))
+    {
+        return Err(fail(Errno::EINVAL));
+    }
+    let name = CString::new(below.as_os_str().as_bytes()).map_err(|_| fail(Errno::EINVAL))?;
+    let above: Vec<_> = below.ancestors().skip(1).collect();
+    for parent in above
+        .into_iter()
+        .rev()
+        .filter(|path| !path.as_os_str().is_empty())
+    {
+        let parent =
+            CString::new(parent.as_os_str().as_bytes()).map_err(|_| fail(Errno::EINVAL))?;
+        match directory(dev, &parent, owner) {
+            Ok(()) | Err(Errno::EEXIST) => {}
+            Err(errno) => return Err(fail(errno)),
+        }
+    }
+    let kind = match device.kind {
+        'c' | 'u' => SFlag::S_IFCHR,
+        'b' => SFlag::S_IFBLK,
+        'p' => SFlag::S_IFIFO,
+        _ => return Err(fail(Errno::EINVAL)),
+    };
+    let number = makedev(device.major.into(), device.minor.into());
+    match node(dev, &name, kind, device.mode, number) {
+        // Docker's six may be asked for once more.
+        Err(Errno::EEXIST) => unlinkat(dev, name.as_c_str(), UnlinkatFlags::NoRemoveDir)
+            .and_then(|()| node(dev, &name, kind, device.mode, number)),
+        other => other,
+    }
+    .and_then(|()| own(dev, &name, device.uid, device.gid))
+    .map_err(fail)
+}
+
+fn directory(dev: &OwnedFd, name: &CStr, owner: Owner) -> nix::Result<()> {
+    mkdirat(dev, name, Mode::from_bits_truncate(0o755))?;
+    own(dev, name, owner.uid, owner.gid)
+}
+
+fn node(dev: &OwnedFd, name: &CStr, kind: SFlag, mode: u32, number: dev_t) -> nix::Result<()> {
+    mknodat(dev, name, kind, Mode::from_bits_truncate(mode), number)
+}
+
+fn own(dev: &OwnedFd, name: &CStr, uid: u32, gid: u32) -> nix::Result<()> {
+    if (uid, gid) == (0, 0) {
+        return Ok(());
+    }
+    let (uid, gid) = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
+    fchownat(dev, name, uid, gid, AtFlags::AT_SYMLINK_NOFOLLOW)
+}
+
+fn failure(path: &str, errno: Errno) -> Failure {
+    Failure::new("make /dev", path, errno)
+}
+
+/// A new instance of devpts, detached; its terminals belong to the group 5, `tty`.
+pub(super) fn pts(owner: Owner) -> Result<OwnedFd, Failure> {
+    let gid = CString::new(owner.terminals.to_string())
+        .map_err(|_| failure("/dev/pts", Errno::EINVAL))?;
     let params = [
         Param::Flag(c"newinstance"),
         Param::String(c"ptmxmode", c"0666"),
         Param::String(c"mode", c"0620"),
-        Param::String(c"gid", c"5"),
+        Param::String(c"gid", gid.as_c_str()),
     ];
-    let pts = new_filesystem(c"devpts", &params, NOSUID | NOEXEC).map_err(at("/dev/pts"))?;
-    Ok(Dev { dev, pts })
+    let pts = new_filesystem(c"devpts", &params, NOSUID | NOEXEC)
+        .map_err(|errno| failure("/dev/pts", errno))?;
+    own(&pts, c".", owner.uid, owner.gid).map_err(|errno| failure("/dev/pts", errno))?;
+    Ok(pts)
 }
 
-impl Dev {
-    /// Read and write, for a stdin that nobody keeps open.
-    pub(super) fn null(&self) -> Result<OwnedFd, Failure> {
-        openat(
-            &self.dev,
-            c"null",
-            OFlag::O_RDWR | OFlag::O_CLOEXEC,
-            Mode::empty(),
-        )
-        .map_err(|errno| Failure::new("stdin", "/dev/null", errno))
-    }
+/// The container's null, for a stdin that nobody keeps open.
+pub(super) fn null(dev: &OwnedFd) -> Result<OwnedFd, Failure> {
+    openat(
+        dev,
+        c"null",
+        OFlag::O_RDWR | OFlag::O_CLOEXEC,
+        Mode::empty(),
+    )
+    .map_err(|errno| Failure::new("stdin", "/dev/null", errno))
+}
 
-    /// Number 0 of this instance.
-    pub(super) fn terminal(&self) -> Result<Terminal, Failure> {
-        let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
-        openat(&self.pts, c"ptmx", flags, Mode::empty())
-            .and_then(Terminal::new)
-            .map_err(|errno| Failure::new("terminal", "/dev/ptmx", errno))
-    }
+/// Number 0 of this instance.
+pub(super) fn terminal(pts: &OwnedFd) -> Result<Terminal, Failure> {
+    let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+    openat(pts, c"ptmx", flags, Mode::empty())
+        .and_then(Terminal::new)
+        .map_err(|errno| Failure::new("terminal", "/dev/ptmx", errno))
 }
 
 impl Terminal {
@@ -118,15 +213,4 @@ impl Terminal {
         let peer = open_peer(master.as_fd())?;
         Ok(Self { master, peer })
     }
-}
-
-/// POSIX shared memory of docker's size, charged to who writes it.
-pub(super) fn shm(size: u64) -> Result<OwnedFd, Failure> {
-    let fail = |errno| Failure::new("make /dev", "/dev/shm", errno);
-    let size = CString::new(size.to_string()).map_err(|_| fail(Errno::EINVAL))?;
-    let params = [
-        Param::String(c"mode", c"1777"),
-        Param::String(c"size", size.as_c_str()),
-    ];
-    new_filesystem(c"tmpfs", &params, NOSUID | NODEV | NOEXEC).map_err(fail)
 }

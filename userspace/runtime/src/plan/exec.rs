@@ -25,23 +25,24 @@ use nix::{
 
 use super::{
     Failure, Op, Plan,
-    build::{Prepared, io_failure, program, push_credentials, push_session, step},
+    build::{Prepared, io_failure, program, push_credentials, push_session, step, umask},
     container::terminal,
     dev::Terminal,
 };
 use crate::{
     monitor::{identity::start_time, io::pipes},
     spec::{ExecSpec, Process},
-    sys::clone::pidfd_open,
+    sys::clone::{NEWTIME, pidfd_open},
 };
 
 /// Namespaces joined by the child, with their names in /proc/PID/ns. The pid namespace is
 /// joined by the monitor: it counts for children only.
-const JOINED: [(&str, CloneFlags); 6] = [
+const JOINED: [(&str, CloneFlags); 7] = [
     ("cgroup", CloneFlags::CLONE_NEWCGROUP),
     ("ipc", CloneFlags::CLONE_NEWIPC),
     ("mnt", CloneFlags::CLONE_NEWNS),
     ("net", CloneFlags::CLONE_NEWNET),
+    ("time", NEWTIME),
     ("user", CloneFlags::CLONE_NEWUSER),
     ("uts", CloneFlags::CLONE_NEWUTS),
 ];
@@ -66,22 +67,25 @@ pub(super) fn prepare(
     setns(&pidfd, CloneFlags::CLONE_NEWPID)
         .map_err(|errno| Failure::without_path("join pid namespace", errno))?;
     let mut steps = Vec::new();
+    let own_user_namespace = flags.contains(CloneFlags::CLONE_NEWUSER);
     if !flags.is_empty() {
         steps.push(step("join namespaces", Op::Join { pidfd, flags }));
     }
+    if own_user_namespace {
+        steps.push(step("become root", Op::BecomeRoot));
+    }
     push_session(&mut steps, process)?;
-    push_credentials(
-        &mut steps,
-        process,
-        flags.contains(CloneFlags::CLONE_NEWUSER),
-    )?;
+    push_credentials(&mut steps, process, own_user_namespace)?;
     let plan = Plan {
         clone_flags: CloneFlags::empty(),
         root: None,
         stdio,
         steps,
+        umask: umask(&process.user),
         exec,
-        maps: false,
+        joins: Vec::new(),
+        maps: None,
+        oom_score_adj: process.oom_score_adj,
     };
     Ok(Prepared { plan, io })
 }
@@ -114,11 +118,14 @@ fn alive(pidfd: &OwnedFd) -> Result<(), Failure> {
 fn differing(pid: i32) -> Result<CloneFlags, Failure> {
     let mut flags = CloneFlags::empty();
     for (name, flag) in JOINED {
+        // `None`: this kernel is built without that type.
         let inode = |pid: &str| {
             let path = format!("/proc/{pid}/ns/{name}");
-            fs::metadata(&path)
-                .map(|metadata| metadata.ino())
-                .map_err(|source| io_failure("read namespaces", path, &source))
+            match fs::metadata(&path) {
+                Ok(metadata) => Ok(Some(metadata.ino())),
+                Err(source) if source.kind() == io::ErrorKind::NotFound => Ok(None),
+                Err(source) => Err(io_failure("read namespaces", path, &source)),
+            }
         };
         flags.set(flag, inode(&pid.to_string())? != inode("self")?);
     }

@@ -15,13 +15,22 @@ mod op;
 mod rootfs;
 pub(crate) mod run;
 
-use std::{ffi::CString, os::fd::OwnedFd, path::Path};
+use std::{
+    ffi::CString,
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
+};
 
-use nix::{errno::Errno, sched::CloneFlags};
+use nix::{errno::Errno, libc, sched::CloneFlags, sys::stat::Mode};
 
 use crate::{
     record::Failed,
-    sys::{exec::Strings, mount::Param},
+    spec::IdMaps,
+    sys::{
+        exec::Strings,
+        mount::{Attributes, Param},
+        task::CapabilitySets,
+    },
 };
 
 /// What the child does, in order, and what it needs for it.
@@ -32,9 +41,22 @@ pub(crate) struct Plan {
     pub root: Option<OwnedFd>,
     pub stdio: [OwnedFd; 3],
     pub steps: Vec<Step>,
+    pub umask: Mode,
     pub exec: Exec,
-    /// The monitor is to write the identity map before it opens the gate.
-    pub maps: bool,
+    /// The monitor joins these itself, just before it clones: the child inherits them, and may
+    /// not join what belongs to another user namespace once it is in a new one.
+    pub joins: Vec<Join>,
+    /// The monitor is to write these before it opens the gate.
+    pub maps: Option<IdMaps>,
+    pub oom_score_adj: Option<i32>,
+}
+
+/// A namespace of another's.
+#[derive(Debug)]
+pub(crate) struct Join {
+    pub namespace: OwnedFd,
+    pub flag: CloneFlags,
+    pub path: PathBuf,
 }
 
 /// The program, with every path it may be at.
@@ -75,14 +97,17 @@ pub(crate) enum Op {
     Attach {
         mount: OwnedFd,
         at: CString,
-        attributes: u64,
+        attributes: Attributes,
         follow: bool,
     },
     NewFilesystem {
         kind: CString,
         params: Vec<Param<CString>>,
-        attributes: u64,
+        attributes: Attributes,
         at: CString,
+        follow: bool,
+        /// Attached instead where the kernel refuses a new one (EPERM).
+        fallback: Option<OwnedFd>,
     },
     /// A second mount of something in the root.
     Bind {
@@ -98,8 +123,16 @@ pub(crate) enum Op {
         at: CString,
     },
     ReadOnlyRoot,
+    /// Below /proc, which must be a procfs.
+    Sysctl {
+        at: CString,
+        value: CString,
+    },
     PivotRoot,
     Hostname {
+        name: String,
+    },
+    Domainname {
         name: String,
     },
     Loopback,
@@ -107,7 +140,8 @@ pub(crate) enum Op {
     ControllingTerminal,
     Stdio,
     Keyring,
-    Groups,
+    /// Id 0 of a new user namespace: from its clone on the child is nobody in it.
+    BecomeRoot,
     Rlimit {
         resource: u32,
         soft: u64,
@@ -121,8 +155,15 @@ pub(crate) enum Op {
         keep: u64,
         last: u8,
     },
+    /// The program's ids, keeping the permitted capabilities.
+    User {
+        uid: u32,
+        gid: u32,
+        groups: Vec<libc::gid_t>,
+    },
     Capabilities {
-        set: u64,
+        sets: CapabilitySets,
+        ambient: u64,
     },
     NoNewPrivileges,
     /// Death with the monitor, and an end at once if it has died already.
@@ -257,7 +298,10 @@ mod tests {
                 argv: Strings::new(vec![]),
                 envp: Strings::new(vec![]),
             },
-            maps: false,
+            umask: Mode::empty(),
+            joins: vec![],
+            maps: None,
+            oom_score_adj: None,
         }
         .into_names();
         let code = |index, errno| names.failure(index, errno).exit_code;

@@ -1,13 +1,11 @@
-//! The order of a container's mounts: root, /dev, /proc, /sys, cgroups, masks, binds, then the pivot.
+//! A container's mounts in the order of its spec: root, the mounts, sysctls, masks, the pivot.
 //!
-//! The child mounts itself what belongs to its new namespaces (proc, sysfs, mqueue, cgroups);
-//! where a namespace stays the host's but the user namespace is new, the kernel refuses a new
-//! mount of those, and the host's is bound instead.
+//! What needs the host's privilege or paths is made by the monitor, detached; the child mounts
+//! itself what belongs to its new namespaces (proc, sysfs, mqueue, cgroups).
 #![forbid(unsafe_code)]
 
 use std::{
     ffi::CString,
-    fs,
     os::fd::{AsFd as _, OwnedFd},
     path::Path,
 };
@@ -17,60 +15,44 @@ use nix::{errno::Errno, libc};
 use super::{
     Failure, Op, Step,
     build::{c_string, io_failure, literal, step, step_at},
-    cgroupfs, dev, rootfs,
+    cgroupfs, rootfs,
 };
 use crate::{
-    defaults::{MASKED_PROC, MASKED_SYS, READ_ONLY_PROC},
-    spec::{Bind, ContainerSpec, LaunchSpec, Rootfs},
-    sys::mount::{NODEV, NOEXEC, NOSUID, RDONLY, clone_tree},
+    spec::{ContainerSpec, Mount, MountSource, Process, Propagation},
+    sys::mount::{Attributes, Param, clone_tree},
 };
 
-const SAFE: u64 = NOSUID | NODEV | NOEXEC;
+/// The mounts that the monitor has made, since the terminal and stdin come from them.
+#[derive(Debug, Default)]
+pub(super) struct Made {
+    pub dev: Option<OwnedFd>,
+    pub pts: Option<OwnedFd>,
+}
 
-/// All mount steps. `dev` goes to where the plan says; the root is the plan's own.
+/// All mount steps; the root is the plan's own.
 pub(super) fn push(
     steps: &mut Vec<Step>,
-    spec: &LaunchSpec,
+    process: &Process,
     target: &ContainerSpec,
-    dev: dev::Dev,
+    mut made: Made,
 ) -> Result<(), Failure> {
-    let namespaces = target.namespaces;
     steps.push(step("private mounts", Op::PrivateMounts));
     steps.push(step("attach rootfs", Op::AttachRoot));
-    push_dev(steps, spec, target, dev)?;
-    for path in ["/proc", "/sys"] {
-        push_directories(steps, "make directory", path)?;
+    for mount in &target.mounts {
+        push_mount(steps, mount, &mut made)?;
     }
-    // With the host's user namespace everything may be mounted anew.
-    let (new_pid, new_net) = (
-        namespaces.pid || !namespaces.user,
-        namespaces.net || !namespaces.user,
-    );
-    if new_pid {
-        steps.push(new("mount proc", c"proc", "/proc", SAFE)?);
-    } else {
-        steps.push(host("mount proc", "/proc", true, SAFE)?);
+    if process.terminal {
+        let bind = Op::Bind {
+            from: literal(c"/dev/pts/0"),
+            at: literal(c"/dev/console"),
+        };
+        steps.push(step_at("mount console", "/dev/console", bind));
     }
-    if new_net {
-        steps.push(new("mount sysfs", c"sysfs", "/sys", SAFE | RDONLY)?);
-    } else {
-        steps.push(host("mount sysfs", "/sys", false, SAFE | RDONLY)?);
+    for (name, value) in &target.sysctls {
+        steps.push(sysctl(name, value)?);
     }
-    if namespaces.cgroup {
-        cgroupfs::push(steps)?;
-    } else if Path::new("/sys/fs/cgroup").exists() {
-        steps.push(host(
-            "mount cgroups",
-            "/sys/fs/cgroup",
-            true,
-            SAFE | RDONLY,
-        )?);
-    }
-    push_masks(steps, spec, target)?;
-    for bind in &target.binds {
-        push_bind(steps, bind)?;
-    }
-    push_directories(steps, "working directory", &spec.process.cwd)?;
+    push_protections(steps, target)?;
+    push_directories(steps, "working directory", &process.cwd)?;
     if target.read_only {
         steps.push(step("read-only rootfs", Op::ReadOnlyRoot));
     }
@@ -78,113 +60,150 @@ pub(super) fn push(
     Ok(())
 }
 
-fn push_dev(
-    steps: &mut Vec<Step>,
-    spec: &LaunchSpec,
-    target: &ContainerSpec,
-    dev: dev::Dev,
-) -> Result<(), Failure> {
-    const STEP: &str = "mount /dev";
-    let namespaces = target.namespaces;
-    push_directories(steps, "make directory", "/dev")?;
-    steps.push(attach(STEP, dev.dev, "/dev", NOSUID | NOEXEC)?);
-    steps.push(attach(STEP, dev.pts, "/dev/pts", NOSUID | NOEXEC)?);
-    if namespaces.ipc {
-        steps.push(attach(STEP, dev::shm(target.shm_size)?, "/dev/shm", SAFE)?);
-        steps.push(new(STEP, c"mqueue", "/dev/mqueue", SAFE)?);
-    } else {
-        for path in ["/dev/shm", "/dev/mqueue"] {
-            if Path::new(path).exists() {
-                steps.push(host(STEP, path, false, SAFE)?);
+fn push_mount(steps: &mut Vec<Step>, mount: &Mount, made: &mut Made) -> Result<(), Failure> {
+    let at = target(mount)?;
+    let attributes = attributes(mount);
+    let again = || Failure::new("mount", at, Errno::EEXIST);
+    match &mount.source {
+        MountSource::Bind { path, recursive } => {
+            const STEP: &str = "bind";
+            let fail = |source: std::io::Error| io_failure(STEP, path, &source);
+            let source = rootfs::open_path(path, 0).map_err(fail)?;
+            if source.metadata().map_err(fail)?.is_dir() {
+                push_directories(steps, STEP, at)?;
+            } else {
+                push_file(steps, STEP, at)?;
             }
+            let tree = clone_tree(source.as_fd(), c"", *recursive)
+                .map_err(|errno| Failure::new(STEP, path, errno))?;
+            steps.push(attach(STEP, tree, at, attributes, mount.follow)?);
         }
-    }
-    if spec.process.terminal {
-        let bind = Op::Bind {
-            from: literal(c"/dev/pts/0"),
-            at: literal(c"/dev/console"),
-        };
-        steps.push(step_at("mount console", "/dev/console", bind));
-    }
-    Ok(())
-}
-
-fn push_masks(
-    steps: &mut Vec<Step>,
-    spec: &LaunchSpec,
-    target: &ContainerSpec,
-) -> Result<(), Failure> {
-    for path in MASKED_PROC.map(|name| format!("/proc/{name}")) {
-        steps.push(step_at(
-            "mask",
-            &path,
-            Op::Mask {
-                at: c_string("mask", &path)?,
-            },
-        ));
-    }
-    for path in MASKED_SYS.map(|name| format!("/sys/{name}")) {
-        steps.push(step_at(
-            "mask",
-            &path,
-            Op::Mask {
-                at: c_string("mask", &path)?,
-            },
-        ));
-    }
-    for path in READ_ONLY_PROC.map(|name| format!("/proc/{name}")) {
-        let op = Op::ReadOnly {
-            at: c_string("read-only path", &path)?,
-        };
-        steps.push(step_at("read-only path", &path, op));
-    }
-    // The state directory shows through the host's root: sockets and other containers' environments.
-    let dir =
-        fs::canonicalize(&spec.dir).map_err(|source| io_failure("mask", &spec.dir, &source))?;
-    if let (Rootfs::Host, Some(state)) = (&target.rootfs, dir.ancestors().nth(2)) {
-        let path = state.to_string_lossy();
-        if path.len() > 1 {
-            steps.push(step_at(
-                "mask",
-                &path,
-                Op::Mask {
-                    at: c_string("mask", &path)?,
-                },
-            ));
+        MountSource::New { kind, parameters } => {
+            const STEP: &str = "mount";
+            push_directories(steps, STEP, at)?;
+            let fallback = if kind == "sysfs" { host_sysfs() } else { None };
+            let op = Op::NewFilesystem {
+                kind: c_string(STEP, kind)?,
+                params: params(parameters)?,
+                attributes,
+                at: c_string(STEP, at)?,
+                follow: mount.follow,
+                fallback,
+            };
+            steps.push(step_at(STEP, at, op));
+        }
+        MountSource::Dev { .. } => {
+            const STEP: &str = "mount /dev";
+            push_directories(steps, STEP, at)?;
+            let dev = made.dev.take().ok_or_else(again)?;
+            steps.push(attach(STEP, dev, at, attributes, false)?);
+        }
+        MountSource::Devpts => {
+            const STEP: &str = "mount /dev/pts";
+            push_directories(steps, STEP, at)?;
+            let pts = made.pts.take().ok_or_else(again)?;
+            steps.push(attach(STEP, pts, at, attributes, false)?);
+        }
+        MountSource::Cgroups => {
+            push_directories(steps, "mount cgroups", at)?;
+            cgroupfs::push(steps, at, attributes)?;
         }
     }
     Ok(())
 }
 
-fn push_bind(steps: &mut Vec<Step>, bind: &Bind) -> Result<(), Failure> {
-    const STEP: &str = "bind";
-    let target = bind.target.to_string_lossy();
-    if !bind.target.is_absolute() || target.ends_with("/..") || target.contains("/../") {
-        return Err(Failure::new(STEP, &bind.target, Errno::EINVAL));
+/// Absolute, not the root itself, and without `..`.
+fn target(mount: &Mount) -> Result<&str, Failure> {
+    let refused = || Failure::new("mount", &mount.target, Errno::EINVAL);
+    let text = mount.target.to_str().ok_or_else(refused)?;
+    let mut parts = text.split('/').filter(|part| !part.is_empty()).peekable();
+    if !text.starts_with('/') || parts.peek().is_none() || parts.any(|part| part == "..") {
+        return Err(refused());
     }
-    let fail = |source: std::io::Error| io_failure(STEP, &bind.source, &source);
-    let source = rootfs::open_path(&bind.source, 0).map_err(fail)?;
-    if source.metadata().map_err(fail)?.is_dir() {
-        push_directories(steps, STEP, &target)?;
+    Ok(text)
+}
+
+fn attributes(mount: &Mount) -> Attributes {
+    Attributes {
+        set: mount.set,
+        clear: mount.clear,
+        recursive: mount.recursive,
+        propagation: match mount.propagation {
+            Propagation::Private => libc::MS_PRIVATE,
+            Propagation::Slave => libc::MS_SLAVE,
+            Propagation::Shared => libc::MS_SHARED,
+            Propagation::Unbindable => libc::MS_UNBINDABLE,
+        },
+    }
+}
+
+fn params(parameters: &[(String, Option<String>)]) -> Result<Vec<Param<CString>>, Failure> {
+    let text = |text: &str| c_string("mount", text);
+    parameters
+        .iter()
+        .map(|(key, value)| {
+            Ok(match value {
+                Some(value) => Param::String(text(key)?, text(value)?),
+                None => Param::Flag(text(key)?),
+            })
+        })
+        .collect()
+}
+
+/// In a new user namespace the kernel grants a sysfs only where the host's is fully visible;
+/// elsewhere the host's is shown. `None`: the host has none either.
+fn host_sysfs() -> Option<OwnedFd> {
+    let directory = rootfs::open_path(Path::new("/sys"), libc::O_DIRECTORY).ok()?;
+    clone_tree(directory.as_fd(), c"", false).ok()
+}
+
+/// `net.ipv4.ip_forward` or `net/ipv4/ip_forward`, as sysctl(8) takes either.
+fn sysctl(name: &str, value: &str) -> Result<Step, Failure> {
+    const STEP: &str = "sysctl";
+    let path = if name.contains('/') {
+        name.to_owned()
     } else {
-        let (parent, name) = target.rsplit_once('/').unwrap_or(("", &target));
-        push_directories(steps, STEP, parent)?;
-        let op = Op::MakeFile {
-            parent: parent_path(parent)?,
-            name: c_string(STEP, name)?,
-        };
-        steps.push(step_at(STEP, &target, op));
-    }
-    let mount = clone_tree(source.as_fd(), c"", true)
-        .map_err(|errno| Failure::new(STEP, &bind.source, errno))?;
-    let attributes = if bind.read_only { RDONLY } else { 0 };
-    let op = Op::Attach {
-        mount,
-        at: c_string(STEP, &target)?,
-        attributes,
-        follow: true,
+        name.replace('.', "/")
     };
-    steps.push(step_at(STEP, &target, op));
+    if path
+        .split('/')
+        .any(|part| part.is_empty() || part == "." || part == "..")
+    {
+        return Err(Failure::new(STEP, name, Errno::EINVAL));
+    }
+    let op = Op::Sysctl {
+        at: c_string(STEP, &format!("/proc/sys/{path}"))?,
+        value: c_string(STEP, value)?,
+    };
+    Ok(step_at(STEP, name, op))
+}
+
+fn push_protections(steps: &mut Vec<Step>, target: &ContainerSpec) -> Result<(), Failure> {
+    let text = |name, path: &Path| {
+        let text = path.to_string_lossy().into_owned();
+        c_string(name, &text).map(|at| (at, text))
+    };
+    for path in &target.masked_paths {
+        let (at, shown) = text("mask", path)?;
+        steps.push(step_at("mask", &shown, Op::Mask { at }));
+    }
+    for path in &target.read_only_paths {
+        let (at, shown) = text("read-only path", path)?;
+        steps.push(step_at("read-only path", &shown, Op::ReadOnly { at }));
+    }
+    Ok(())
+}
+
+/// An empty file to mount on, unless something is there.
+fn push_file(steps: &mut Vec<Step>, name: &'static str, path: &str) -> Result<(), Failure> {
+    let path = path.trim_end_matches('/');
+    let (parent, file) = path.rsplit_once('/').unwrap_or(("", path));
+    push_directories(steps, name, parent)?;
+    let op = Op::MakeFile {
+        parent: parent_path(parent)?,
+        name: c_string(name, file)?,
+    };
+    steps.push(step_at(name, path, op));
     Ok(())
 }
 
@@ -216,45 +235,55 @@ fn attach(
     name: &'static str,
     mount: OwnedFd,
     path: &str,
-    attributes: u64,
+    attributes: Attributes,
+    follow: bool,
 ) -> Result<Step, Failure> {
     let at = c_string(name, path)?;
-    Ok(step_at(
-        name,
-        path,
-        Op::Attach {
-            mount,
-            at,
-            attributes,
-            follow: false,
-        },
-    ))
+    let op = Op::Attach {
+        mount,
+        at,
+        attributes,
+        follow,
+    };
+    Ok(step_at(name, path, op))
 }
 
-fn new(
-    name: &'static str,
-    kind: &'static std::ffi::CStr,
-    path: &str,
-    attributes: u64,
-) -> Result<Step, Failure> {
-    let (kind, at) = (literal(kind), c_string(name, path)?);
-    Ok(step_at(
-        name,
-        path,
-        Op::NewFilesystem {
-            kind,
-            params: Vec::new(),
-            attributes,
-            at,
-        },
-    ))
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// The host's mount of the same path.
-fn host(name: &'static str, path: &str, recursive: bool, attributes: u64) -> Result<Step, Failure> {
-    let directory = rootfs::open_path(Path::new(path), libc::O_DIRECTORY)
-        .map_err(|source| io_failure(name, path, &source))?;
-    let mount = clone_tree(directory.as_fd(), c"", recursive)
-        .map_err(|errno| Failure::new(name, path, errno))?;
-    attach(name, mount, path, attributes)
+    fn at(path: &str) -> Result<String, Errno> {
+        let mount = Mount::fixed(path, MountSource::new("tmpfs"), 0);
+        target(&mount)
+            .map(str::to_owned)
+            .map_err(|failure| failure.errno)
+    }
+
+    #[test]
+    fn a_target_is_below_the_root() {
+        assert_eq!(at("/a/./b").as_deref(), Ok("/a/./b"));
+        for path in ["", "/", "//", "a", "../a", "/a/../..", "/.."] {
+            assert_eq!(at(path), Err(Errno::EINVAL), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_sysctl_stays_below_its_directory() {
+        let path = |name: &str| match sysctl(name, "1").map(|step| step.op) {
+            Ok(Op::Sysctl { at, .. }) => Ok(at.into_string().unwrap()),
+            Ok(op) => panic!("{op:?}"),
+            Err(failure) => Err(failure.errno),
+        };
+        assert_eq!(
+            path("net.ipv4.ip_forward").unwrap(),
+            "/proc/sys/net/ipv4/ip_forward"
+        );
+        assert_eq!(
+            path("net/ipv4/conf/eth0.1/forwarding").unwrap(),
+            "/proc/sys/net/ipv4/conf/eth0.1/forwarding"
+        );
+        for name in ["", "a/../../b", "..", "a//b", "/a"] {
+            assert_eq!(path(name), Err(Errno::EINVAL), "{name}");
+        }
+    }
 }

@@ -20,13 +20,14 @@ use nix::{
         signal::Signal,
         socket::{AddressFamily, SockFlag, SockType, socket},
         stat::{Mode, SFlag, fstat, makedev, mkdirat},
+        statfs::{PROC_SUPER_MAGIC, fstatfs},
     },
-    unistd::{chdir, fchdir, pivot_root, sethostname, setsid},
+    unistd::{chdir, fchdir, pivot_root, sethostname, setsid, write},
 };
 
 use super::{Op, Plan};
 use crate::sys::{
-    mount::{self as sys_mount, NODEV, NOEXEC, NOSUID, Param, RDONLY},
+    mount::{self as sys_mount, Attributes, NODEV, NOEXEC, NOSUID, Param, RDONLY},
     task,
 };
 
@@ -74,17 +75,25 @@ impl Op {
                 follow,
             } => {
                 let target = open(root(plan)?, at, *follow)?;
-                sys_mount::attach(mount.as_fd(), target.as_fd())?;
-                sys_mount::restrict(mount.as_fd(), *attributes, true)
+                attach(mount, &target, *attributes)
             }
             Self::NewFilesystem {
                 kind,
                 params,
                 attributes,
                 at,
+                follow,
+                fallback,
             } => {
-                let mount = sys_mount::new_filesystem(kind, params, *attributes)?;
-                sys_mount::attach(mount.as_fd(), open(root(plan)?, at, false)?.as_fd())
+                let target = open(root(plan)?, at, *follow)?;
+                match sys_mount::new_filesystem(kind, params, attributes.set) {
+                    Ok(mount) => sys_mount::attach(mount.as_fd(), target.as_fd()),
+                    Err(Errno::EPERM) => match fallback {
+                        Some(mount) => attach(mount, &target, *attributes),
+                        None => Err(Errno::EPERM),
+                    },
+                    Err(errno) => Err(errno),
+                }
             }
             Self::Bind { from, at } => {
                 let from = open(root(plan)?, from, false)?;
@@ -92,9 +101,13 @@ impl Op {
             }
             Self::Mask { at } => mask(root(plan)?, at),
             Self::ReadOnly { at } => read_only(root(plan)?, at),
-            Self::ReadOnlyRoot => sys_mount::restrict(root(plan)?.as_fd(), RDONLY, false),
+            Self::ReadOnlyRoot => {
+                sys_mount::change(root(plan)?.as_fd(), Attributes::private(RDONLY))
+            }
+            Self::Sysctl { at, value } => sysctl(root(plan)?, at, value),
             Self::PivotRoot => pivot(root(plan)?),
             Self::Hostname { name } => sethostname(name),
+            Self::Domainname { name } => task::set_domainname(name),
             Self::Loopback => loopback(),
             Self::Session => setsid().map(drop),
             Self::ControllingTerminal => task::set_controlling_terminal(plan.stdio[0].as_fd()),
@@ -104,7 +117,10 @@ impl Op {
                 .zip(0..)
                 .try_for_each(|(fd, number)| task::place(fd.as_fd(), number)),
             Self::Keyring => task::new_session_keyring(),
-            Self::Groups => task::clear_groups(),
+            Self::BecomeRoot => {
+                task::set_groups(&[])?;
+                task::set_ids(0, 0)
+            }
             Self::Rlimit {
                 resource,
                 soft,
@@ -114,9 +130,17 @@ impl Op {
             Self::Bounding { keep, last } => (0..=*last)
                 .filter(|capability| keep & (1 << capability) == 0)
                 .try_for_each(task::drop_bounding),
-            Self::Capabilities { set } => {
+            Self::User { uid, gid, groups } => {
+                task::set_groups(groups)?;
+                task::keep_capabilities()?;
+                task::set_ids(*uid, *gid)
+            }
+            Self::Capabilities { sets, ambient } => {
                 task::clear_ambient()?;
-                task::set_capabilities(*set)
+                task::set_capabilities(*sets)?;
+                (0..64)
+                    .filter(|capability| ambient >> capability & 1 != 0)
+                    .try_for_each(task::raise_ambient)
             }
             Self::NoNewPrivileges => prctl::set_no_new_privs(),
             Self::ParentDeath => die_with_parent(gate),
@@ -155,8 +179,12 @@ fn directory(root: &OwnedFd, path: &CStr) -> nix::Result<OwnedFd> {
 fn attach_root(root: &OwnedFd) -> nix::Result<()> {
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let old = openat(nix::fcntl::AT_FDCWD, c"/", flags, Mode::empty())?;
-    sys_mount::attach(root.as_fd(), old.as_fd())?;
-    sys_mount::restrict(root.as_fd(), 0, true)
+    attach(root, &old, Attributes::private(0))
+}
+
+fn attach(mount: &OwnedFd, target: &OwnedFd, attributes: Attributes) -> nix::Result<()> {
+    sys_mount::attach(mount.as_fd(), target.as_fd())?;
+    sys_mount::change(mount.as_fd(), attributes)
 }
 
 /// pivot_root(2): with "." twice the old root ends up stacked on the new one, and detaching
@@ -201,8 +229,28 @@ fn read_only(root: &OwnedFd, at: &CStr) -> nix::Result<()> {
         other => other?,
     };
     let mount = sys_mount::clone_tree(target.as_fd(), c"", true)?;
-    sys_mount::attach(mount.as_fd(), target.as_fd())?;
-    sys_mount::restrict(mount.as_fd(), RDONLY | NOSUID | NODEV | NOEXEC, true)
+    let attributes = Attributes {
+        recursive: true,
+        ..Attributes::private(RDONLY | NOSUID | NODEV | NOEXEC)
+    };
+    attach(&mount, &target, attributes)
+}
+
+/// No symlink leads to it and nothing but a procfs is written to: a file in the way could be
+/// any of the host's (CVE-2025-52881).
+fn sysctl(root: &OwnedFd, at: &CStr, value: &CStr) -> nix::Result<()> {
+    let how = OpenHow::new()
+        .flags(OFlag::O_WRONLY | OFlag::O_CLOEXEC)
+        .resolve(
+            ResolveFlag::RESOLVE_IN_ROOT
+                | ResolveFlag::RESOLVE_NO_MAGICLINKS
+                | ResolveFlag::RESOLVE_NO_SYMLINKS,
+        );
+    let file = openat2(root, at, how)?;
+    if fstatfs(&file)?.filesystem_type() != PROC_SUPER_MAGIC {
+        return Err(Errno::EXDEV);
+    }
+    write(&file, value.to_bytes()).map(drop)
 }
 
 fn is(fd: &OwnedFd, kind: SFlag) -> nix::Result<bool> {

@@ -66,7 +66,7 @@ pub(crate) fn run(plan: &Plan, channels: &Channels) -> ! {
         }
     }
     let exec_index = u32::try_from(plan.steps.len()).unwrap_or(READY - 1);
-    umask(Mode::from_bits_truncate(0o022));
+    umask(plan.umask);
     task::reset_signals();
     if let Err(errno) = exec::close_others(channels.status.as_fd()) {
         fail(status, exec_index, errno);

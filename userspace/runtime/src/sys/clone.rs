@@ -14,6 +14,9 @@ use super::check;
 /// Linux 5.7; libc's constant is cut to 32 bits.
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
+/// Linux 5.6; nix does not name it.
+pub(crate) const NEWTIME: CloneFlags = CloneFlags::from_bits_retain(0x80);
+
 /// Which side of a fork this is.
 #[derive(Debug)]
 pub(crate) enum Side<P> {

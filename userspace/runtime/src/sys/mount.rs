@@ -15,6 +15,7 @@ use std::{
 use nix::{
     errno::Errno,
     mount::{MsFlags, mount},
+    sys::statvfs::{FsFlags, statvfs},
 };
 
 use super::check;
@@ -31,6 +32,30 @@ pub(crate) const RDONLY: u64 = libc::MOUNT_ATTR_RDONLY;
 pub(crate) const NOSUID: u64 = libc::MOUNT_ATTR_NOSUID;
 pub(crate) const NODEV: u64 = libc::MOUNT_ATTR_NODEV;
 pub(crate) const NOEXEC: u64 = libc::MOUNT_ATTR_NOEXEC;
+const NOATIME: u64 = libc::MOUNT_ATTR_NOATIME;
+
+/// What [`change`] makes of a mount.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Attributes {
+    pub set: u64,
+    pub clear: u64,
+    /// Both, for what is mounted below, too.
+    pub recursive: bool,
+    /// `MS_PRIVATE` and its kind.
+    pub propagation: u64,
+}
+
+impl Attributes {
+    /// In no peer group of anybody's.
+    pub(crate) const fn private(set: u64) -> Self {
+        Self {
+            set,
+            clear: 0,
+            recursive: false,
+            propagation: libc::MS_PRIVATE,
+        }
+    }
+}
 
 fn owned(fd: libc::c_long) -> nix::Result<OwnedFd> {
     let fd = RawFd::try_from(fd).map_err(|_| Errno::EOVERFLOW)?;
@@ -135,15 +160,39 @@ pub(crate) fn attach(mount: BorrowedFd<'_>, target: BorrowedFd<'_>) -> nix::Resu
     .map(drop)
 }
 
-/// Adds attributes to an attached mount and takes it, with what is below, out of any peer group.
-pub(crate) fn restrict(mount: BorrowedFd<'_>, attributes: u64, recursive: bool) -> nix::Result<()> {
+/// Gives an attached mount its attributes; what is below it only joins when `recursive`, but
+/// for the propagation, which is the whole tree's.
+pub(crate) fn change(mount: BorrowedFd<'_>, attributes: Attributes) -> nix::Result<()> {
+    let Attributes {
+        set,
+        clear,
+        recursive,
+        propagation,
+    } = attributes;
+    if !recursive && (set | clear) != 0 {
+        setattr(mount, attributes)?;
+    }
+    let whole = Attributes {
+        set: if recursive { set } else { 0 },
+        clear: if recursive { clear } else { 0 },
+        recursive: true,
+        propagation,
+    };
+    setattr(mount, whole)
+}
+
+fn setattr(mount: BorrowedFd<'_>, attributes: Attributes) -> nix::Result<()> {
     let attr = libc::mount_attr {
-        attr_set: attributes,
-        attr_clr: 0,
-        propagation: libc::MS_PRIVATE,
+        attr_set: attributes.set,
+        attr_clr: attributes.clear,
+        propagation: attributes.propagation,
         userns_fd: 0,
     };
-    let recursive_flag = if recursive { libc::AT_RECURSIVE } else { 0 };
+    let recursive_flag = if attributes.recursive {
+        libc::AT_RECURSIVE
+    } else {
+        0
+    };
     // SAFETY: an empty static path, and a struct that outlives the call with its own size.
     let result = check(unsafe {
         libc::syscall(
@@ -163,26 +212,30 @@ pub(crate) fn restrict(mount: BorrowedFd<'_>, attributes: u64, recursive: bool) 
 
 /// 5.10's way. The remount reaches only the topmost mount of a tree: what is mounted below a
 /// read-only bind stays as it was, as with every launcher on such kernels.
-fn remount(on: BorrowedFd<'_>, attributes: u64) -> nix::Result<()> {
+fn remount(on: BorrowedFd<'_>, attributes: Attributes) -> nix::Result<()> {
     let mut path = [0; 32];
     // The array holds the longest descriptor number, so this can only write, and no heap.
     write!(&mut path[..], "/proc/self/fd/{}\0", on.as_raw_fd()).map_err(|_| Errno::ENAMETOOLONG)?;
     let path = CStr::from_bytes_until_nul(&path).map_err(|_| Errno::EINVAL)?;
     let none = None::<&CStr>;
-    mount(
-        none,
-        path,
-        none,
-        MsFlags::MS_REC | MsFlags::MS_PRIVATE,
-        none,
-    )?;
-    let mut flags = MsFlags::empty();
-    flags.set(MsFlags::MS_RDONLY, attributes & RDONLY != 0);
-    flags.set(MsFlags::MS_NOSUID, attributes & NOSUID != 0);
-    flags.set(MsFlags::MS_NODEV, attributes & NODEV != 0);
-    flags.set(MsFlags::MS_NOEXEC, attributes & NOEXEC != 0);
-    if flags.is_empty() {
+    let propagation = MsFlags::from_bits_retain(attributes.propagation);
+    if !propagation.is_empty() {
+        mount(none, path, none, MsFlags::MS_REC | propagation, none)?;
+    }
+    if attributes.set | attributes.clear == 0 {
         return Ok(());
+    }
+    let present = statvfs(path)?.flags();
+    let mut flags = MsFlags::empty();
+    for (attribute, flag, now) in [
+        (RDONLY, MsFlags::MS_RDONLY, FsFlags::ST_RDONLY),
+        (NOSUID, MsFlags::MS_NOSUID, FsFlags::ST_NOSUID),
+        (NODEV, MsFlags::MS_NODEV, FsFlags::ST_NODEV),
+        (NOEXEC, MsFlags::MS_NOEXEC, FsFlags::ST_NOEXEC),
+        (NOATIME, MsFlags::MS_NOATIME, FsFlags::ST_NOATIME),
+    ] {
+        let keep = present.contains(now) && attributes.clear & attribute == 0;
+        flags.set(flag, keep || attributes.set & attribute != 0);
     }
     mount(
         none,

@@ -15,8 +15,16 @@ use nix::errno::Errno;
 
 use super::check;
 
-/// capset(2), version 3: permitted and effective become `set`, inheritable empty.
-pub(crate) fn set_capabilities(set: u64) -> nix::Result<()> {
+/// The three sets of capset(2), as the kernel's bits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct CapabilitySets {
+    pub effective: u64,
+    pub permitted: u64,
+    pub inheritable: u64,
+}
+
+/// capset(2), version 3.
+pub(crate) fn set_capabilities(sets: CapabilitySets) -> nix::Result<()> {
     #[repr(C)]
     struct Header {
         version: u32,
@@ -34,15 +42,15 @@ pub(crate) fn set_capabilities(set: u64) -> nix::Result<()> {
         version: VERSION_3,
         pid: 0,
     };
-    let half = |bits: u64| {
-        let bits = u32::try_from(bits & u64::from(u32::MAX)).unwrap_or_default();
+    let half = |shift: u32| {
+        let bits = |set: u64| u32::try_from(set >> shift & u64::from(u32::MAX)).unwrap_or_default();
         Data {
-            effective: bits,
-            permitted: bits,
-            inheritable: 0,
+            effective: bits(sets.effective),
+            permitted: bits(sets.permitted),
+            inheritable: bits(sets.inheritable),
         }
     };
-    let data = [half(set), half(set >> 32)];
+    let data = [half(0), half(32)];
     // SAFETY: version 3 reads one header and two data structs, laid out as linux/capability.h says.
     check(unsafe { libc::syscall(libc::SYS_capset, &raw const header, data.as_ptr()) }).map(drop)
 }
@@ -57,6 +65,26 @@ pub(crate) fn clear_ambient() -> nix::Result<()> {
         libc::PR_CAP_AMBIENT,
         libc::PR_CAP_AMBIENT_CLEAR_ALL.cast_unsigned().into(),
     )
+}
+
+/// Into the ambient set; it must be permitted and inheritable already.
+pub(crate) fn raise_ambient(capability: u8) -> nix::Result<()> {
+    // SAFETY: this option takes two integers; the rest must be zero.
+    Errno::result(unsafe {
+        libc::prctl(
+            libc::PR_CAP_AMBIENT,
+            libc::PR_CAP_AMBIENT_RAISE,
+            libc::c_ulong::from(capability),
+            0,
+            0,
+        )
+    })
+    .map(drop)
+}
+
+/// The permitted set survives the next change from root to another user; exec ends that.
+pub(crate) fn keep_capabilities() -> nix::Result<()> {
+    prctl(libc::PR_SET_KEEPCAPS, 1)
 }
 
 fn prctl(option: libc::c_int, argument: libc::c_ulong) -> nix::Result<()> {
@@ -209,10 +237,23 @@ pub(crate) fn place(fd: BorrowedFd<'_>, target: RawFd) -> nix::Result<()> {
     Errno::result(unsafe { libc::dup2(fd.as_raw_fd(), target) }).map(drop)
 }
 
-/// No supplementary groups: the agent's are not the container's.
-pub(crate) fn clear_groups() -> nix::Result<()> {
-    // SAFETY: a length of zero reads no memory. The raw syscall is this task's only, without
-    // glibc's broadcast to threads that a clone does not have.
-    check(unsafe { libc::syscall(libc::SYS_setgroups, 0, std::ptr::null::<libc::gid_t>()) })
-        .map(drop)
+/// The supplementary groups. The raw syscalls, here and below, are this task's only, without
+/// glibc's broadcast to threads that a clone does not have.
+pub(crate) fn set_groups(groups: &[libc::gid_t]) -> nix::Result<()> {
+    // SAFETY: the kernel reads `len` numbers from the slice.
+    check(unsafe { libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()) }).map(drop)
+}
+
+/// Real, effective and saved group and user, the group first while that is still allowed.
+pub(crate) fn set_ids(uid: u32, gid: u32) -> nix::Result<()> {
+    // SAFETY: integers only.
+    check(unsafe { libc::syscall(libc::SYS_setresgid, gid, gid, gid) })?;
+    // SAFETY: integers only.
+    check(unsafe { libc::syscall(libc::SYS_setresuid, uid, uid, uid) }).map(drop)
+}
+
+/// setdomainname(2).
+pub(crate) fn set_domainname(name: &str) -> nix::Result<()> {
+    // SAFETY: the kernel reads `len` bytes from the string.
+    check(unsafe { libc::syscall(libc::SYS_setdomainname, name.as_ptr(), name.len()) }).map(drop)
 }

@@ -2,10 +2,11 @@
 
 use std::path::{Path, PathBuf, absolute};
 
+use paddock_agent::api::Volume;
 use paddock_cgroups::{CpuQuota, parse};
 use paddock_runtime::{
     defaults,
-    spec::{Bind, Rlimit, Rootfs},
+    spec::{Rlimit, Rootfs},
 };
 
 /// The cgroups crate's parsers, without the value that clap shows already.
@@ -71,7 +72,7 @@ pub(crate) fn image(text: &str) -> Result<Image, String> {
 }
 
 /// `SOURCE:TARGET[:ro|:rw]`.
-pub(crate) fn volume(text: &str) -> Result<Bind, String> {
+pub(crate) fn volume(text: &str) -> Result<Volume, String> {
     let (source, target, read_only) = match text.split(':').collect::<Vec<_>>()[..] {
         [source, target] | [source, target, "rw"] => (source, target, false),
         [source, target, "ro"] => (source, target, true),
@@ -88,7 +89,7 @@ pub(crate) fn volume(text: &str) -> Result<Bind, String> {
     }
     let source = absolute(source).map_err(|error| format!("SOURCE: {error}"))?;
     match source.try_exists() {
-        Ok(true) => Ok(Bind {
+        Ok(true) => Ok(Volume {
             source,
             target: PathBuf::from(target),
             read_only,

@@ -1,7 +1,8 @@
 //! `run`'s flags, in the groups that its help shows. Names are docker's.
 
+use paddock_agent::api::Volume;
 use paddock_cgroups::CpuQuota;
-use paddock_runtime::spec::{Bind, Rlimit};
+use paddock_runtime::spec::Rlimit;
 
 use super::flags::{self, Network, Whose};
 
@@ -56,7 +57,7 @@ pub(crate) struct ProcessFlags {
 pub(crate) struct FileFlags {
     /// Show a file or directory of the host inside
     #[arg(short, long = "volume", value_name = "SOURCE:TARGET[:ro]", value_parser = flags::volume)]
-    pub(crate) volumes: Vec<Bind>,
+    pub(crate) volumes: Vec<Volume>,
     /// No writing to the root file system
     #[arg(long)]
     pub(crate) read_only: bool,

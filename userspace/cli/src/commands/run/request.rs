@@ -2,9 +2,9 @@
 
 use std::{os::unix::fs::MetadataExt as _, path::Path};
 
-use paddock_agent::api::CreateRequest;
+use paddock_agent::api::{CreateRequest, NamespaceMode, NamespaceModes};
 use paddock_cgroups::Limits;
-use paddock_runtime::spec::{Namespaces, Rootfs};
+use paddock_runtime::spec::Rootfs;
 
 use super::{
     Run,
@@ -30,7 +30,7 @@ impl Run {
             remove: self.rm,
             limits: self.limits(),
             namespaces: self.namespaces(),
-            binds: self.files.volumes.clone(),
+            volumes: self.files.volumes.clone(),
             cap_add: self.process.cap_add.clone(),
             cap_drop: self.process.cap_drop.clone(),
             no_new_privileges: self
@@ -82,15 +82,22 @@ impl Run {
         }
     }
 
-    fn namespaces(&self) -> Namespaces {
+    fn namespaces(&self) -> NamespaceModes {
+        let mode = |whose| match whose {
+            Some(Whose::Host) => NamespaceMode::Host,
+            Some(Whose::Private) | None => NamespaceMode::Private,
+        };
         let namespaces = &self.namespaces;
-        Namespaces {
-            cgroup: namespaces.cgroupns != Some(Whose::Host),
-            ipc: namespaces.ipc != Some(Whose::Host),
-            net: namespaces.network != Some(Network::Host),
-            pid: namespaces.pid != Some(Whose::Host),
-            user: namespaces.userns != Some(Whose::Host),
-            uts: namespaces.uts != Some(Whose::Host),
+        NamespaceModes {
+            cgroup: mode(namespaces.cgroupns),
+            ipc: mode(namespaces.ipc),
+            network: match namespaces.network {
+                Some(Network::Host) => NamespaceMode::Host,
+                Some(Network::Private | Network::None) | None => NamespaceMode::Private,
+            },
+            pid: mode(namespaces.pid),
+            user: mode(namespaces.userns),
+            uts: mode(namespaces.uts),
         }
     }
 }
@@ -155,7 +162,7 @@ mod tests {
     #[test]
     fn defaults_are_closed() {
         let request = request(&["host"]).unwrap();
-        assert_eq!(request.namespaces, paddock_runtime::defaults::NAMESPACES);
+        assert_eq!(request.namespaces, NamespaceModes::default());
         assert_eq!(request.limits, Limits::default());
         assert!(
             request.no_new_privileges && !request.read_only && !request.stdin && !request.terminal
@@ -208,21 +215,17 @@ mod tests {
             "host",
         ];
         let host = request(&words).unwrap().namespaces;
-        let none = Namespaces {
-            cgroup: false,
-            ipc: false,
-            net: false,
-            pid: false,
-            user: false,
-            uts: false,
-        };
-        assert_eq!(host, none);
-        assert!(
-            request(&["--network", "none", "host"])
-                .unwrap()
-                .namespaces
-                .net
-        );
+        let all = [
+            host.cgroup,
+            host.ipc,
+            host.network,
+            host.pid,
+            host.user,
+            host.uts,
+        ];
+        assert_eq!(all, [const { NamespaceMode::Host }; 6]);
+        let none = request(&["--network", "none", "host"]).unwrap();
+        assert_eq!(none.namespaces, NamespaceModes::default());
     }
 
     #[test]
@@ -259,8 +262,10 @@ mod tests {
             (request.cap_drop, request.cap_add),
             (vec!["ALL".into()], vec!["net_admin".into(), "CHOWN".into()])
         );
-        let bind = &request.binds[0];
-        assert!(bind.read_only && bind.source.ends_with("tmp") && bind.target.ends_with("mnt"));
+        let volume = &request.volumes[0];
+        assert!(
+            volume.read_only && volume.source.ends_with("tmp") && volume.target.ends_with("mnt")
+        );
     }
 
     #[test]

@@ -4,7 +4,11 @@
 //! parsed strictly: a name the kernel headers don't know is an error, never ignored.
 #![forbid(unsafe_code)]
 
-use crate::spec::Namespaces;
+mod mounts;
+
+use crate::spec::{Namespace, Namespaces};
+
+pub use self::mounts::{READ_ONLY_MOUNT, masked_paths, mounts, read_only_paths};
 
 /// The 14 that Docker leaves a container's root.
 pub const CAPABILITIES: [&str; 14] = [
@@ -23,25 +27,6 @@ pub const CAPABILITIES: [&str; 14] = [
     "CAP_KILL",
     "CAP_AUDIT_WRITE",
 ];
-
-/// Relative to /proc: hidden behind /dev/null or an empty read-only directory.
-pub const MASKED_PROC: [&str; 9] = [
-    "acpi",
-    "asound",
-    "interrupts",
-    "kcore",
-    "keys",
-    "latency_stats",
-    "sched_debug",
-    "scsi",
-    "timer_list",
-];
-
-/// Relative to /sys.
-pub const MASKED_SYS: [&str; 2] = ["firmware", "devices/virtual/powercap"];
-
-/// Relative to /proc: read-only.
-pub const READ_ONLY_PROC: [&str; 5] = ["bus", "fs", "irq", "sys", "sysrq-trigger"];
 
 /// Where a command without a slash is looked for when the environment has no `PATH`.
 pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -62,15 +47,18 @@ pub fn environment(hostname: &str, terminal: bool) -> Vec<String> {
     environment
 }
 
-/// All new.
-pub const NAMESPACES: Namespaces = Namespaces {
-    cgroup: true,
-    ipc: true,
-    net: true,
-    pid: true,
-    user: true,
-    uts: true,
-};
+/// All new but the time namespace, as with docker.
+pub fn namespaces() -> Namespaces {
+    Namespaces {
+        cgroup: Namespace::New,
+        ipc: Namespace::New,
+        net: Namespace::New,
+        pid: Namespace::New,
+        time: Namespace::Host,
+        user: Namespace::New,
+        uts: Namespace::New,
+    }
+}
 
 /// Every name the kernel's `linux/capability.h` has, by number.
 pub const CAPABILITY_NAMES: [&str; 41] = [

@@ -1,0 +1,145 @@
+//! The mounts that every container gets, docker's, by whose its namespaces are.
+#![forbid(unsafe_code)]
+
+use std::path::{Path, PathBuf};
+
+use crate::{
+    spec::{Mount, MountSource, Namespaces},
+    sys::mount::{NODEV, NOEXEC, NOSUID, RDONLY},
+};
+
+const SAFE: u64 = NOSUID | NODEV | NOEXEC;
+/// Nodes take no memory; what a program writes here by mistake should not take much.
+const DEV_SIZE: u64 = 64 << 20;
+
+/// Hidden behind /dev/null or an empty read-only directory.
+const MASKED: [&str; 11] = [
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/proc/timer_list",
+    "/sys/devices/virtual/powercap",
+    "/sys/firmware",
+];
+
+const READ_ONLY: [&str; 5] = [
+    "/proc/bus",
+    "/proc/fs",
+    "/proc/irq",
+    "/proc/sys",
+    "/proc/sysrq-trigger",
+];
+
+/// /dev, /proc, /sys and what is in them. `shm_size` in bytes. Where a namespace stays the
+/// host's but the user namespace is new, the kernel refuses a new mount of what belongs to it,
+/// and the host's is bound instead.
+pub fn mounts(namespaces: &Namespaces, shm_size: u64) -> Vec<Mount> {
+    let mine = |namespace: bool| namespace || !namespaces.user.is_new();
+    let mut mounts = vec![
+        Mount::fixed("/dev", MountSource::Dev { size: DEV_SIZE }, NOSUID | NOEXEC),
+        Mount::fixed("/dev/pts", MountSource::Devpts, NOSUID | NOEXEC),
+    ];
+    if namespaces.ipc.is_new() {
+        mounts.push(Mount::fixed("/dev/shm", shm(shm_size), SAFE));
+        mounts.push(Mount::fixed(
+            "/dev/mqueue",
+            MountSource::new("mqueue"),
+            SAFE,
+        ));
+    } else {
+        mounts.extend(host("/dev/shm", false, SAFE));
+        mounts.extend(host("/dev/mqueue", false, SAFE));
+    }
+    if mine(namespaces.pid.is_new()) {
+        mounts.push(Mount::fixed("/proc", MountSource::new("proc"), SAFE));
+    } else {
+        mounts.extend(host("/proc", true, SAFE));
+    }
+    if mine(namespaces.net.is_new()) {
+        let source = MountSource::new("sysfs");
+        mounts.push(Mount::fixed("/sys", source, SAFE | RDONLY));
+    } else {
+        mounts.extend(host("/sys", false, SAFE | RDONLY));
+    }
+    if namespaces.cgroup.is_new() {
+        let source = MountSource::Cgroups;
+        mounts.push(Mount::fixed("/sys/fs/cgroup", source, SAFE | RDONLY));
+    } else {
+        mounts.extend(host("/sys/fs/cgroup", true, SAFE | RDONLY));
+    }
+    mounts
+}
+
+pub fn masked_paths() -> Vec<PathBuf> {
+    MASKED.map(PathBuf::from).to_vec()
+}
+
+pub fn read_only_paths() -> Vec<PathBuf> {
+    READ_ONLY.map(PathBuf::from).to_vec()
+}
+
+/// `MOUNT_ATTR_RDONLY`, for a volume.
+pub const READ_ONLY_MOUNT: u64 = RDONLY;
+
+/// POSIX shared memory, charged to who writes it.
+fn shm(size: u64) -> MountSource {
+    MountSource::New {
+        kind: "tmpfs".to_owned(),
+        parameters: vec![
+            ("mode".to_owned(), Some("1777".to_owned())),
+            ("size".to_owned(), Some(size.to_string())),
+        ],
+    }
+}
+
+/// The host's mount of the same path, where it has one.
+fn host(path: &str, recursive: bool, set: u64) -> Option<Mount> {
+    let source = MountSource::Bind {
+        path: path.into(),
+        recursive,
+    };
+    let mount = Mount {
+        recursive,
+        ..Mount::fixed(path, source, set)
+    };
+    Path::new(path).exists().then_some(mount)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{defaults::namespaces, spec::Namespace};
+
+    fn source(mounts: &[Mount], path: &str) -> MountSource {
+        let found = mounts.iter().find(|mount| mount.target == Path::new(path));
+        found.unwrap().source.clone()
+    }
+
+    #[test]
+    fn a_shared_namespaces_file_system_is_bound_only_from_another_user_namespace() {
+        let all = mounts(&namespaces(), 1);
+        assert_eq!(source(&all, "/proc"), MountSource::new("proc"));
+        let mut shared = Namespaces {
+            pid: Namespace::Host,
+            ..namespaces()
+        };
+        let bound = mounts(&shared, 1);
+        assert!(matches!(
+            source(&bound, "/proc"),
+            MountSource::Bind {
+                recursive: true,
+                ..
+            }
+        ));
+        shared.user = Namespace::Host;
+        assert_eq!(
+            source(&mounts(&shared, 1), "/proc"),
+            MountSource::new("proc")
+        );
+    }
+}

@@ -1,0 +1,82 @@
+//! What the agent asks the zygote for, written as JSON into the request's memfd.
+//!
+//! It is what a launcher needs and no more: whoever fills it in (`paddock run`, an OCI bundle)
+//! has decided every default, so the plan has one way through it. Ids and paths are the
+//! container's own unless said otherwise. The container's cgroup is the agent's to make before,
+//! and to remove when `launch` itself fails; once a monitor listens, it is the monitor's.
+#![forbid(unsafe_code)]
+
+mod mount;
+mod namespace;
+mod process;
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+pub use self::{
+    mount::{Device, Mount, MountSource, Propagation},
+    namespace::{IdMap, IdMaps, Namespace, Namespaces},
+    process::{Capabilities, Process, Rlimit, User},
+};
+
+/// One process to start under a monitor: a container's first, or one more by `exec`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LaunchSpec {
+    /// 64 hex digits, docker's form.
+    pub id: String,
+    /// The monitor's directory, mode 0700, made by the agent: `STATE/containers/ID` or `STATE/containers/ID/exec/EID`.
+    pub dir: PathBuf,
+    pub process: Process,
+    pub target: Target,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Target {
+    Container(Box<ContainerSpec>),
+    /// Join a running container.
+    Exec(ExecSpec),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContainerSpec {
+    pub rootfs: Rootfs,
+    /// The root mount itself, not what is mounted below it.
+    pub read_only: bool,
+    /// Needs a UTS namespace that is not the host's, likewise `domainname`.
+    pub hostname: Option<String>,
+    pub domainname: Option<String>,
+    /// Relative path the agent has made in every hierarchy; the monitor removes it at the end.
+    pub cgroup: String,
+    pub namespaces: Namespaces,
+    /// Of a new user namespace; without one it is not looked at.
+    pub id_maps: IdMaps,
+    /// In the order they are made; /dev, /proc and /sys are among them.
+    pub mounts: Vec<Mount>,
+    /// Made in the [`MountSource::Dev`] mount, beside docker's six.
+    pub devices: Vec<Device>,
+    /// Hidden where they exist: a file behind /dev/null, a directory behind an empty one.
+    pub masked_paths: Vec<PathBuf>,
+    /// Read-only where they exist.
+    pub read_only_paths: Vec<PathBuf>,
+    /// Name with dots or slashes and value, written below /proc/sys of the container's namespaces.
+    pub sysctls: Vec<(String, String)>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Rootfs {
+    /// The host's root as read-only lower layer of a throwaway overlay.
+    Host,
+    /// A directory, used as it is.
+    Directory(PathBuf),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExecSpec {
+    /// The container's first process and its start time, checked through a pidfd.
+    pub pid: i32,
+    pub start_time: u64,
+    pub cgroup: String,
+}
