@@ -21,7 +21,9 @@ use serde_json::Value;
 use crate::metrics::Metrics;
 
 /// No command of a scenario may take longer, in a guest without hardware help either.
-const TIMEOUT: Duration = Duration::from_mins(1);
+const TIMEOUT: Duration = Duration::from_mins(3);
+/// What is waited for comes in milliseconds; emulated, beside another guest, in many seconds.
+const EVENTUALLY: Duration = Duration::from_mins(1);
 
 #[derive(Debug)]
 pub struct Context {
@@ -194,7 +196,7 @@ impl Context {
             self.paddock(&["unload"])?;
         }
         // An ephemeral agent takes its moment to see that nobody needs it.
-        let deadline = Instant::now() + Duration::from_secs(15);
+        let deadline = Instant::now() + EVENTUALLY;
         while self.state.join("paddock.sock").exists() && Instant::now() < deadline {
             thread::sleep(Duration::from_millis(50));
         }
@@ -271,7 +273,7 @@ fn wait_within(child: &mut Child, limit: Duration) -> Result<(Option<i32>, bool)
 
 /// Tries until `probe` says yes or the time is over.
 pub fn eventually(what: &str, mut probe: impl FnMut() -> Result<bool>) -> Result<()> {
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + EVENTUALLY;
     loop {
         if probe()? {
             return Ok(());

@@ -44,7 +44,7 @@ impl Snapshot {
     /// Empty when all is as before. The kernel frees programs after a grace period, so this
     /// looks again for a while.
     pub fn what_is_new(&self) -> Vec<String> {
-        let deadline = Instant::now() + Duration::from_secs(5);
+        let deadline = Instant::now() + Duration::from_secs(30);
         loop {
             let new: Vec<_> = match Self::take() {
                 Ok(now) => now.seen.difference(&self.seen).cloned().collect(),

@@ -16,7 +16,7 @@ impl Metrics {
     pub fn get(address: &str, path: &str) -> Result<String> {
         let mut stream =
             TcpStream::connect(address).with_context(|| format!("connect {address}"))?;
-        stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+        stream.set_read_timeout(Some(Duration::from_mins(1)))?;
         write!(
             stream,
             "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"

@@ -23,6 +23,9 @@ use nix::{
 };
 use tokio::signal::unix::{SignalKind, signal};
 
+/// Everything here takes milliseconds, and on an emulated CPU beside another guest half a minute.
+const PATIENCE: Duration = Duration::from_mins(2);
+
 /// Ctrl-C, noticed between and during commands: the running one is told to end.
 #[derive(Debug)]
 pub struct Interrupt {
@@ -255,7 +258,7 @@ impl Stage {
 
     /// A metric that should become `want`: the ring and the monitor need their moment.
     pub fn check_metric(&mut self, series: &str, want: f64) -> Result<()> {
-        let deadline = Instant::now() + Duration::from_secs(5);
+        let deadline = Instant::now() + PATIENCE;
         loop {
             let saw = self.metric(series)?;
             let holds = saw == Some(want);
@@ -273,7 +276,7 @@ impl Stage {
 
     /// An event line that holds all of `words` should come, or have come.
     pub fn check_event(&mut self, what: &str, words: &[&str]) {
-        let deadline = Instant::now() + Duration::from_secs(5);
+        let deadline = Instant::now() + PATIENCE;
         loop {
             let found = self.told.lock().ok().and_then(|lines| {
                 lines
@@ -293,7 +296,7 @@ impl Stage {
     fn scrape(&self) -> Result<String> {
         let mut stream = TcpStream::connect(&self.address)
             .with_context(|| format!("connect {}", self.address))?;
-        stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+        stream.set_read_timeout(Some(PATIENCE))?;
         write!(
             stream,
             "GET /metrics HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n",
@@ -409,7 +412,7 @@ fn cgroups_with_processes_of(state: &str) -> Vec<String> {
 
 fn end(child: &mut Child) {
     let _ = kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGTERM);
-    let deadline = Instant::now() + Duration::from_secs(15);
+    let deadline = Instant::now() + PATIENCE;
     while Instant::now() < deadline {
         if matches!(child.try_wait(), Ok(Some(_)) | Err(_)) {
             return;
@@ -435,7 +438,7 @@ fn echo(pipe: impl Read) -> String {
 }
 
 fn wait_for_agent(state: &Path, agent: &mut Child) -> Result<String> {
-    let deadline = Instant::now() + Duration::from_secs(30);
+    let deadline = Instant::now() + PATIENCE;
     loop {
         if let Ok(text) = fs::read_to_string(state.join("agent.json"))
             && let Ok(json) = serde_json::from_str::<serde_json::Value>(&text)
@@ -448,7 +451,7 @@ fn wait_for_agent(state: &Path, agent: &mut Child) -> Result<String> {
             bail!("the agent ended at once: {status}");
         }
         if Instant::now() > deadline {
-            bail!("the agent was not ready within 30 s");
+            bail!("the agent was not ready within {PATIENCE:?}");
         }
         thread::sleep(Duration::from_millis(20));
     }
