@@ -20,6 +20,8 @@ pub struct SlotConfig {
     pub in_use: u32,
     /// Namespace types that the container shares with the host by its configuration.
     pub shared_with_host: u32,
+    /// Namespaces of others that it shares by its configuration; 0 is none of that type.
+    pub joined: [u32; NS_TYPES],
 }
 
 /// What user space tells every hook, and the self-test's switch.
@@ -83,7 +85,7 @@ pub struct InFlight {
 }
 
 const _: () = assert!(size_of::<CgroupKey>() == 16);
-const _: () = assert!(size_of::<SlotConfig>() == 8);
+const _: () = assert!(size_of::<SlotConfig>() == 40);
 const _: () = assert!(size_of::<State>() == 48);
 const _: () = assert!(size_of::<Observation>() == 48 + 24 + 8 + 64 + 16);
 const _: () = assert!(size_of::<InFlight>() == 104);

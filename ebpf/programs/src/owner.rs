@@ -43,6 +43,12 @@ pub(crate) fn whose(state: &State, slot: u32, index: usize, inum: u32) -> Target
             Target::Own
         };
     }
+    if SLOT_CONFIG
+        .get(slot)
+        .is_some_and(|config| config.joined[index] == inum)
+    {
+        return Target::Own;
+    }
     // SAFETY: copied at once; a concurrent writer replaces it as a whole.
     match unsafe { NS_OWNER.get(inum) } {
         Some(owner) if *owner == slot => Target::Own,

@@ -12,6 +12,7 @@ pub mod namespaces;
 pub mod privilege;
 pub mod prometheus;
 pub mod rootfs;
+pub mod sharing;
 
 /// In the order they run: foundations first, so that the first failure is the telling one.
 pub fn all() -> Vec<Scenario> {
@@ -19,6 +20,7 @@ pub fn all() -> Vec<Scenario> {
         cgroups::ALL,
         limits::ALL,
         namespaces::ALL,
+        sharing::ALL,
         privilege::ALL,
         rootfs::ALL,
         life::ALL,

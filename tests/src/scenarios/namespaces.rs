@@ -31,12 +31,12 @@ pub const ALL: &[Scenario] = &[
 
 const SEVEN: [&str; 7] = ["cgroup", "ipc", "mnt", "net", "pid", "user", "uts"];
 
-fn link(pid: &str, namespace: &str) -> Result<String> {
+pub(super) fn link(pid: &str, namespace: &str) -> Result<String> {
     let path = format!("/proc/{pid}/ns/{namespace}");
     Ok(fs::read_link(&path).context(path)?.display().to_string())
 }
 
-fn pid(context: &Context, name: &str) -> Result<String> {
+pub(super) fn pid(context: &Context, name: &str) -> Result<String> {
     Ok(context.inspect(name)?["pid"]
         .as_i64()
         .context("no pid")?

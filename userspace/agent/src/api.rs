@@ -65,16 +65,19 @@ pub struct NamespaceModes {
     pub ipc: NamespaceMode,
     pub network: NamespaceMode,
     pub pid: NamespaceMode,
-    pub user: NamespaceMode,
+    pub time: NamespaceMode,
+    /// Absent: private, or that of the container whose namespaces are joined.
+    pub user: Option<NamespaceMode>,
     pub uts: NamespaceMode,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum NamespaceMode {
-    #[default]
     Private,
     Host,
+    /// A running one's, by name or id.
+    Container(String),
 }
 
 /// `-v SOURCE:TARGET[:ro]`.
@@ -88,7 +91,7 @@ pub struct Volume {
 }
 
 impl Default for NamespaceModes {
-    /// All private.
+    /// All private but the time namespace, as with docker.
     fn default() -> Self {
         let private = NamespaceMode::Private;
         Self {
@@ -96,7 +99,8 @@ impl Default for NamespaceModes {
             ipc: private.clone(),
             network: private.clone(),
             pid: private.clone(),
-            user: private.clone(),
+            time: NamespaceMode::Host,
+            user: None,
             uts: private,
         }
     }

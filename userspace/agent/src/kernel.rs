@@ -11,7 +11,7 @@ use std::sync::{
 use paddock_cgroups::CgroupIds;
 use paddock_probe::{
     CapabilityStatus, CgroupKey, Error, EventReader, NsInums, Probe, ProgramStats, Ring,
-    RingCounters, Slot, SlotCounters,
+    RingCounters, Shares, Slot, SlotCounters,
 };
 
 /// What a probe's `capabilities` can name, for saying that none is served.
@@ -84,14 +84,18 @@ impl Kernel {
     }
 
     /// A slot for these cgroups. `Ok(None)` without a kernel half.
-    pub(crate) fn enrol(&self, ids: &CgroupIds, shared: u32) -> Result<Option<Slot>, EnrolError> {
+    pub(crate) fn enrol(
+        &self,
+        ids: &CgroupIds,
+        shares: &Shares,
+    ) -> Result<Option<Slot>, EnrolError> {
         let mut guard = self.lock();
         let Some(probe) = guard.as_mut() else {
             return Ok(None);
         };
         let slot = probe.allocate_slot().ok_or(EnrolError::Full)?;
         let entered = probe
-            .configure_slot(slot, shared)
+            .configure_slot(slot, shares)
             .and_then(|()| keys(ids).try_for_each(|key| probe.track(key, slot)));
         if let Err(source) = entered {
             // The first error is the one to tell.
@@ -108,8 +112,8 @@ impl Kernel {
         })
     }
 
-    pub(crate) fn configure(&self, slot: Slot, shared: u32) -> Result<(), Error> {
-        self.with((), |probe| probe.configure_slot(slot, shared))
+    pub(crate) fn configure(&self, slot: Slot, shares: &Shares) -> Result<(), Error> {
+        self.with((), |probe| probe.configure_slot(slot, shares))
     }
 
     pub(crate) fn own_namespaces(&self, slot: Slot, inums: &NsInums) -> Result<(), Error> {

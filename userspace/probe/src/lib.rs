@@ -37,3 +37,4 @@ pub use paddock_abi::{
 pub use probe::{Probe, ProgramStats};
 pub use program_log::ProgramLog;
 pub use record::{Actor, Body, CgroupOp, NamespaceTarget, Record, Verdict};
+pub use slots::Shares;

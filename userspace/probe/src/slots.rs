@@ -7,6 +7,15 @@ use paddock_abi::{counters::MAX_SLOTS, key::SlotConfig};
 
 use crate::{CgroupKey, Error, NsInums, Probe, Slot, SlotCounters};
 
+/// What a container shares by its configuration.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Shares {
+    /// Types that are the host's: a mask of [`crate::NsType::bit`].
+    pub with_host: u32,
+    /// Another container's namespaces that it was put into; 0 is none of that type.
+    pub joined: NsInums,
+}
+
 impl Probe {
     /// A free slot, 1..=1023, zeroed; the numbers go round, so late records of a slot's former
     /// owner are rare. `None`: all are taken.
@@ -21,7 +30,7 @@ impl Probe {
             })?;
         let config = SlotConfig {
             in_use: 1,
-            shared_with_host: 0,
+            ..SlotConfig::default()
         };
         self.maps
             .slot_counters
@@ -45,12 +54,12 @@ impl Probe {
             .collect()
     }
 
-    /// Namespace types (mask of [`crate::NsType::bit`]) that the container shares with the host by its
-    /// configuration: joining those is no escape.
-    pub fn configure_slot(&mut self, slot: Slot, shared_with_host: u32) -> Result<(), Error> {
+    /// What the container shares by its configuration: joining those is no escape.
+    pub fn configure_slot(&mut self, slot: Slot, shares: &Shares) -> Result<(), Error> {
         let config = SlotConfig {
             in_use: 1,
-            shared_with_host,
+            shared_with_host: shares.with_host,
+            joined: shares.joined,
         };
         self.maps
             .slot_config

@@ -16,8 +16,8 @@ use std::{
 };
 
 use paddock_probe::{
-    Body, CgroupKey, Config, EscapeKind, NsSyscall, NsType, Outcome, Probe, Record, Ring, Slot,
-    Target, Verdict,
+    Body, CgroupKey, Config, EscapeKind, NsSyscall, NsType, Outcome, Probe, Record, Ring, Shares,
+    Slot, Target, Verdict,
 };
 
 /// A v2 cgroup that goes away with the test.
@@ -171,8 +171,18 @@ fn containers_are_judged_by_whose_the_target_is() {
     assert!(two.run("nsenter --net=$1 true", &net));
     assert!(two.run("nsenter --net=$1 true", "/proc/self/ns/net"));
     // What the container shares with the host by its configuration is its own.
-    probe.configure_slot(second, NsType::Net.bit()).unwrap();
+    let mut shares = Shares {
+        with_host: NsType::Net.bit(),
+        ..Shares::default()
+    };
+    probe.configure_slot(second, &shares).unwrap();
     assert!(two.run("nsenter --net=$1 true", "/proc/self/ns/net"));
+    // What it was put into is its own, too.
+    shares.joined[NsType::Net.index()] = net_inum;
+    probe.configure_slot(second, &shares).unwrap();
+    assert!(two.run("nsenter --net=$1 true", &net));
+    shares.joined = Default::default();
+    probe.configure_slot(second, &shares).unwrap();
     // A try without the right to it.
     let denied =
         "exec 9<$1; setpriv --reuid 65534 --clear-groups nsenter --net=/proc/self/fd/9 true 2>&-";
@@ -189,6 +199,7 @@ fn containers_are_judged_by_whose_the_target_is() {
             (Verdict::EscapeAttempt, Target::Peer, Some(net_inum)),
             (Verdict::Benign, Target::Own, Some(net_inum)),
             (Verdict::Benign, Target::Own, Some(host)),
+            (Verdict::Benign, Target::Own, Some(net_inum)),
         ]
     );
     let counters = probe.slot_counters(second).unwrap();
@@ -204,7 +215,7 @@ fn containers_are_judged_by_whose_the_target_is() {
         counters.escapes(EscapeKind::HostNamespace, Outcome::Allowed),
         1
     );
-    assert_eq!(counters.calls(NsSyscall::Setns, Outcome::Allowed), 3);
+    assert_eq!(counters.calls(NsSyscall::Setns, Outcome::Allowed), 4);
     assert_eq!(
         counters.ns_calls(NsSyscall::Setns, NsType::Net, Outcome::Failed),
         2

@@ -14,7 +14,7 @@ use std::{
 };
 
 use paddock_cgroups::{Cgroup, Stats};
-use paddock_probe::{CgroupOp, SlotCounters};
+use paddock_probe::{CgroupOp, Shares, SlotCounters};
 use tokio::{sync::mpsc, time::sleep};
 
 use self::pattern::Match;
@@ -178,7 +178,7 @@ fn consider(shared: &Arc<Shared>, found: Match, at_start: bool) {
         }
         None => shared
             .kernel
-            .enrol(&ids, 0)
+            .enrol(&ids, &Shares::default())
             .map_err(|error| crate::chain::chain(&error)),
     };
     let slot = slot.unwrap_or_else(|error| {

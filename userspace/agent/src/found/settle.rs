@@ -7,7 +7,7 @@
 use std::{sync::Arc, time::Duration};
 
 use paddock_cgroups::Cgroup;
-use paddock_probe::{NS_TYPES, NsInums, NsType};
+use paddock_probe::{NS_TYPES, NsInums, NsType, Shares};
 use procfs::process::Process;
 use tokio::time::{Instant, timeout};
 
@@ -128,13 +128,17 @@ fn see(pid: i32, host: &NsInums) -> Option<Seen> {
 }
 
 fn decide(shared: &Shared, container: &Container, shared_types: u32) {
+    let shares = Shares {
+        with_host: shared_types,
+        ..Shares::default()
+    };
     let slot = {
         let mut facts = container.facts();
         facts.shared = shared_types;
         facts.slot
     };
     if let Some(slot) = slot
-        && let Err(error) = shared.kernel.configure(slot, shared_types)
+        && let Err(error) = shared.kernel.configure(slot, &shares)
     {
         Shared::warn(
             container,

@@ -12,7 +12,7 @@ use paddock_probe::NS_TYPES;
 use super::{
     Error, Link,
     files::{self, Config, SOCKET},
-    request,
+    request, sharing,
     undo::Undo,
     watch::watch,
 };
@@ -64,8 +64,9 @@ fn make(shared: &Arc<Shared>, mut request: CreateRequest) -> Result<Created, Err
     });
     cgroup.apply(&request.limits)?;
 
-    let shared_types = request::shared_with_host(&request);
-    let slot = shared.kernel.enrol(&cgroup.ids()?, shared_types)?;
+    let sharing = sharing::resolve(shared, &request.namespaces)?;
+    let shares = sharing.shares;
+    let slot = shared.kernel.enrol(&cgroup.ids()?, &shares)?;
     undo.push(move || {
         if let Some(slot) = slot {
             let _ = shared.kernel.release(slot);
@@ -78,10 +79,12 @@ fn make(shared: &Arc<Shared>, mut request: CreateRequest) -> Result<Created, Err
         created_at_ns: clock::now_ns(),
         cgroup: cgroup_path.clone(),
         slot: slot.map(|slot| slot.0),
+        shared_with_host: shares.with_host,
+        joined: shares.joined,
         request,
     };
     files::write_config(&dir, &config).map_err(Error::io("write", dir.join("config.json")))?;
-    let spec = request::container_spec(&id, &dir, &cgroup_path, &config.request)?;
+    let spec = request::container_spec(&id, &dir, &cgroup_path, &config.request, sharing)?;
     let monitor = shared.zygote.launch(&shared.kernel, &spec)?;
     undo.push(move || {
         // SIGTERM: it removes what it made and ends.
@@ -94,17 +97,17 @@ fn make(shared: &Arc<Shared>, mut request: CreateRequest) -> Result<Created, Err
     let facts = Facts {
         slot,
         namespaces: [0; NS_TYPES],
-        shared: shared_types,
+        shared: shares.with_host,
         link: Some(Arc::clone(&link)),
         ..Facts::default()
     };
     let container = shared.registry.insert(reservation, birth(config, facts));
     tracing::info!(
-        "{}: created, id {}, slot {}, shares with the host: {}",
+        "{}: created, id {}, slot {}, shares {}",
         container.name,
         &container.id[..12],
         slot.map_or_else(|| "none".to_owned(), |slot| slot.0.to_string()),
-        request::describe_shared(shared_types)
+        sharing::describe(&shares)
     );
     shared.publish(&container, "created");
     tokio::spawn(watch(Arc::clone(shared), Arc::clone(&container), link));

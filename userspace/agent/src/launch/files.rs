@@ -6,7 +6,7 @@
 
 use std::{io, path::Path};
 
-use paddock_probe::SlotCounters;
+use paddock_probe::{NsInums, Shares, SlotCounters};
 use paddock_runtime::record::{Exit, Failed, Started};
 use serde::{Deserialize, Serialize};
 
@@ -27,7 +27,20 @@ pub(super) struct Config {
     pub(super) cgroup: String,
     /// Valid while the kernel half that gave it is loaded.
     pub(super) slot: Option<u32>,
+    /// Mask of the namespace types that are the host's.
+    pub(super) shared_with_host: u32,
+    /// Namespaces of other containers that it was put into.
+    pub(super) joined: NsInums,
     pub(super) request: CreateRequest,
+}
+
+impl Config {
+    pub(super) fn shares(&self) -> Shares {
+        Shares {
+            with_host: self.shared_with_host,
+            joined: self.joined,
+        }
+    }
 }
 
 /// `exit.json`, with the reason that only the agent writes.

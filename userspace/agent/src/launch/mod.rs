@@ -13,6 +13,7 @@ mod link;
 mod logs;
 mod reconcile;
 mod request;
+mod sharing;
 mod undo;
 mod watch;
 

@@ -19,7 +19,6 @@ use super::{
     create::birth,
     end::{Ending, KILLED, end},
     files::{self, Config, Left, SOCKET},
-    request,
     watch::{on_started, watch},
 };
 use crate::{
@@ -86,12 +85,11 @@ fn take_up(
     dir: &Path,
 ) -> Option<(Arc<Container>, Ending)> {
     let link = Link::connect(&dir.join(SOCKET)).ok().map(Arc::new);
-    let shared_types = request::shared_with_host(&config.request);
     let before = config.slot;
     let slot = if left.outcome.is_some() {
         None
     } else {
-        slot(shared, &config, shared_types, link.is_some())
+        slot(shared, &config, link.is_some())
     };
     config.slot = slot.map(|slot| slot.0);
     if config.slot != before
@@ -102,7 +100,7 @@ fn take_up(
     let facts = Facts {
         slot,
         namespaces: [0; NS_TYPES],
-        shared: shared_types,
+        shared: config.shared_with_host,
         link: link.clone(),
         ..Facts::default()
     };
@@ -141,7 +139,7 @@ fn take_up(
 }
 
 /// Its slot in a predecessor's maps, or a new one for one that lives.
-fn slot(shared: &Shared, config: &Config, shared_types: u32, lives: bool) -> Option<Slot> {
+fn slot(shared: &Shared, config: &Config, lives: bool) -> Option<Slot> {
     // The agent that ends a container frees its slot after writing its outcome, so without
     // one the slot is still this container's.
     if let Some(slot) = config.slot.map(Slot).filter(|_| shared.kernel.adopted()) {
@@ -156,7 +154,7 @@ fn slot(shared: &Shared, config: &Config, shared_types: u32, lives: bool) -> Opt
         return None;
     }
     let ids = Cgroup::open(&shared.hierarchies, &config.cgroup).and_then(|cgroup| cgroup.ids());
-    match ids.map(|ids| shared.kernel.enrol(&ids, shared_types)) {
+    match ids.map(|ids| shared.kernel.enrol(&ids, &config.shares())) {
         Ok(Ok(slot)) => slot,
         Ok(Err(error)) => {
             tracing::error!(

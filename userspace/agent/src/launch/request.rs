@@ -5,15 +5,15 @@ use std::path::{Path, PathBuf};
 use paddock_runtime::{
     defaults,
     spec::{
-        Capabilities, ContainerSpec, ExecSpec, IdMaps, LaunchSpec, Mount, MountSource, Namespace,
-        Namespaces, Process, Propagation, Rootfs, Target, User,
+        Capabilities, ContainerSpec, ExecSpec, IdMaps, LaunchSpec, Mount, MountSource, Process,
+        Propagation, Rootfs, Target, User,
     },
 };
 
-use super::Error;
+use super::{Error, sharing::Sharing};
 use crate::{
     api::{CreateRequest, ExecRequest, NamespaceMode, Volume},
-    namespaces, naming,
+    naming,
 };
 
 /// Refuses what could not work, before anything is made.
@@ -31,6 +31,11 @@ pub(super) fn check(request: &CreateRequest) -> Result<(), Error> {
         )));
     }
     check_args(&request.args)?;
+    if request.hostname.is_some() && request.namespaces.uts != NamespaceMode::Private {
+        return Err(Error::invalid(
+            "hostname: needs a UTS namespace of its own (--uts private)",
+        ));
+    }
     if let Some(hostname) = &request.hostname
         && (hostname.is_empty() || hostname.len() > 64)
     {
@@ -99,42 +104,6 @@ fn capabilities(request: &CreateRequest) -> Result<Vec<String>, Error> {
         .map_err(|error| Error::invalid(error.to_string()))
 }
 
-/// Namespace types that the request shares with the host.
-pub(super) fn shared_with_host(request: &CreateRequest) -> u32 {
-    use paddock_probe::NsType::{Cgroup, Ipc, Net, Pid, Time, User, Uts};
-
-    let namespaces = namespaces_of(request);
-    [
-        (Cgroup, &namespaces.cgroup),
-        (Ipc, &namespaces.ipc),
-        (Net, &namespaces.net),
-        (Pid, &namespaces.pid),
-        (Time, &namespaces.time),
-        (User, &namespaces.user),
-        (Uts, &namespaces.uts),
-    ]
-    .into_iter()
-    .filter(|(_, namespace)| namespace.is_host())
-    .fold(0, |mask, (ty, _)| mask | ty.bit())
-}
-
-fn namespaces_of(request: &CreateRequest) -> Namespaces {
-    let whose = |mode: &NamespaceMode| match mode {
-        NamespaceMode::Private => Namespace::New,
-        NamespaceMode::Host => Namespace::Host,
-    };
-    let modes = &request.namespaces;
-    Namespaces {
-        cgroup: whose(&modes.cgroup),
-        ipc: whose(&modes.ipc),
-        net: whose(&modes.network),
-        pid: whose(&modes.pid),
-        user: whose(&modes.user),
-        uts: whose(&modes.uts),
-        ..defaults::namespaces()
-    }
-}
-
 fn volume(volume: &Volume) -> Mount {
     let source = MountSource::Bind {
         path: volume.source.clone(),
@@ -160,6 +129,7 @@ pub(super) fn container_spec(
     dir: &Path,
     cgroup: &str,
     request: &CreateRequest,
+    sharing: Sharing,
 ) -> Result<LaunchSpec, Error> {
     let hostname = request
         .hostname
@@ -177,8 +147,9 @@ pub(super) fn container_spec(
         rlimits: request.rlimits.clone(),
         oom_score_adj: None,
     };
-    let namespaces = namespaces_of(request);
+    let namespaces = sharing.namespaces;
     let mut mounts = defaults::mounts(&namespaces, defaults::SHM_SIZE);
+    mounts.extend(sharing.shm);
     mounts.extend(request.volumes.iter().map(volume));
     let mut masked_paths = defaults::masked_paths();
     if request.rootfs == Rootfs::Host {
@@ -187,11 +158,11 @@ pub(super) fn container_spec(
     let target = Target::Container(Box::new(ContainerSpec {
         rootfs: request.rootfs.clone(),
         read_only: request.read_only,
-        hostname: (!namespaces.uts.is_host()).then_some(hostname),
+        hostname: namespaces.uts.is_new().then_some(hostname),
         domainname: None,
         cgroup: cgroup.to_owned(),
         namespaces,
-        id_maps: IdMaps::identity(),
+        id_maps: sharing.id_maps.unwrap_or_else(IdMaps::identity),
         mounts,
         devices: Vec::new(),
         masked_paths,
@@ -266,15 +237,10 @@ fn environment(hostname: &str, terminal: bool, own: &[String]) -> Vec<String> {
     merged
 }
 
-/// For the log: what it shares.
-pub(super) fn describe_shared(mask: u32) -> String {
-    namespaces::names(mask).join(",")
-}
-
 #[cfg(test)]
 mod tests {
     use paddock_cgroups::Limits;
-    use paddock_probe::NsType;
+    use paddock_probe::Shares;
 
     use super::*;
     use crate::api::NamespaceModes;
@@ -306,7 +272,13 @@ mod tests {
     #[test]
     fn the_users_environment_replaces_the_defaults() {
         let id = "0123456789abcdef";
-        let spec = container_spec(id, Path::new("/d"), "p/i/c", &request()).unwrap();
+        let sharing = Sharing {
+            namespaces: defaults::namespaces(),
+            id_maps: None,
+            shm: None,
+            shares: Shares::default(),
+        };
+        let spec = container_spec(id, Path::new("/d"), "p/i/c", &request(), sharing).unwrap();
         assert_eq!(
             spec.process.env,
             ["PATH=/x", "HOSTNAME=0123456789ab", "HOME=/root", "A=2=3"]
@@ -332,20 +304,5 @@ mod tests {
                 .contains("/not/there: No such file")
         );
         assert!(refused(|r| r.cap_add = vec!["CAP_NOPE".into()]).contains("CAP_NOPE"));
-    }
-
-    #[test]
-    fn only_what_was_asked_for_is_shared() {
-        let mut request = request();
-        assert_eq!(shared_with_host(&request), NsType::Time.bit());
-        request.namespaces.uts = NamespaceMode::Host;
-        assert_eq!(
-            shared_with_host(&request),
-            NsType::Time.bit() | NsType::Uts.bit()
-        );
-        assert_eq!(
-            describe_shared(NsType::Time.bit() | NsType::Uts.bit()),
-            "time,uts"
-        );
     }
 }

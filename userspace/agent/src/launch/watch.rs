@@ -105,7 +105,7 @@ pub(super) fn on_started(container: &Arc<Container>, started: &Started) -> bool 
 }
 
 /// Field 22 of /proc/PID/stat.
-fn start_time(pid: i32) -> Option<u64> {
+pub(super) fn start_time(pid: i32) -> Option<u64> {
     procfs::process::Process::new(pid)
         .ok()?
         .stat()

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::{
-    spec::{Mount, MountSource, Namespaces},
+    spec::{Mount, MountSource, Namespace, Namespaces},
     sys::mount::{NODEV, NOEXEC, NOSUID, RDONLY},
 };
 
@@ -39,34 +39,36 @@ const READ_ONLY: [&str; 5] = [
 /// host's but the user namespace is new, the kernel refuses a new mount of what belongs to it,
 /// and the host's is bound instead.
 pub fn mounts(namespaces: &Namespaces, shm_size: u64) -> Vec<Mount> {
-    let mine = |namespace: bool| namespace || !namespaces.user.is_new();
+    let belongs = |namespace: &Namespace| namespaces.user.is_host() || !namespace.is_host();
     let mut mounts = vec![
         Mount::fixed("/dev", MountSource::Dev { size: DEV_SIZE }, NOSUID | NOEXEC),
         Mount::fixed("/dev/pts", MountSource::Devpts, NOSUID | NOEXEC),
     ];
-    if namespaces.ipc.is_new() {
-        mounts.push(Mount::fixed("/dev/shm", shm(shm_size), SAFE));
-        mounts.push(Mount::fixed(
-            "/dev/mqueue",
-            MountSource::new("mqueue"),
-            SAFE,
-        ));
-    } else {
-        mounts.extend(host("/dev/shm", false, SAFE));
-        mounts.extend(host("/dev/mqueue", false, SAFE));
+    match &namespaces.ipc {
+        Namespace::New => mounts.push(Mount::fixed("/dev/shm", shm(shm_size), SAFE)),
+        // The other container's /dev/shm is the caller's to add.
+        Namespace::Join(_) => {}
+        Namespace::Host => {
+            mounts.extend(host("/dev/shm", false, SAFE));
+            mounts.extend(host("/dev/mqueue", false, SAFE));
+        }
     }
-    if mine(namespaces.pid.is_new()) {
+    if !namespaces.ipc.is_host() {
+        let source = MountSource::new("mqueue");
+        mounts.push(Mount::fixed("/dev/mqueue", source, SAFE));
+    }
+    if belongs(&namespaces.pid) {
         mounts.push(Mount::fixed("/proc", MountSource::new("proc"), SAFE));
     } else {
         mounts.extend(host("/proc", true, SAFE));
     }
-    if mine(namespaces.net.is_new()) {
+    if belongs(&namespaces.net) {
         let source = MountSource::new("sysfs");
         mounts.push(Mount::fixed("/sys", source, SAFE | RDONLY));
     } else {
         mounts.extend(host("/sys", false, SAFE | RDONLY));
     }
-    if namespaces.cgroup.is_new() {
+    if !namespaces.cgroup.is_host() {
         let source = MountSource::Cgroups;
         mounts.push(Mount::fixed("/sys/fs/cgroup", source, SAFE | RDONLY));
     } else {
@@ -113,7 +115,7 @@ fn host(path: &str, recursive: bool, set: u64) -> Option<Mount> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{defaults::namespaces, spec::Namespace};
+    use crate::defaults::namespaces;
 
     fn source(mounts: &[Mount], path: &str) -> MountSource {
         let found = mounts.iter().find(|mount| mount.target == Path::new(path));

@@ -12,6 +12,7 @@ use std::{
 use nix::{
     errno::Errno,
     fcntl::OFlag,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
     sched::setns,
     sys::wait::{Id, WaitPidFlag, WaitStatus, waitid},
     unistd::{pipe2, read, write},
@@ -27,7 +28,7 @@ use crate::{
     },
     record::KILLED,
     spec::{IdMap, LaunchSpec},
-    sys::clone::{Cloned, Side, clone3, pidfd_send_signal},
+    sys::clone::{Cloned, Side, clone3, pidfd_open, pidfd_send_signal},
 };
 
 /// A cloned process, on its way to exec or past it.
@@ -66,14 +67,19 @@ pub(super) fn launch(
         status: child_status,
         gate_writer: gate_writer.as_raw_fd(),
     };
-    let (process, joined) = clone(&plan, &channels, cgroup)?;
+    let (mut process, joined) = clone(&plan, &channels, cgroup)?;
     drop(channels);
-    match open_gate(&process, &plan, cgroup, joined, &gate_writer) {
+    let mut opened = open_gate(&process, &plan, cgroup, joined, &gate_writer);
+    if opened.is_ok() && plan.enter.as_ref().is_some_and(|enter| enter.again) {
+        opened = follow_sibling(&mut process, &status);
+    }
+    let names = plan.into_names();
+    match opened {
         Ok(start_time) => Ok(Workload {
             process,
             start_time,
             io,
-            names: plan.into_names(),
+            names,
             status: Some(status),
             ready: false,
             _lifeline: gate_writer,
@@ -83,6 +89,32 @@ pub(super) fn launch(
             Err(failure)
         }
     }
+}
+
+/// The first child made another and ended: from now on that one is the workload. Whatever else
+/// it tells, or its silence, is a failure.
+fn follow_sibling(process: &mut Cloned, status: &OwnedFd) -> Result<u64, Failure> {
+    const STEP: &str = "join user namespace";
+    let fail = |errno| Failure::without_path(STEP, errno);
+    let mut fds = [PollFd::new(status.as_fd(), PollFlags::POLLIN)];
+    while poll(&mut fds, PollTimeout::NONE) == Err(Errno::EINTR) {}
+    let mut message = [0; 8];
+    if read(status, &mut message).map_err(fail)? != message.len() {
+        return Err(Failure::without_path(KILLED, Errno::EINTR));
+    }
+    let pid = match run::decode_status(message) {
+        (run::SIBLING, pid) => pid,
+        (_, errno) => return Err(fail(Errno::from_raw(errno))),
+    };
+    // Ours to reap, so the number is still its own.
+    let sibling = Cloned {
+        pid,
+        pidfd: pidfd_open(pid).map_err(fail)?,
+    };
+    let first = std::mem::replace(process, sibling);
+    while wait(&first) == Err(Errno::EINTR) {}
+    let path = format!("/proc/{pid}/stat");
+    start_time(pid).map_err(|source| io_failure("identify", path, &source))
 }
 
 /// Into the cgroup by birth where that can be; `false`: it is to be moved.
@@ -201,7 +233,6 @@ impl Workload {
                 Ok(8) => match run::decode_status(message) {
                     (READY, _) => self.ready = true,
                     (index, errno) => {
-                        let index = usize::try_from(index).unwrap_or(usize::MAX);
                         self.status = None;
                         let errno = Errno::from_raw(errno);
                         return Progress::Failed(self.names.failure(index, errno));

@@ -15,7 +15,7 @@ use nix::{
 };
 
 use super::{
-    Failure, Join, Op, Plan, Step,
+    Enter, Failure, Join, Op, Plan, Step,
     build::{Prepared, io_failure, program, push_credentials, push_session, step, umask},
     dev::{self, Owner},
     mounts::{self, Made},
@@ -43,6 +43,7 @@ pub(super) fn prepare(
     let user = ids.uid(process.user.uid)?;
     ids.gid(process.user.gid)?;
     let joins = joins(namespaces)?;
+    let enter = enter(namespaces)?;
     let root = rootfs::open(&target.rootfs, &spec.dir)?;
     let made = make(target, process.terminal, &ids)?;
     let (io, stdio) = match (&made, process) {
@@ -58,7 +59,7 @@ pub(super) fn prepare(
     };
     hand_over(&stdio, user)?;
     let mut steps = Vec::new();
-    if namespaces.user.is_new() {
+    if !namespaces.user.is_host() {
         steps.push(step("become root", Op::BecomeRoot));
     }
     if namespaces.cgroup.is_new() {
@@ -70,15 +71,20 @@ pub(super) fn prepare(
         steps.push(step("loopback", Op::Loopback));
     }
     push_session(&mut steps, process)?;
-    push_credentials(&mut steps, process, namespaces.user.is_new())?;
+    push_credentials(&mut steps, process, !namespaces.user.is_host())?;
     let plan = Plan {
-        clone_flags: clone_flags(namespaces),
+        clone_flags: if enter.is_none() {
+            clone_flags(namespaces)
+        } else {
+            CloneFlags::empty()
+        },
         root: Some(root),
         stdio,
         steps,
         umask: umask(&process.user),
         exec,
         joins,
+        enter,
         maps: namespaces.user.is_new().then(|| target.id_maps.clone()),
         oom_score_adj: process.oom_score_adj,
     };
@@ -94,7 +100,7 @@ struct Ids<'a> {
 impl<'a> Ids<'a> {
     fn new(target: &'a ContainerSpec) -> Self {
         Self {
-            target: target.namespaces.user.is_new().then_some(target),
+            target: (!target.namespaces.user.is_host()).then_some(target),
         }
     }
 
@@ -139,7 +145,10 @@ fn make(target: &ContainerSpec, console: bool, ids: &Ids<'_>) -> Result<Made, Fa
                 made.dev = Some(dev::make(*size, &devices, console, owner)?);
             }
             MountSource::Devpts => made.pts = Some(dev::pts(owner)?),
-            MountSource::Bind { .. } | MountSource::New { .. } | MountSource::Cgroups => {}
+            MountSource::Bind { .. }
+            | MountSource::Of { .. }
+            | MountSource::New { .. }
+            | MountSource::Cgroups => {}
         }
     }
     Ok(made)
@@ -208,19 +217,29 @@ fn joins(namespaces: &Namespaces) -> Result<Vec<Join>, Failure> {
     ]
     .into_iter()
     .filter_map(|(namespace, flag)| match namespace {
-        Namespace::Join(path) => Some((path, flag)),
+        Namespace::Join(joined) => Some((joined, flag)),
         Namespace::New | Namespace::Host => None,
     })
-    .map(|(path, flag)| {
-        let namespace =
-            File::open(path).map_err(|source| io_failure("join namespace", path, &source))?;
+    .map(|(joined, flag)| {
         Ok(Join {
-            namespace: namespace.into(),
+            namespace: rootfs::open_namespace("join namespace", joined)?,
             flag,
-            path: path.clone(),
+            path: joined.path.clone(),
         })
     })
     .collect()
+}
+
+/// A user namespace of another's. New pid and time namespaces are only for children.
+fn enter(namespaces: &Namespaces) -> Result<Option<Enter>, Failure> {
+    let Namespace::Join(joined) = &namespaces.user else {
+        return Ok(None);
+    };
+    Ok(Some(Enter {
+        user: rootfs::open_namespace("join user namespace", joined)?,
+        new: clone_flags(namespaces),
+        again: namespaces.pid.is_new() || namespaces.time.is_new(),
+    }))
 }
 
 /// The peer three times for the child, the master for the monitor.
@@ -244,7 +263,7 @@ pub(super) fn terminal(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::defaults::namespaces;
+    use crate::{defaults::namespaces, spec::Joined};
 
     #[test]
     fn a_namespace_of_the_hosts_has_no_flag() {
@@ -252,7 +271,10 @@ mod tests {
         assert_eq!(all.bits().count_ones(), 6);
         let shared = clone_flags(&Namespaces {
             net: Namespace::Host,
-            user: Namespace::Join("/proc/1/ns/user".into()),
+            user: Namespace::Join(Joined {
+                path: "/proc/1/ns/user".into(),
+                inode: None,
+            }),
             ..namespaces()
         });
         assert_eq!(

@@ -84,6 +84,7 @@ pub(super) fn prepare(
         umask: umask(&process.user),
         exec,
         joins: Vec::new(),
+        enter: None,
         maps: None,
         oom_score_adj: process.oom_score_adj,
     };

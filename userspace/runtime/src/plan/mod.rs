@@ -46,9 +46,21 @@ pub(crate) struct Plan {
     /// The monitor joins these itself, just before it clones: the child inherits them, and may
     /// not join what belongs to another user namespace once it is in a new one.
     pub joins: Vec<Join>,
+    /// Another's user namespace comes first of all, and what is new is made inside of it.
+    pub enter: Option<Enter>,
     /// The monitor is to write these before it opens the gate.
     pub maps: Option<IdMaps>,
     pub oom_score_adj: Option<i32>,
+}
+
+/// How a child gets into a user namespace that is not its monitor's: by setns, from which on
+/// it can make namespaces that belong to it.
+#[derive(Debug)]
+pub(crate) struct Enter {
+    pub user: OwnedFd,
+    pub new: CloneFlags,
+    /// Some namespaces are only for children: then a second child, a sibling, goes on.
+    pub again: bool,
 }
 
 /// A namespace of another's.
@@ -216,7 +228,11 @@ impl Plan {
 
 impl Names {
     /// What the child's report means: an index past the steps is the exec.
-    pub(crate) fn failure(&self, index: usize, errno: Errno) -> Failure {
+    pub(crate) fn failure(&self, index: u32, errno: Errno) -> Failure {
+        if index == run::ENTER {
+            return Failure::without_path("join user namespace", errno);
+        }
+        let index = usize::try_from(index).unwrap_or(usize::MAX);
         match self.steps.get(index) {
             Some((step, path, exit_code)) => Failure {
                 step,
@@ -300,6 +316,7 @@ mod tests {
             },
             umask: Mode::empty(),
             joins: vec![],
+            enter: None,
             maps: None,
             oom_score_adj: None,
         }

@@ -78,6 +78,15 @@ fn push_mount(steps: &mut Vec<Step>, mount: &Mount, made: &mut Made) -> Result<(
                 .map_err(|errno| Failure::new(STEP, path, errno))?;
             steps.push(attach(STEP, tree, at, attributes, mount.follow)?);
         }
+        MountSource::Of {
+            mount_namespace,
+            path,
+        } => {
+            const STEP: &str = "mount of another container";
+            push_directories(steps, STEP, at)?;
+            let tree = rootfs::mounted_in(mount_namespace, path)?;
+            steps.push(attach(STEP, tree, at, attributes, mount.follow)?);
+        }
         MountSource::New { kind, parameters } => {
             const STEP: &str = "mount";
             push_directories(steps, STEP, at)?;

@@ -13,13 +13,14 @@ use std::{
     fs::File,
     os::{
         fd::{AsFd as _, AsRawFd as _, OwnedFd},
-        unix::fs::OpenOptionsExt as _,
+        unix::fs::{MetadataExt as _, OpenOptionsExt as _},
     },
     path::Path,
 };
 
 use nix::{
     errno::Errno,
+    fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat2},
     libc,
     mount::{MsFlags, mount},
     sched::{CloneFlags, setns, unshare},
@@ -29,7 +30,7 @@ use nix::{
 
 use super::{Failure, build::io_failure};
 use crate::{
-    spec::Rootfs,
+    spec::{Joined, Rootfs},
     sys::mount::{NODEV, NOSUID, Param, attach, clone_tree, new_filesystem},
 };
 
@@ -48,18 +49,55 @@ fn directory(path: &Path) -> Result<OwnedFd, Failure> {
 }
 
 fn host(scratch: &Path) -> Result<OwnedFd, Failure> {
+    elsewhere(|| {
+        unshare(CloneFlags::CLONE_NEWNS)
+            .map_err(|errno| Failure::without_path("private mount namespace", errno))?;
+        overlay(scratch)
+    })
+}
+
+/// A copy of the mount at `path` in another mount namespace, whose root may be hostile: no
+/// symlink is followed.
+pub(super) fn mounted_in(mount_namespace: &Joined, path: &Path) -> Result<OwnedFd, Failure> {
+    const STEP: &str = "mount of another container";
+    let fail = |errno| Failure::new(STEP, path, errno);
+    let other = open_namespace(STEP, mount_namespace)?;
+    elsewhere(|| {
+        setns(&other, CloneFlags::CLONE_NEWNS).map_err(fail)?;
+        let how = OpenHow::new()
+            .flags(OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC)
+            .resolve(ResolveFlag::RESOLVE_NO_SYMLINKS);
+        let found = openat2(AT_FDCWD, path, how).map_err(fail)?;
+        clone_tree(found.as_fd(), c"", false).map_err(fail)
+    })
+}
+
+/// The namespace that was meant, or ESRCH: another has its path by now.
+pub(super) fn open_namespace(step: &'static str, joined: &Joined) -> Result<OwnedFd, Failure> {
+    let fail = |source: std::io::Error| io_failure(step, &joined.path, &source);
+    let file = File::open(&joined.path).map_err(fail)?;
+    let inode = file.metadata().map_err(fail)?.ino();
+    if joined
+        .inode
+        .is_some_and(|wanted| u64::from(wanted) != inode)
+    {
+        return Err(Failure::new(step, &joined.path, Errno::ESRCH));
+    }
+    Ok(file.into())
+}
+
+/// Does something in another mount namespace and comes back, also into the agent's root if
+/// that was not the namespace's: setns resets it.
+fn elsewhere<T>(act: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
     let fail = |source: std::io::Error| io_failure("rootfs", "/", &source);
     let home = File::open("/proc/self/ns/mnt").map_err(fail)?;
     let root = open_path(Path::new("/"), libc::O_DIRECTORY).map_err(fail)?;
-    unshare(CloneFlags::CLONE_NEWNS)
-        .map_err(|errno| Failure::without_path("private mount namespace", errno))?;
-    let overlay = overlay(scratch);
-    // Back, also into the agent's root if that was not the namespace's: setns resets it.
+    let done = act();
     setns(&home, CloneFlags::CLONE_NEWNS)
         .and_then(|()| fchdir(&root))
         .and_then(|()| chroot(c"."))
         .map_err(|errno| Failure::without_path("return to the host's mounts", errno))?;
-    overlay
+    done
 }
 
 fn overlay(scratch: &Path) -> Result<OwnedFd, Failure> {

@@ -8,6 +8,7 @@ use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd, RawFd};
 
 use nix::{
     errno::Errno,
+    sched::{CloneFlags, setns, unshare},
     sys::{
         prctl,
         stat::{Mode, umask},
@@ -15,11 +16,18 @@ use nix::{
     unistd::{close, read},
 };
 
-use super::Plan;
-use crate::sys::{exec, task};
+use super::{Enter, Plan};
+use crate::sys::{
+    clone::{Side, clone_sibling},
+    exec, task,
+};
 
 /// In place of a step's number: all steps are done and exec comes next.
 pub(crate) const READY: u32 = u32::MAX;
+/// A second child goes on; in place of the errno is its process id.
+pub(crate) const SIBLING: u32 = READY - 1;
+/// Entering the other user namespace failed.
+pub(crate) const ENTER: u32 = READY - 2;
 
 /// The child's ends of its two pipes, and the monitor's ends that came along with the clone.
 #[derive(Debug)]
@@ -59,13 +67,18 @@ pub(crate) fn run(plan: &Plan, channels: &Channels) -> ! {
     if read(&channels.gate, &mut byte) != Ok(1) {
         exec::exit_now(super::SETUP_FAILED);
     }
+    if let Some(enter) = &plan.enter
+        && let Err(errno) = enter_user(enter, status)
+    {
+        fail(status, ENTER, errno);
+    }
     umask(Mode::empty());
     for (step, index) in plan.steps.iter().zip(0..) {
         if let Err(errno) = step.op.run(plan, channels.gate.as_fd()) {
             fail(status, index, errno);
         }
     }
-    let exec_index = u32::try_from(plan.steps.len()).unwrap_or(READY - 1);
+    let exec_index = u32::try_from(plan.steps.len()).unwrap_or(ENTER - 1);
     umask(plan.umask);
     task::reset_signals();
     if let Err(errno) = exec::close_others(channels.status.as_fd()) {
@@ -74,6 +87,20 @@ pub(crate) fn run(plan: &Plan, channels: &Channels) -> ! {
     exec::write_status(exec::STATUS, encode_status(READY, 0));
     let errno = exec::exec(&plan.exec.candidates, &plan.exec.argv, &plan.exec.envp);
     fail(exec::STATUS, exec_index, errno);
+}
+
+fn enter_user(enter: &Enter, status: RawFd) -> nix::Result<()> {
+    setns(&enter.user, CloneFlags::CLONE_NEWUSER)?;
+    if !enter.again {
+        return unshare(enter.new);
+    }
+    match clone_sibling(enter.new)? {
+        Side::Child => prctl::set_dumpable(false),
+        Side::Parent(pid) => {
+            exec::write_status(status, encode_status(SIBLING, pid));
+            exec::exit_now(0)
+        }
+    }
 }
 
 fn fail(status: RawFd, index: u32, errno: Errno) -> ! {

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::{
     mount::{Device, Mount, MountSource, Propagation},
-    namespace::{IdMap, IdMaps, Namespace, Namespaces},
+    namespace::{IdMap, IdMaps, Joined, Namespace, Namespaces},
     process::{Capabilities, Process, Rlimit, User},
 };
 
@@ -50,7 +50,7 @@ pub struct ContainerSpec {
     /// Relative path the agent has made in every hierarchy; the monitor removes it at the end.
     pub cgroup: String,
     pub namespaces: Namespaces,
-    /// Of a new user namespace; without one it is not looked at.
+    /// Of the container's user namespace, whether new or another's; the host's has none.
     pub id_maps: IdMaps,
     /// In the order they are made; /dev, /proc and /sys are among them.
     pub mounts: Vec<Mount>,

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::Joined;
+
 /// One mount. Its target is made when missing and never leads out of the root.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mount {
@@ -27,6 +29,11 @@ pub struct Mount {
 pub enum MountSource {
     /// A file or directory of the host's, with what is mounted below it or without.
     Bind { path: PathBuf, recursive: bool },
+    /// What is mounted there in another mount namespace, such as another container's /dev/shm.
+    Of {
+        mount_namespace: Joined,
+        path: PathBuf,
+    },
     /// A new file system, made by the child in its own namespaces; parameters as in mount(8)'s
     /// `-o`, a flag without a value.
     New {

@@ -12,8 +12,16 @@ pub enum Namespace {
     New,
     /// The launcher's own.
     Host,
-    /// Another's, by a path such as `/proc/PID/ns/net`.
-    Join(PathBuf),
+    /// Another's.
+    Join(Joined),
+}
+
+/// A namespace file such as `/proc/PID/ns/net`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Joined {
+    pub path: PathBuf,
+    /// What it must still be when it is opened: a process id may be another process' by then.
+    pub inode: Option<u32>,
 }
 
 /// The mount namespace is always new.

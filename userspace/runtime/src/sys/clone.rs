@@ -81,6 +81,30 @@ pub(crate) fn clone3(
     }))
 }
 
+/// A copy of this process in new namespaces `flags`, as another child of this one's parent:
+/// its pid here, by which the parent can find it. Dies with SIGCHLD, as this one does.
+pub(crate) fn clone_sibling(flags: CloneFlags) -> nix::Result<Side<i32>> {
+    let flags = flags.bits().cast_unsigned() | libc::CLONE_PARENT.cast_unsigned();
+    let args = libc::clone_args {
+        flags: u64::from(flags),
+        // SAFETY: integers, all of which may be zero.
+        ..unsafe { std::mem::zeroed() }
+    };
+    // SAFETY: as in `clone3`: no CLONE_VM, a single thread.
+    let pid = check(unsafe {
+        libc::syscall(
+            libc::SYS_clone3,
+            &raw const args,
+            size_of::<libc::clone_args>(),
+        )
+    })?;
+    match i32::try_from(pid) {
+        Ok(0) => Ok(Side::Child),
+        Ok(pid) => Ok(Side::Parent(pid)),
+        Err(_) => Err(Errno::EOVERFLOW),
+    }
+}
+
 /// fork(2), for the zygote.
 pub(crate) fn fork() -> nix::Result<Side<Pid>> {
     #[expect(

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf, absolute};
 
-use paddock_agent::api::Volume;
+use paddock_agent::api::{NamespaceMode, Volume};
 use paddock_cgroups::{CpuQuota, parse};
 use paddock_runtime::{
     defaults,
@@ -23,18 +23,25 @@ limits! {
 }
 
 /// Whose namespace.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum Whose {
-    Private,
-    Host,
+pub(crate) fn whose(text: &str) -> Result<NamespaceMode, String> {
+    match text.split_once(':') {
+        None if text == "private" => Ok(NamespaceMode::Private),
+        None if text == "host" => Ok(NamespaceMode::Host),
+        Some(("container", name)) if !name.is_empty() => {
+            Ok(NamespaceMode::Container(name.to_owned()))
+        }
+        _ => Err("expected private, host or container:NAME".to_owned()),
+    }
 }
 
 /// `none` is docker's word for a private one with only loopback, which is all there is now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum Network {
-    Private,
-    None,
-    Host,
+pub(crate) fn network(text: &str) -> Result<NamespaceMode, String> {
+    match text {
+        "none" => Ok(NamespaceMode::Private),
+        text => {
+            whose(text).map_err(|_| "expected private, none, host or container:NAME".to_owned())
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,10 +1,10 @@
 //! `run`'s flags, in the groups that its help shows. Names are docker's.
 
-use paddock_agent::api::Volume;
+use paddock_agent::api::{NamespaceMode, Volume};
 use paddock_cgroups::CpuQuota;
 use paddock_runtime::spec::Rlimit;
 
-use super::flags::{self, Network, Whose};
+use super::flags;
 
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Limits")]
@@ -69,27 +69,25 @@ pub(crate) struct NamespaceFlags {
     /// Host name (default: the id's first 12 digits)
     #[arg(short = 'h', long, value_name = "NAME", value_parser = flags::hostname)]
     pub(crate) hostname: Option<String>,
-    /// Users and capabilities
-    #[arg(long, value_name = "private|host", hide_possible_values = true)]
-    pub(crate) userns: Option<Whose>,
-    /// Processes
-    #[arg(long, value_name = "private|host", hide_possible_values = true)]
-    pub(crate) pid: Option<Whose>,
+    /// Users and capabilities (default: private, or that of a container joined below)
+    #[arg(long, value_name = "MODE", value_parser = flags::whose)]
+    pub(crate) userns: Option<NamespaceMode>,
+    /// Processes: private, host or container:NAME; likewise all that follow
+    #[arg(long, value_name = "MODE", value_parser = flags::whose)]
+    pub(crate) pid: Option<NamespaceMode>,
     /// Network (none is private too)
-    #[arg(
-        long,
-        visible_alias = "net",
-        value_name = "private|none|host",
-        hide_possible_values = true
-    )]
-    pub(crate) network: Option<Network>,
-    /// System V IPC and POSIX queues
-    #[arg(long, value_name = "private|host", hide_possible_values = true)]
-    pub(crate) ipc: Option<Whose>,
+    #[arg(long, visible_alias = "net", value_name = "MODE", value_parser = flags::network)]
+    pub(crate) network: Option<NamespaceMode>,
+    /// System V IPC, POSIX queues and shared memory
+    #[arg(long, value_name = "MODE", value_parser = flags::whose)]
+    pub(crate) ipc: Option<NamespaceMode>,
     /// Host name
-    #[arg(long, value_name = "private|host", hide_possible_values = true)]
-    pub(crate) uts: Option<Whose>,
+    #[arg(long, value_name = "MODE", value_parser = flags::whose)]
+    pub(crate) uts: Option<NamespaceMode>,
     /// The view of /sys/fs/cgroup
-    #[arg(long, value_name = "private|host", hide_possible_values = true)]
-    pub(crate) cgroupns: Option<Whose>,
+    #[arg(long, value_name = "MODE", value_parser = flags::whose)]
+    pub(crate) cgroupns: Option<NamespaceMode>,
+    /// Clocks since boot (default: host)
+    #[arg(long, value_name = "MODE", value_parser = flags::whose)]
+    pub(crate) timens: Option<NamespaceMode>,
 }

@@ -6,10 +6,7 @@ use paddock_agent::api::{CreateRequest, NamespaceMode, NamespaceModes};
 use paddock_cgroups::Limits;
 use paddock_runtime::spec::Rootfs;
 
-use super::{
-    Run,
-    flags::{Network, Whose},
-};
+use super::Run;
 
 impl Run {
     pub(crate) fn request(&self) -> CreateRequest {
@@ -83,21 +80,17 @@ impl Run {
     }
 
     fn namespaces(&self) -> NamespaceModes {
-        let mode = |whose| match whose {
-            Some(Whose::Host) => NamespaceMode::Host,
-            Some(Whose::Private) | None => NamespaceMode::Private,
-        };
-        let namespaces = &self.namespaces;
+        let chosen = &self.namespaces;
+        let default = NamespaceModes::default();
+        let or = |flag: &Option<NamespaceMode>, default| flag.clone().unwrap_or(default);
         NamespaceModes {
-            cgroup: mode(namespaces.cgroupns),
-            ipc: mode(namespaces.ipc),
-            network: match namespaces.network {
-                Some(Network::Host) => NamespaceMode::Host,
-                Some(Network::Private | Network::None) | None => NamespaceMode::Private,
-            },
-            pid: mode(namespaces.pid),
-            user: mode(namespaces.userns),
-            uts: mode(namespaces.uts),
+            cgroup: or(&chosen.cgroupns, default.cgroup),
+            ipc: or(&chosen.ipc, default.ipc),
+            network: or(&chosen.network, default.network),
+            pid: or(&chosen.pid, default.pid),
+            time: or(&chosen.timens, default.time),
+            user: chosen.userns.clone(),
+            uts: or(&chosen.uts, default.uts),
         }
     }
 }
@@ -220,10 +213,18 @@ mod tests {
             host.ipc,
             host.network,
             host.pid,
-            host.user,
+            host.user.unwrap(),
             host.uts,
         ];
         assert_eq!(all, [const { NamespaceMode::Host }; 6]);
+        let joined = request(&["--pid", "container:web", "host"])
+            .unwrap()
+            .namespaces;
+        assert_eq!(joined.pid, NamespaceMode::Container("web".into()));
+        assert_eq!(joined.user, None);
+        for wrong in ["container:", "web", "private:x", ""] {
+            assert!(request(&["--ipc", wrong, "host"]).is_err(), "{wrong}");
+        }
         let none = request(&["--network", "none", "host"]).unwrap();
         assert_eq!(none.namespaces, NamespaceModes::default());
     }
