@@ -5,6 +5,7 @@ use crate::runner::Scenario;
 pub mod agent;
 pub mod cgroups;
 pub mod faults;
+pub mod init;
 pub mod kernel;
 pub mod life;
 pub mod limits;
@@ -24,6 +25,7 @@ pub fn all() -> Vec<Scenario> {
         privilege::ALL,
         rootfs::ALL,
         life::ALL,
+        init::ALL,
         kernel::calls::ALL,
         kernel::counts::ALL,
         agent::ALL,

@@ -45,6 +45,9 @@ pub struct CreateRequest {
     pub hostname: Option<String>,
     pub terminal: bool,
     pub stdin: bool,
+    /// A first process that reaps and hands signals on, before the command.
+    #[serde(default)]
+    pub init: bool,
     /// Remove it when it ends.
     pub remove: bool,
     pub limits: Limits,

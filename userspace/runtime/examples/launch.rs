@@ -103,6 +103,7 @@ fn parse(id: &str, dir: &Path) -> Result<(LaunchSpec, Limits), Box<dyn Error>> {
     let mut target = ContainerSpec {
         rootfs: Rootfs::Host,
         read_only: false,
+        init: false,
         hostname: Some("example".into()),
         domainname: None,
         cgroup: format!("paddock/example/{id}"),

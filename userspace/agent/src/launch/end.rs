@@ -147,10 +147,18 @@ async fn was_oom_killed(
     exit: &Exit,
     kernel: &SlotCounters,
 ) -> bool {
+    let by_cgroup = exit.stats.memory_oom_kills.unwrap_or(0) > 0;
+    let init = container
+        .request
+        .as_ref()
+        .is_some_and(|request| request.init);
+    if init && exit.exit_code == KILLED {
+        // The program was the first process' child: which one the kernel half can't know.
+        return by_cgroup;
+    }
     if exit.signal != Some(SIGKILL) {
         return false;
     }
-    let by_cgroup = exit.stats.memory_oom_kills.unwrap_or(0) > 0;
     let slot = container.facts().slot;
     if slot.is_none() || !shared.kernel.serves("oom") {
         if by_cgroup {

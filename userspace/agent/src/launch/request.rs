@@ -158,6 +158,7 @@ pub(super) fn container_spec(
     let target = Target::Container(Box::new(ContainerSpec {
         rootfs: request.rootfs.clone(),
         read_only: request.read_only,
+        init: request.init,
         hostname: namespaces.uts.is_new().then_some(hostname),
         domainname: None,
         cgroup: cgroup.to_owned(),
@@ -256,6 +257,7 @@ mod tests {
             hostname: None,
             terminal: false,
             stdin: false,
+            init: false,
             remove: false,
             limits: Limits::default(),
             namespaces: NamespaceModes::default(),

@@ -82,6 +82,8 @@ pub(super) fn prepare(
         stdio,
         steps,
         umask: umask(&process.user),
+        terminal: process.terminal,
+        init: target.init,
         exec,
         joins,
         enter,

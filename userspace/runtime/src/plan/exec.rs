@@ -82,6 +82,8 @@ pub(super) fn prepare(
         stdio,
         steps,
         umask: umask(&process.user),
+        terminal: process.terminal,
+        init: false,
         exec,
         joins: Vec::new(),
         enter: None,

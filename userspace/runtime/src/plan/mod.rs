@@ -10,6 +10,7 @@ mod cgroupfs;
 mod container;
 mod dev;
 mod exec;
+mod init;
 mod mounts;
 mod op;
 mod rootfs;
@@ -42,6 +43,10 @@ pub(crate) struct Plan {
     pub stdio: [OwnedFd; 3],
     pub steps: Vec<Step>,
     pub umask: Mode,
+    /// The program has a terminal, which its stdio is.
+    pub terminal: bool,
+    /// The first process stays and reaps; its child executes.
+    pub init: bool,
     pub exec: Exec,
     /// The monitor joins these itself, just before it clones: the child inherits them, and may
     /// not join what belongs to another user namespace once it is in a new one.
@@ -315,6 +320,8 @@ mod tests {
                 envp: Strings::new(vec![]),
             },
             umask: Mode::empty(),
+            terminal: false,
+            init: false,
             joins: vec![],
             enter: None,
             maps: None,

@@ -16,7 +16,7 @@ use nix::{
     unistd::{close, read},
 };
 
-use super::{Enter, Plan};
+use super::{Enter, Plan, init};
 use crate::sys::{
     clone::{Side, clone_sibling},
     exec, task,
@@ -83,6 +83,12 @@ pub(crate) fn run(plan: &Plan, channels: &Channels) -> ! {
     task::reset_signals();
     if let Err(errno) = exec::close_others(channels.status.as_fd()) {
         fail(status, exec_index, errno);
+    }
+    let terminal = plan.terminal.then(exec::stdin);
+    if plan.init
+        && let Err(errno) = init::stay(terminal)
+    {
+        fail(exec::STATUS, exec_index, errno);
     }
     exec::write_status(exec::STATUS, encode_status(READY, 0));
     let errno = exec::exec(&plan.exec.candidates, &plan.exec.argv, &plan.exec.envp);

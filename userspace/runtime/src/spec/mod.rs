@@ -47,6 +47,8 @@ pub struct ContainerSpec {
     /// Needs a UTS namespace that is not the host's, likewise `domainname`.
     pub hostname: Option<String>,
     pub domainname: Option<String>,
+    /// A process of paddock's stays the first one: it reaps and hands signals on (`--init`).
+    pub init: bool,
     /// Relative path the agent has made in every hierarchy; the monitor removes it at the end.
     pub cgroup: String,
     pub namespaces: Namespaces,

@@ -53,6 +53,22 @@ pub(crate) fn close_others(status: BorrowedFd<'_>) -> nix::Result<()> {
     close_from(STATUS + 1)
 }
 
+/// Standard input, which a plan has placed.
+pub(crate) fn stdin() -> BorrowedFd<'static> {
+    // SAFETY: number 0 stays open from the plan's stdio step to exec.
+    unsafe { BorrowedFd::borrow_raw(0) }
+}
+
+/// The reporting end, in a process that will not exec.
+pub(crate) fn close_status() {
+    close_number(STATUS);
+}
+
+fn close_number(fd: RawFd) {
+    // SAFETY: an integer; its owner in the plan never runs again in this process.
+    unsafe { libc::close(fd) };
+}
+
 fn close_from(first: RawFd) -> nix::Result<()> {
     // SAFETY: integers only. Owners of these descriptors never run again: this process execs
     // or ends without unwinding.

@@ -41,6 +41,9 @@ pub(crate) struct ProcessFlags {
     /// Directory to start in (default: / or, with 'host', the current one)
     #[arg(short, long, value_name = "DIR", value_parser = flags::workdir)]
     pub(crate) workdir: Option<String>,
+    /// A first process that reaps and hands signals on
+    #[arg(long)]
+    pub(crate) init: bool,
     /// One capability more, or ALL
     #[arg(long, value_name = "CAP", value_delimiter = ',', value_parser = flags::capability)]
     pub(crate) cap_add: Vec<String>,

@@ -24,6 +24,7 @@ impl Run {
             hostname: self.namespaces.hostname.clone(),
             terminal: self.tty,
             stdin: self.interactive,
+            init: self.process.init,
             remove: self.rm,
             limits: self.limits(),
             namespaces: self.namespaces(),

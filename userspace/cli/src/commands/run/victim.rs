@@ -35,7 +35,8 @@ impl Victim {
 
     /// Where nobody saw it, SIGKILL and a kill in the cgroup's own count have to do.
     pub(crate) fn was_main_process(&self, exit: &Exit) -> bool {
-        let possible = exit.signal == Some(9) && exit.stats.memory_oom_kills.unwrap_or(0) > 0;
+        // With --init the first process passes its child's end on as an exit code.
+        let possible = exit.exit_code == 137 && exit.stats.memory_oom_kills.unwrap_or(0) > 0;
         possible
             && self
                 .answer
