@@ -10,6 +10,7 @@ pub mod kernel;
 pub mod life;
 pub mod limits;
 pub mod namespaces;
+pub mod ns;
 pub mod privilege;
 pub mod prometheus;
 pub mod rootfs;
@@ -22,6 +23,7 @@ pub fn all() -> Vec<Scenario> {
         limits::ALL,
         namespaces::ALL,
         sharing::ALL,
+        ns::ALL,
         privilege::ALL,
         rootfs::ALL,
         life::ALL,

@@ -13,6 +13,7 @@
 //! | `DELETE /v1/containers/{ref}?force=false` | | 204 |
 //! | `GET /v1/containers/{ref}/logs` | | 200, JSON lines of [`LogLine`] |
 //! | `GET /v1/events?follow=true&container=REF` | | 200, JSON lines of [`crate::event::Event`] |
+//! | `GET /v1/namespaces` | | 200 `[NamespaceEntry]` |
 //! | `GET /v1/check` | | 200 [`CheckReport`] |
 //! | `POST /v1/shutdown` | | 204, then the agent ends |
 //!
@@ -199,6 +200,36 @@ pub struct LogLine {
     pub stream: String,
     /// Lossy UTF-8, with its line feed when it had one.
     pub text: String,
+}
+
+/// Whose a namespace is, by the processes in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NamespaceOwner {
+    /// The first of its type, whoever is in it.
+    Host,
+    /// One container's alone.
+    Own,
+    /// Several containers', or a container's and others'.
+    Shared,
+    /// No container's.
+    Other,
+}
+
+/// One namespace that has a process.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct NamespaceEntry {
+    /// As in /proc/PID/ns.
+    pub namespace: String,
+    pub inode: u64,
+    pub owner: NamespaceOwner,
+    /// Names of those with a process in it.
+    pub containers: Vec<String>,
+    pub processes: u64,
+    /// The lowest one in it, its user on the host, its arguments.
+    pub pid: i32,
+    pub user: u32,
+    pub command: String,
 }
 
 /// `paddock check`.

@@ -21,6 +21,7 @@ mod launch;
 mod metrics;
 mod namespaces;
 mod naming;
+pub mod ns;
 mod options;
 mod readiness;
 mod registry;

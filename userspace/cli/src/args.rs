@@ -53,6 +53,7 @@ pub(crate) enum Command {
     Rm(commands::rm::Rm),
     Inspect(commands::inspect::Inspect),
     Events(commands::events::Events),
+    Ns(commands::ns::Ns),
     Check(commands::check::Check),
     Agent(commands::agent::Agent),
     Unload(commands::unload::Unload),

@@ -3,7 +3,7 @@
 //! One is tracked from its cgroup's making on, before there is a process in it, and gone when
 //! the cgroup is. Without a kernel half the tree is walked every few seconds instead.
 
-mod pattern;
+pub(crate) mod pattern;
 mod settle;
 mod walk;
 

@@ -37,6 +37,10 @@ impl Failure {
         Self::new(StatusCode::BAD_REQUEST, error, None)
     }
 
+    pub(super) fn internal(error: &str) -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, error, None)
+    }
+
     /// As the answer to what `run` and `exec` ask first.
     pub(super) fn before_run(self) -> Self {
         let exit_code = self.body.exit_code.or(Some(OWN_FAILURE));

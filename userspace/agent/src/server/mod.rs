@@ -19,7 +19,12 @@ use self::{
     connection::{Bounded, Limits},
     error::Failure,
 };
-use crate::{api::CheckReport, check, shared::Shared};
+use crate::{
+    api::{CheckReport, NamespaceEntry},
+    check,
+    namespaces::listing,
+    shared::Shared,
+};
 
 /// Clients at a time on the API; more wait to be accepted.
 const API_CLIENTS: usize = 256;
@@ -83,6 +88,7 @@ fn routes(shared: Arc<Shared>) -> Router {
         .route("/v1/containers/{reference}/wait", post(containers::wait))
         .route("/v1/containers/{reference}/logs", get(containers::logs))
         .route("/v1/events", get(events::stream))
+        .route("/v1/namespaces", get(namespaces))
         .route("/v1/check", get(report))
         .route("/v1/shutdown", post(shutdown))
         .fallback(nothing_there)
@@ -92,6 +98,32 @@ fn routes(shared: Arc<Shared>) -> Router {
 
 async fn report(Extract(shared): Extract<Arc<Shared>>) -> Json<CheckReport> {
     Json(check::of_agent(&shared))
+}
+
+async fn namespaces(
+    Extract(shared): Extract<Arc<Shared>>,
+) -> Result<Json<Vec<NamespaceEntry>>, Failure> {
+    let walk = tokio::task::spawn_blocking(move || {
+        let containers = shared.registry.all();
+        listing::list(shared.kernel.host(), |path| {
+            let path = path.trim_start_matches('/');
+            containers
+                .iter()
+                .find(|one| is_in(path, &one.cgroup))
+                .map(|one| one.name.clone())
+        })
+    });
+    match walk.await {
+        Ok(Ok(list)) => Ok(Json(list)),
+        Ok(Err(error)) => Err(Failure::internal(&error.to_string())),
+        Err(_) => Err(Failure::from(crate::launch::Error::Ending)),
+    }
+}
+
+/// Whether a cgroup's path is another's or below it.
+fn is_in(path: &str, cgroup: &str) -> bool {
+    path.strip_prefix(cgroup)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 async fn shutdown(Extract(shared): Extract<Arc<Shared>>) -> StatusCode {

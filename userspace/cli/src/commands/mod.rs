@@ -7,6 +7,7 @@ pub(crate) mod exec;
 pub(crate) mod inspect;
 pub(crate) mod kill;
 pub(crate) mod logs;
+pub(crate) mod ns;
 pub(crate) mod ps;
 pub(crate) mod rm;
 pub(crate) mod run;
@@ -67,6 +68,7 @@ pub(crate) fn dispatch(args: Args) -> anyhow::Result<u8> {
         Command::Rm(command) => command.run(&context),
         Command::Inspect(command) => command.run(&context),
         Command::Events(command) => command.run(&context),
+        Command::Ns(command) => command.run(&context),
         Command::Check(command) => command.run(&context),
         Command::Agent(command) => command.run(&context),
         Command::Unload(command) => command.run(&context),

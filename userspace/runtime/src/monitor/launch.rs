@@ -5,7 +5,7 @@
 #![forbid(unsafe_code)]
 
 use std::{
-    fs,
+    fs::{self, File},
     os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
 };
 
@@ -13,7 +13,7 @@ use nix::{
     errno::Errno,
     fcntl::OFlag,
     poll::{PollFd, PollFlags, PollTimeout, poll},
-    sched::setns,
+    sched::{CloneFlags, setns},
     sys::wait::{Id, WaitPidFlag, WaitStatus, waitid},
     unistd::{pipe2, read, write},
 };
@@ -22,7 +22,7 @@ use paddock_cgroups::Cgroup;
 use super::{identity::start_time, io::Io};
 use crate::{
     plan::{
-        Failure, Names, Plan,
+        Failure, Join, Names, Plan,
         build::{Prepared, io_failure, prepare},
         run::{self, Channels, READY},
     },
@@ -123,19 +123,53 @@ fn clone(plan: &Plan, channels: &Channels, cgroup: &Cgroup) -> Result<(Cloned, b
     let unified = cgroup
         .unified_fd()
         .map_err(|error| cgroup_failure(&error))?;
-    for join in &plan.joins {
-        setns(&join.namespace, join.flag)
-            .map_err(|errno| Failure::new("join namespace", &join.path, errno))?;
-    }
     let mut joined = unified.is_some();
+    let home = plan
+        .joins
+        .iter()
+        .map(Home::leave)
+        .collect::<Result<Vec<_>, _>>()?;
     let mut side = clone3(plan.clone_flags, unified.as_ref().map(|fd| fd.as_fd()));
     if joined && matches!(side, Err(Errno::E2BIG | Errno::EINVAL)) {
         joined = false;
         side = clone3(plan.clone_flags, None);
     }
-    match side.map_err(fail)? {
+    let process = match side.map_err(fail)? {
         Side::Child => run::run(plan, channels),
-        Side::Parent(process) => Ok((process, joined)),
+        Side::Parent(process) => process,
+    };
+    match home.iter().try_for_each(Home::back) {
+        Ok(()) => Ok((process, joined)),
+        Err(failure) => {
+            kill_and_wait(&process);
+            Err(failure)
+        }
+    }
+}
+
+/// The monitor's own namespace of a type, where it is again after the clone: it would count as
+/// one of the container's processes and keep the namespace from going.
+struct Home {
+    namespace: File,
+    flag: CloneFlags,
+}
+
+impl Home {
+    fn leave(join: &Join) -> Result<Self, Failure> {
+        let fail = |errno| Failure::new("join namespace", &join.path, errno);
+        let path = format!("/proc/self/ns/{}", join.name);
+        let namespace =
+            File::open(&path).map_err(|source| io_failure("join namespace", path, &source))?;
+        setns(&join.namespace, join.flag).map_err(fail)?;
+        Ok(Self {
+            namespace,
+            flag: join.flag,
+        })
+    }
+
+    fn back(&self) -> Result<(), Failure> {
+        setns(&self.namespace, self.flag)
+            .map_err(|errno| Failure::without_path("return from a joined namespace", errno))
     }
 }
 

@@ -210,20 +210,21 @@ fn clone_flags(namespaces: &Namespaces) -> CloneFlags {
 
 fn joins(namespaces: &Namespaces) -> Result<Vec<Join>, Failure> {
     [
-        (&namespaces.cgroup, CloneFlags::CLONE_NEWCGROUP),
-        (&namespaces.ipc, CloneFlags::CLONE_NEWIPC),
-        (&namespaces.net, CloneFlags::CLONE_NEWNET),
-        (&namespaces.pid, CloneFlags::CLONE_NEWPID),
-        (&namespaces.time, NEWTIME),
-        (&namespaces.uts, CloneFlags::CLONE_NEWUTS),
+        ("cgroup", &namespaces.cgroup, CloneFlags::CLONE_NEWCGROUP),
+        ("ipc", &namespaces.ipc, CloneFlags::CLONE_NEWIPC),
+        ("net", &namespaces.net, CloneFlags::CLONE_NEWNET),
+        ("pid", &namespaces.pid, CloneFlags::CLONE_NEWPID),
+        ("time", &namespaces.time, NEWTIME),
+        ("uts", &namespaces.uts, CloneFlags::CLONE_NEWUTS),
     ]
     .into_iter()
-    .filter_map(|(namespace, flag)| match namespace {
-        Namespace::Join(joined) => Some((joined, flag)),
+    .filter_map(|(name, namespace, flag)| match namespace {
+        Namespace::Join(joined) => Some((name, joined, flag)),
         Namespace::New | Namespace::Host => None,
     })
-    .map(|(joined, flag)| {
+    .map(|(name, joined, flag)| {
         Ok(Join {
+            name,
             namespace: rootfs::open_namespace("join namespace", joined)?,
             flag,
             path: joined.path.clone(),

@@ -71,6 +71,8 @@ pub(crate) struct Enter {
 /// A namespace of another's.
 #[derive(Debug)]
 pub(crate) struct Join {
+    /// As in /proc/PID/ns.
+    pub name: &'static str,
     pub namespace: OwnedFd,
     pub flag: CloneFlags,
     pub path: PathBuf,

@@ -3,6 +3,8 @@
 //! `pid` and `time` are those that children are born in, as everywhere in the kernel half.
 //! Kernels without time namespaces (before 5.6) leave that one unknown.
 
+pub(crate) mod listing;
+
 use std::{collections::BTreeMap, fs, io, os::unix::fs::MetadataExt as _};
 
 use paddock_probe::{NS_TYPES, NsInums, NsType};
