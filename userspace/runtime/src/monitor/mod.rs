@@ -17,7 +17,7 @@ mod workload;
 
 use std::{
     fs::{self, File, OpenOptions},
-    io::{Seek as _, Write as _},
+    io::{Read as _, Seek as _, Write as _},
     os::{
         fd::{AsRawFd as _, OwnedFd},
         unix::fs::OpenOptionsExt as _,
@@ -64,7 +64,13 @@ fn prepare(mut request: File) -> Result<event_loop::Monitor, Error> {
     request.rewind().map_err(|source| Error::Request {
         source: source.into(),
     })?;
-    let spec: LaunchSpec = serde_json::from_reader(&request).map_err(|source| Error::Request {
+    let mut text = Vec::new();
+    request
+        .read_to_end(&mut text)
+        .map_err(|source| Error::Request {
+            source: source.into(),
+        })?;
+    let spec: LaunchSpec = serde_json::from_slice(&text).map_err(|source| Error::Request {
         source: source.into(),
     })?;
     drop(request);
