@@ -8,7 +8,9 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
-use paddock_cgroups::{Cgroup, Error, Hierarchies, Layout, Limits, parse};
+use paddock_cgroups::{
+    Cgroup, CpuLimits, CpusetLimits, Error, Hierarchies, Layout, Limits, MemoryLimits, parse,
+};
 
 use crate::{
     context::{Context, cgroup_file, eventually, pure_v2},
@@ -69,6 +71,20 @@ impl Drop for Scratch {
     }
 }
 
+fn memory(limit: &str) -> Result<MemoryLimits> {
+    Ok(MemoryLimits {
+        limit: Some(parse::memory(limit)?),
+        ..MemoryLimits::default()
+    })
+}
+
+fn cpus(list: &str) -> CpusetLimits {
+    CpusetLimits {
+        cpus: Some(list.to_owned()),
+        mems: None,
+    }
+}
+
 /// Waits for a line on stdin, then becomes `script`: time to be put into a cgroup.
 fn held(script: &str) -> Result<Running> {
     Running::start(Command::new("sh").args(["-c", &format!("read go && {script}")]))
@@ -77,12 +93,16 @@ fn held(script: &str) -> Result<Running> {
 fn limits_are_in_the_files(context: &Context) -> Result<()> {
     let scratch = Scratch::new(context)?;
     scratch.0.apply(&Limits {
-        memory: Some(parse::memory("256m")?),
-        memory_swap: None,
-        cpu_quota: Some(parse::cpus("0.5")?),
-        cpu_shares: Some(1024),
-        cpuset_cpus: Some("0".to_owned()),
+        memory: memory("256m")?,
+        cpu: CpuLimits {
+            quota: Some(parse::cpus("0.5")?),
+            period: Some(parse::PERIOD),
+            shares: Some(1024),
+            ..CpuLimits::default()
+        },
+        cpuset: cpus("0"),
         pids: Some(32),
+        ..Limits::default()
     })?;
     let memory = scratch.read("memory.max", ("memory", "memory.limit_in_bytes"))?;
     ensure!(memory == "268435456", "{memory}");
@@ -129,8 +149,10 @@ fn a_process_is_in_every_hierarchy(context: &Context) -> Result<()> {
 fn memory_limit_kills(context: &Context) -> Result<()> {
     let scratch = Scratch::new(context)?;
     scratch.0.apply(&Limits {
-        memory: Some(parse::memory("32m")?),
-        memory_swap: scratch.0.accounts_swap().then_some(32 << 20),
+        memory: MemoryLimits {
+            swap: scratch.0.accounts_swap().then_some(32 << 20),
+            ..memory("32m")?
+        },
         ..Limits::default()
     })?;
     let workload = context.workload.display();
@@ -190,7 +212,7 @@ fn refusals_name_the_cause(context: &Context) -> Result<()> {
         "a second cgroup of the same path"
     );
     let absent = scratch.0.apply(&Limits {
-        cpuset_cpus: Some("0-4095".to_owned()),
+        cpuset: cpus("0-4095"),
         ..Limits::default()
     });
     ensure!(matches!(absent, Err(Error::Limit { .. })), "{absent:?}");
@@ -204,7 +226,7 @@ fn refusals_name_the_cause(context: &Context) -> Result<()> {
     process.write_line("go")?;
     eventually("40 MB in use", || Ok(process.stdout().contains("filled")))?;
     let below = scratch.0.apply(&Limits {
-        memory: Some(1 << 20),
+        memory: memory("1m")?,
         ..Limits::default()
     });
     ensure!(

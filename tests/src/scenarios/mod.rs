@@ -21,6 +21,10 @@ pub fn all() -> Vec<Scenario> {
     [
         cgroups::ALL,
         limits::ALL,
+        limits::flags::ALL,
+        limits::update::ALL,
+        limits::pause::ALL,
+        limits::ulimit::ALL,
         namespaces::ALL,
         sharing::ALL,
         ns::ALL,

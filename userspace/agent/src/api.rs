@@ -9,6 +9,8 @@
 //! | `POST /v1/containers/{ref}/exec` | [`ExecRequest`] | 201 [`Created`] |
 //! | `POST /v1/containers/{ref}/kill?signal=15` | | 204 |
 //! | `POST /v1/containers/{ref}/stop?timeout=10` | | 204 |
+//! | `POST /v1/containers/{ref}/pause`, `/unpause` | | 204 |
+//! | `POST /v1/containers/{ref}/update` | [`Limits`] | 200 [`Limits`], all that it has now |
 //! | `POST /v1/containers/{ref}/wait` | | 200 [`WaitReply`], when it ended |
 //! | `DELETE /v1/containers/{ref}?force=false` | | 204 |
 //! | `GET /v1/containers/{ref}/logs` | | 200, JSON lines of [`LogLine`] |
@@ -137,6 +139,8 @@ pub struct ExecRequest {
 pub enum State {
     Created,
     Running,
+    /// Frozen, as its cgroup says; nothing keeps this but the kernel.
+    Paused,
     Exited,
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use paddock_cgroups::{Cgroup, Hierarchies, Limits, Stats};
+use paddock_cgroups::{Cgroup, Hierarchies, Limits, MemoryLimits, Stats};
 use paddock_probe::{NS_TYPES, NsInums, Slot, SlotCounters};
 use paddock_runtime::record::Failed;
 use tokio::sync::{Notify, watch};
@@ -35,6 +35,8 @@ pub(crate) struct Container {
     pub(crate) oom_told: Notify,
     /// Something happened to a found one: a process came, or touched namespaces.
     pub(crate) stirred: Notify,
+    /// Held while its cgroup is frozen, thawed or limited anew.
+    pub(crate) changing: tokio::sync::Mutex<()>,
 }
 
 /// Where it is between its making and its removal.
@@ -76,6 +78,8 @@ pub(crate) struct Facts {
     pub(crate) own_types: u32,
     /// The last reading of its cgroup by anybody.
     pub(crate) recent: Option<Stats>,
+    /// What `update` made of the request's limits.
+    pub(crate) updated: Option<Limits>,
 }
 
 /// What a container is born with.
@@ -115,6 +119,7 @@ impl Container {
             facts: Mutex::new(birth.facts),
             oom_told: Notify::new(),
             stirred: Notify::new(),
+            changing: tokio::sync::Mutex::new(()),
         }
     }
 
@@ -163,6 +168,24 @@ impl Container {
         Some(stats)
     }
 
+    /// Asks the kernel, so that nobody's memory of it can be wrong.
+    pub(crate) fn is_paused(&self, hierarchies: &Hierarchies) -> bool {
+        self.state() == State::Running
+            && Cgroup::open(hierarchies, &self.cgroup)
+                .and_then(|one| one.is_frozen())
+                .unwrap_or(false)
+    }
+
+    /// What it may use now; of a found one, what its cgroup says.
+    pub(crate) fn limits(&self, stats: Option<&Stats>) -> Limits {
+        if let Some(updated) = &self.facts().updated {
+            return updated.clone();
+        }
+        self.request
+            .as_ref()
+            .map_or_else(|| limits_of(stats), |request| request.limits.clone())
+    }
+
     /// The slot's counters now, or the last ones.
     pub(crate) fn kernel_counters(&self, kernel: &Kernel) -> SlotCounters {
         let facts = self.facts();
@@ -173,7 +196,9 @@ impl Container {
         }
     }
 
-    pub(crate) fn summary(&self, kernel: &Kernel) -> ContainerSummary {
+    /// Reads its cgroup's freezer.
+    pub(crate) fn summary(&self, kernel: &Kernel, hierarchies: &Hierarchies) -> ContainerSummary {
+        let paused = self.is_paused(hierarchies);
         let life = self.life();
         let counters = self.kernel_counters(kernel);
         let facts = self.facts();
@@ -193,7 +218,7 @@ impl Container {
             image: self.image.clone(),
             command: self.command.clone(),
             origin: self.origin,
-            state: life.state,
+            state: if paused { State::Paused } else { life.state },
             pid: life
                 .main
                 .filter(|_| life.state == State::Running)
@@ -209,23 +234,24 @@ impl Container {
     }
 
     pub(crate) fn detail(&self, kernel: &Kernel, hierarchies: &Hierarchies) -> ContainerDetail {
-        let summary = self.summary(kernel);
+        let summary = self.summary(kernel, hierarchies);
         let stats = self.stats(hierarchies);
+        let limits = self.limits(stats.as_ref());
         let facts = self.facts().clone();
         ContainerDetail {
             summary,
             cgroup: self.cgroup.clone(),
-            limits: self.request.as_ref().map_or_else(
-                || limits_of(stats.as_ref()),
-                |request| request.limits.clone(),
-            ),
+            limits: limits.clone(),
             namespaces: namespaces::by_name(&facts.namespaces),
             host_namespaces: namespaces::names(namespaces::common(
                 &facts.namespaces,
                 kernel.host(),
             )),
             stats,
-            request: self.request.clone(),
+            request: self
+                .request
+                .clone()
+                .map(|request| CreateRequest { limits, ..request }),
             slot: facts
                 .slot
                 .filter(|_| facts.last.is_none())
@@ -259,7 +285,12 @@ fn limits_of(stats: Option<&Stats>) -> Limits {
         return Limits::default();
     };
     Limits {
-        memory: stats.memory_limit_bytes,
+        memory: MemoryLimits {
+            limit: stats
+                .memory_limit_bytes
+                .and_then(|limit| i64::try_from(limit).ok()),
+            ..MemoryLimits::default()
+        },
         pids: stats.pids_limit.and_then(|limit| i64::try_from(limit).ok()),
         ..Limits::default()
     }

@@ -168,7 +168,7 @@ impl Registry {
             let [created, running, exited] = &mut states;
             match container.state() {
                 State::Created => *created += 1,
-                State::Running => *running += 1,
+                State::Running | State::Paused => *running += 1,
                 State::Exited => *exited += 1,
             }
         }

@@ -10,8 +10,9 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Error, Hierarchies, Limits, Stats,
-    controllers::{Place, cpu, cpuset, freezer, memory, pids},
+    Applied, CpuLimits, CpusetLimits, Error, Hierarchies, IoLimits, Limits, MemoryLimits, Stats,
+    change::{self, Change},
+    controllers::{Place, blkio, cpu, cpuset, freezer, hugetlb, keyed, memory, pids, unified},
     create,
     discovery::{Hierarchy, Version},
     file, path, stats,
@@ -56,28 +57,107 @@ impl Cgroup {
         &self.path
     }
 
-    /// Writes the limits and reads them back; an error names file, value and the present use.
+    /// Writes the limits and reads them back: all, or none. An error names file or controller,
+    /// value and the present use. What is so already is not written.
     pub fn apply(&self, limits: &Limits) -> Result<(), Error> {
-        if limits.memory.is_some() || limits.memory_swap.is_some() {
-            memory::apply(
-                &self.limited_place("memory")?,
-                limits.memory,
-                limits.memory_swap,
-            )?;
+        self.update(limits).map(drop)
+    }
+
+    /// As [`Self::apply`], for one that is to be taken back when something after it fails.
+    pub fn update(&self, limits: &Limits) -> Result<Applied, Error> {
+        let changes = self.plan(limits)?;
+        let memory = if limits.memory.limit.is_some() {
+            self.place("memory")
+        } else {
+            None
+        };
+        let Some(memory) = memory else {
+            return change::execute(changes);
+        };
+        let room = memory::make_room(&memory, &limits.memory)?;
+        let applied = change::execute(changes).map_err(|error| memory::below_use(&memory, error));
+        match room {
+            Some(room) if applied.is_err() || limits.memory.high.is_none() => room.leave()?,
+            _ => {}
         }
-        if let Some(quota) = limits.cpu_quota {
-            cpu::apply_quota(&self.limited_place("cpu")?, quota)?;
+        applied
+    }
+
+    /// What is to be written; a limit that this host does not have ends it here.
+    fn plan(&self, limits: &Limits) -> Result<Vec<Change>, Error> {
+        let mut changes = Vec::new();
+        if limits.memory != MemoryLimits::default() {
+            let place = self.limited_place("memory")?;
+            changes.extend(memory::plan(&place, &limits.memory)?);
         }
-        if let Some(shares) = limits.cpu_shares {
-            cpu::apply_shares(&self.limited_place("cpu")?, shares)?;
+        if limits.cpu != CpuLimits::default() {
+            let place = self.limited_place("cpu")?;
+            changes.extend(cpu::plan(&place, &limits.cpu)?);
         }
-        if let Some(cpus) = &limits.cpuset_cpus {
-            cpuset::apply(&self.limited_place("cpuset")?, cpus)?;
+        if limits.cpuset != CpusetLimits::default() {
+            let place = self.limited_place("cpuset")?;
+            changes.extend(cpuset::plan(&place, &limits.cpuset)?);
+        }
+        if limits.io != IoLimits::default() {
+            // v1's name for it.
+            let place = self
+                .limited_place("blkio")
+                .or_else(|_| self.limited_place("io"))?;
+            changes.extend(blkio::plan(&place, &limits.io)?);
         }
         if let Some(limit) = limits.pids {
-            pids::apply(&self.limited_place("pids")?, limit)?;
+            changes.extend(pids::plan(&self.limited_place("pids")?, limit)?);
         }
-        Ok(())
+        if !limits.hugetlb.is_empty() {
+            let place = self.limited_place("hugetlb")?;
+            changes.extend(hugetlb::plan(&place, &limits.hugetlb)?);
+        }
+        if !limits.rdma.is_empty() {
+            let place = self.limited_place("rdma")?;
+            changes.extend(keyed::plan_rdma(&place, &limits.rdma)?);
+        }
+        if !limits.misc.is_empty() {
+            let place = self.limited_place("misc")?;
+            changes.extend(keyed::plan_misc(&place, &limits.misc)?);
+        }
+        for (name, value) in &limits.unified {
+            changes.push(unified::plan(&self.unified_place(name)?, name, value)?);
+        }
+        Ok(changes)
+    }
+
+    /// Where a v2 file by that name is, its controller enabled.
+    fn unified_place(&self, name: &str) -> Result<Place, Error> {
+        let refused = |reason: String| Error::Limit {
+            name: "cgroup file",
+            value: name.to_owned(),
+            reason,
+        };
+        let Some(controller) = unified::controller(name)? else {
+            let dir = self
+                .unified_dir()
+                .ok_or_else(|| refused("this host has no cgroup v2".to_owned()))?;
+            return Ok(Place {
+                dir,
+                version: Version::V2,
+            });
+        };
+        match self.hierarchies.of(controller) {
+            Some(found) if found.version == Version::V2 => {
+                create::enable_on_the_way(
+                    &found.mount,
+                    &path::components(&self.path)?,
+                    controller,
+                )?;
+                Ok(self.place_in(found))
+            }
+            Some(_) => Err(refused(format!(
+                "the {controller} controller is on cgroup v1 here, this is for v2"
+            ))),
+            None => Err(refused(format!(
+                "no mounted cgroup hierarchy has the {controller} controller"
+            ))),
+        }
     }
 
     /// Whether the kernel can limit swap here; without, a `memory_swap` that needs it is an error.
@@ -150,6 +230,11 @@ impl Cgroup {
     /// Lets them go on.
     pub fn thaw(&self) -> Result<(), Error> {
         self.set_frozen(false)
+    }
+
+    /// Whether every task in it is stopped, by whoever did it.
+    pub fn is_frozen(&self) -> Result<bool, Error> {
+        freezer::is_frozen(&self.freezer_place()?)
     }
 
     fn set_frozen(&self, frozen: bool) -> Result<(), Error> {

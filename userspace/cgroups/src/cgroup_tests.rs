@@ -84,7 +84,10 @@ fn a_limit_without_its_controller_is_told() {
     let hierarchies = hybrid(&dir);
     let cgroup = Cgroup::create(&hierarchies, "a").unwrap();
     let limits = Limits {
-        cpu_shares: Some(512),
+        cpu: CpuLimits {
+            shares: Some(512),
+            ..CpuLimits::default()
+        },
         ..Limits::default()
     };
     let text = cgroup.apply(&limits).unwrap_err().to_string();

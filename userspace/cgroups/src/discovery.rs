@@ -20,9 +20,18 @@ use crate::{Error, Layout, file};
 pub(crate) const WANTED: [&str; 5] = ["cpu", "cpuset", "io", "memory", "pids"];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Version {
+pub enum Version {
     V1,
     V2,
+}
+
+impl std::fmt::Display for Version {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str(match self {
+            Self::V1 => "v1",
+            Self::V2 => "v2",
+        })
+    }
 }
 
 /// One mounted hierarchy.

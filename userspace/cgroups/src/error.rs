@@ -2,6 +2,8 @@
 
 use std::{io, path::PathBuf};
 
+use crate::discovery::Version;
+
 /// The cause is the source and is not printed again by Display.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -56,13 +58,28 @@ pub enum Error {
     #[error("no cgroup {path} in any hierarchy")]
     NotFound { path: String },
     #[error(
-        "{path}: a limit of {limit} bytes is below the present use of {usage} bytes (peak {peak}) and the kernel cannot reclaim enough"
+        "{path}: a limit of {limit} bytes is below the present use of {usage} bytes{} and the kernel cannot reclaim enough",
+        peak.map_or_else(String::new, |peak| format!(" (peak {peak})"))
     )]
     BelowUse {
         path: PathBuf,
         limit: u64,
         usage: u64,
-        peak: u64,
+        /// Where the kernel keeps it.
+        peak: Option<u64>,
+    },
+    #[error("{limit}: the {controller} controller (cgroup {version}) {reason}")]
+    NotOffered {
+        limit: &'static str,
+        controller: &'static str,
+        version: Version,
+        reason: String,
+    },
+    #[error("{path}: cannot be put back to what it was before a failure")]
+    NotUndone {
+        path: PathBuf,
+        #[source]
+        source: Box<Error>,
     },
     #[error("{name} {value}: {reason}")]
     Limit {

@@ -1,7 +1,7 @@
 //! Reads and writes of single cgroup files, each error with its path.
 //!
-//! A write is one `write(2)`, as the kernel takes a value whole; it is read back by the
-//! controllers, since the kernel rounds, clamps and sometimes keeps something else.
+//! A write is one `write(2)`, as the kernel takes a value whole; it is read back by
+//! [`crate::change`], since the kernel rounds, clamps and sometimes keeps something else.
 
 use std::{fs, io, io::Write as _, path::Path};
 
@@ -40,20 +40,6 @@ pub(crate) fn write(path: &Path, value: &str) -> Result<(), Error> {
         .open(path)
         .map_err(failed)?;
     file.write_all(value.as_bytes()).map_err(failed)
-}
-
-/// Writes, reads back, and fails when the kernel keeps another text.
-pub(crate) fn write_exactly(path: &Path, value: &str) -> Result<(), Error> {
-    write(path, value)?;
-    let kept = read(path)?;
-    if kept == value {
-        return Ok(());
-    }
-    Err(Error::NotKept {
-        path: path.to_owned(),
-        wrote: value.to_owned(),
-        read: kept,
-    })
 }
 
 pub(crate) fn read_u64(path: &Path) -> Result<u64, Error> {

@@ -32,7 +32,13 @@ impl Cgroup {
             && path.exists()
         {
             match file::write(&path, "1") {
-                Ok(()) => loop_from += PATIENCE,
+                Ok(()) => {
+                    loop_from += PATIENCE;
+                    // The killed die when they run: those that v1's freezer holds do not.
+                    if self.is_frozen().unwrap_or(false) {
+                        self.thaw()?;
+                    }
+                }
                 Err(error) if error.is_gone() => {}
                 Err(error) => return Err(error),
             }

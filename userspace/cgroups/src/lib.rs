@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod cgroup;
+mod change;
 mod controllers;
 mod create;
 mod discovery;
@@ -21,8 +22,11 @@ mod remove;
 mod stats;
 
 pub use cgroup::{Cgroup, CgroupIds};
-pub use controllers::cpu::shares_to_weight;
-pub use discovery::Hierarchies;
+pub use change::Applied;
+pub use controllers::{blkio::io_weight, cpu::shares_to_weight};
+pub use discovery::{Hierarchies, Version};
 pub use error::Error;
-pub use limits::{CpuQuota, Layout, Limits};
+pub use limits::{
+    CpuLimits, CpusetLimits, Device, IoLimits, Layout, Limits, MemoryLimits, RdmaLimit,
+};
 pub use stats::Stats;

@@ -2,11 +2,12 @@
 
 use std::{collections::BTreeSet, fmt::Write as _};
 
-use crate::{CpuQuota, controllers::cpu::SHARES};
+use crate::controllers::{blkio::WEIGHTS, cpu::SHARES};
 
 /// One page of the smallest kind: less than that is no memory at all.
 const SMALLEST_MEMORY: u64 = 4096;
-const PERIOD: u64 = 100_000;
+/// What a number of CPUs is a share of, in microseconds.
+pub const PERIOD: u64 = 100_000;
 /// The kernel takes no quota below 1 ms: `min_cfs_quota_period` of kernel/sched/core.c.
 const SMALLEST_NANO_CPUS: u64 = 10_000_000;
 const NANO: u64 = 1_000_000_000;
@@ -72,35 +73,48 @@ pub fn size(text: &str) -> Result<u64, ParseError> {
     }
 }
 
-/// A memory limit: a [`size`] of at least 4096 bytes.
-pub fn memory(text: &str) -> Result<u64, ParseError> {
-    match size(text)? {
-        0 => refused(text, "leave the option out for no limit"),
-        bytes if bytes < SMALLEST_MEMORY => refused(
-            text,
-            format!("the smallest limit is {SMALLEST_MEMORY} bytes"),
-        ),
-        bytes => Ok(bytes),
-    }
-}
-
-/// Memory plus swap: a [`size`], or -1 for unlimited swap.
-pub fn memory_swap(text: &str) -> Result<i64, ParseError> {
+/// A memory limit: a [`size`] of at least 4096 bytes, or -1 for unlimited.
+pub fn memory(text: &str) -> Result<i64, ParseError> {
     if text == "-1" {
         return Ok(-1);
     }
-    match memory(text) {
-        Ok(bytes) => i64::try_from(bytes).or_else(|_| refused(text, "too large")),
-        Err(error) if text.starts_with('-') => refused(
-            &error.value,
-            "the only negative value is -1, unlimited swap",
+    match size(text) {
+        Ok(0) => refused(text, "-1 is no limit"),
+        Ok(bytes) if bytes < SMALLEST_MEMORY => refused(
+            text,
+            format!("the smallest limit is {SMALLEST_MEMORY} bytes"),
         ),
+        Ok(bytes) => signed(text, bytes),
+        Err(_) if text.starts_with('-') => {
+            refused(text, "the only negative value is -1, unlimited")
+        }
         Err(error) => Err(error),
     }
 }
 
-/// Docker's `--cpus`: a decimal of at least 0.01 and at most nine places, to a quota of each 100 ms.
-pub fn cpus(text: &str) -> Result<CpuQuota, ParseError> {
+/// A guarantee or a mark: as [`memory`], and 0 is none.
+pub fn memory_mark(text: &str) -> Result<i64, ParseError> {
+    match size(text) {
+        Ok(0) => Ok(0),
+        _ => memory(text),
+    }
+}
+
+fn signed(text: &str, bytes: u64) -> Result<i64, ParseError> {
+    i64::try_from(bytes).or_else(|_| refused(text, "too large"))
+}
+
+/// v1's `memory.swappiness`.
+pub fn swappiness(text: &str) -> Result<u64, ParseError> {
+    match text.parse() {
+        Ok(value @ 0..=200) => Ok(value),
+        _ => refused(text, "expected 0 to 100 (200 from Linux 5.8 on)"),
+    }
+}
+
+/// Docker's `--cpus`: a decimal of at least 0.01 and at most nine places; the microseconds of
+/// each [`PERIOD`].
+pub fn cpus(text: &str) -> Result<i64, ParseError> {
     const ALLOWED: &str = "expected a number of CPUs such as 0.5";
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
     let digits = |part: &str| part.bytes().all(|b| b.is_ascii_digit());
@@ -120,10 +134,45 @@ pub fn cpus(text: &str) -> Result<CpuQuota, ParseError> {
     match nanos {
         None => refused(text, format!("more than {MOST_CPUS} CPUs")),
         Some(nanos) if nanos < SMALLEST_NANO_CPUS => refused(text, "the smallest value is 0.01"),
-        Some(nanos) => Ok(CpuQuota {
-            quota: nanos * PERIOD / NANO,
-            period: PERIOD,
-        }),
+        Some(nanos) => signed(text, nanos * PERIOD / NANO),
+    }
+}
+
+/// Microseconds of a period that may be used, or -1 for all; the kernel's least is 1000.
+pub fn cpu_quota(text: &str) -> Result<i64, ParseError> {
+    match text.parse() {
+        Ok(quota) if quota == -1 || quota >= 1000 => Ok(quota),
+        _ => refused(
+            text,
+            "expected microseconds, at least 1000, or -1 for unlimited",
+        ),
+    }
+}
+
+/// The kernel's bounds: 1 ms to 1 s.
+pub fn cpu_period(text: &str) -> Result<u64, ParseError> {
+    match text.parse() {
+        Ok(period @ 1000..=1_000_000) => Ok(period),
+        _ => refused(text, "expected microseconds, 1000 to 1000000"),
+    }
+}
+
+/// Microseconds.
+pub fn microseconds(text: &str) -> Result<u64, ParseError> {
+    match text.parse() {
+        Ok(time) if i64::try_from(time).is_ok() => Ok(time),
+        _ => refused(text, "expected microseconds"),
+    }
+}
+
+/// Docker's `--blkio-weight`.
+pub fn blkio_weight(text: &str) -> Result<u64, ParseError> {
+    match text.parse() {
+        Ok(weight) if WEIGHTS.contains(&weight) => Ok(weight),
+        _ => refused(
+            text,
+            format!("expected {} to {}", WEIGHTS.start(), WEIGHTS.end()),
+        ),
     }
 }
 
@@ -138,21 +187,21 @@ pub fn cpu_shares(text: &str) -> Result<u64, ParseError> {
     }
 }
 
-/// A pids limit: at least 1, or -1 for unlimited.
+/// A pids limit: at least 1; -1 and, as docker has it, 0 are unlimited.
 pub fn pids_limit(text: &str) -> Result<i64, ParseError> {
     match text.parse() {
-        Ok(limit) if limit == -1 || limit > 0 => Ok(limit),
-        Ok(0) => refused(text, "nothing could start; -1 is unlimited"),
+        Ok(-1 | 0) => Ok(-1),
+        Ok(limit) if limit > 0 => Ok(limit),
         _ => refused(text, "expected a count of at least 1, or -1 for unlimited"),
     }
 }
 
 /// The kernel's list format, such as `0-2,5`.
-pub fn cpu_list(text: &str) -> Result<BTreeSet<u32>, ParseError> {
-    const ALLOWED: &str = "expected a list of CPUs such as 0-2,5";
+pub(crate) fn number_list(text: &str) -> Result<BTreeSet<u32>, ParseError> {
+    const ALLOWED: &str = "expected a list such as 0-2,5";
     let number = |part: &str| match part.parse::<u32>() {
         Ok(cpu) if cpu < MOST_CPUS && part.bytes().all(|b| b.is_ascii_digit()) => Ok(cpu),
-        Ok(_) => refused(text, format!("the highest CPU is {}", MOST_CPUS - 1)),
+        Ok(_) => refused(text, format!("the highest is {}", MOST_CPUS - 1)),
         Err(_) => refused(text, ALLOWED),
     };
     let mut found = BTreeSet::new();
@@ -167,13 +216,13 @@ pub fn cpu_list(text: &str) -> Result<BTreeSet<u32>, ParseError> {
     Ok(found)
 }
 
-/// The syntax check for `--cpuset-cpus`; the text goes on as it is.
+/// The syntax check for `--cpuset-cpus` and `--cpuset-mems`; the text goes on as it is.
 pub fn cpuset(text: &str) -> Result<String, ParseError> {
-    cpu_list(text).map(|_| text.to_owned())
+    number_list(text).map(|_| text.to_owned())
 }
 
-/// The inverse of [`cpu_list`], as the kernel prints it.
-pub(crate) fn format_cpu_list(cpus: &BTreeSet<u32>) -> String {
+/// The inverse of [`number_list`], as the kernel prints it.
+pub(crate) fn format_list(cpus: &BTreeSet<u32>) -> String {
     let mut out = String::new();
     let mut rest = cpus.iter().copied().peekable();
     while let Some(first) = rest.next() {

@@ -55,9 +55,10 @@ fn memory_and_swap_have_their_own_bounds() {
     assert_eq!(memory("4k").unwrap(), 4096);
     assert!(memory("0").unwrap_err().reason.contains("no limit"));
     assert!(memory("4095").unwrap_err().reason.contains("4096"));
-    assert_eq!(memory_swap("-1").unwrap(), -1);
-    assert_eq!(memory_swap("1g").unwrap(), 1 << 30);
-    assert!(memory_swap("-2").unwrap_err().reason.contains("-1"));
+    assert_eq!(memory("-1").unwrap(), -1);
+    assert_eq!(memory_mark("0").unwrap(), 0);
+    assert!(memory_mark("1").is_err());
+    assert!(memory("-2").unwrap_err().reason.contains("-1"));
 }
 
 #[test]
@@ -71,11 +72,7 @@ fn cpus_keep_their_precision() {
         ("2.25", 225_000),
         ("0.123456789", 12_345),
     ] {
-        let expected = CpuQuota {
-            quota,
-            period: 100_000,
-        };
-        assert_eq!(cpus(text).unwrap(), expected, "{text}");
+        assert_eq!(cpus(text).unwrap(), quota, "{text}");
     }
     for text in [
         "",
@@ -102,23 +99,38 @@ fn shares_and_pids() {
     }
     assert_eq!(pids_limit("-1").unwrap(), -1);
     assert_eq!(pids_limit("64").unwrap(), 64);
-    for text in ["0", "-2", "", "6.5"] {
+    assert_eq!(pids_limit("0").unwrap(), -1);
+    for text in ["-2", "", "6.5"] {
         assert!(pids_limit(text).is_err(), "{text}");
     }
 }
 
 #[test]
-fn cpu_lists_round_trip() {
+fn lists_round_trip() {
     assert_eq!(
-        cpu_list("0-2,5").unwrap().into_iter().collect::<Vec<_>>(),
+        number_list("0-2,5")
+            .unwrap()
+            .into_iter()
+            .collect::<Vec<_>>(),
         [0, 1, 2, 5]
     );
     for text in ["0-2,5", "0", "1-3,7-9,11"] {
-        assert_eq!(format_cpu_list(&cpu_list(text).unwrap()), text);
+        assert_eq!(format_list(&number_list(text).unwrap()), text);
     }
     for text in [
         "", ",", "0,", "-1", "2-0", "a", "0-", "0-9999", "+1", "0 1", "0--1",
     ] {
-        assert!(cpu_list(text).is_err(), "{text}");
+        assert!(number_list(text).is_err(), "{text}");
     }
+}
+
+#[test]
+fn bounds_are_the_kernels() {
+    assert_eq!(cpu_quota("-1").unwrap(), -1);
+    assert!(cpu_quota("999").is_err() && cpu_quota("0").is_err());
+    assert_eq!(cpu_period("1000").unwrap(), 1000);
+    assert!(cpu_period("999").is_err() && cpu_period("1000001").is_err());
+    assert!(swappiness("201").is_err() && swappiness("-1").is_err());
+    assert!(blkio_weight("9").is_err() && blkio_weight("1001").is_err());
+    assert!(microseconds("-1").is_err());
 }

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Cgroup, Error,
-    controllers::{Place, cpu, memory, pids},
+    controllers::{Place, blkio, cpu, memory, pids},
     discovery::Version,
 };
 
@@ -21,12 +21,23 @@ pub struct Stats {
     /// `usage - inactive_file`, as docker shows it.
     pub memory_working_set_bytes: Option<u64>,
     pub memory_peak_bytes: Option<u64>,
+    #[serde(default)]
+    pub memory_swap_bytes: Option<u64>,
     /// `None` when unlimited.
     pub memory_limit_bytes: Option<u64>,
     /// v2 `memory.events: oom_kill`, v1 `memory.oom_control: oom_kill`.
     pub memory_oom_kills: Option<u64>,
     pub pids_current: Option<u64>,
     pub pids_limit: Option<u64>,
+    /// Of all devices together.
+    #[serde(default)]
+    pub io_read_bytes: Option<u64>,
+    #[serde(default)]
+    pub io_write_bytes: Option<u64>,
+    #[serde(default)]
+    pub io_reads: Option<u64>,
+    #[serde(default)]
+    pub io_writes: Option<u64>,
 }
 
 pub(crate) fn read(cgroup: &Cgroup) -> Result<Stats, Error> {
@@ -50,6 +61,9 @@ pub(crate) fn read(cgroup: &Cgroup) -> Result<Stats, Error> {
     }
     if let Some(place) = cgroup.place("pids") {
         pids::stats(&place, &mut stats)?;
+    }
+    if let Some(place) = v1(cgroup, "blkio").or_else(|| cgroup.place("io")) {
+        blkio::stats(&place, &mut stats)?;
     }
     Ok(stats)
 }

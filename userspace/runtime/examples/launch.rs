@@ -124,7 +124,7 @@ fn parse(id: &str, dir: &Path) -> Result<(LaunchSpec, Limits), Box<dyn Error>> {
             "-v" => volumes.push(bind(&next()?)?),
             "--cap" => capabilities.push(next()?),
             "--read-only" => target.read_only = true,
-            "--memory" => limits.memory = Some(next()?.parse()?),
+            "--memory" => limits.memory.limit = Some(next()?.parse()?),
             "--exec" => {
                 let (pid, start_time) = (next()?.parse()?, next()?.parse()?);
                 exec = Some(ExecSpec {

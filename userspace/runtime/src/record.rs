@@ -48,7 +48,7 @@ pub struct Exit {
     pub exit_code: i32,
     pub signal: Option<i32>,
     pub finished_at_ns: u64,
-    pub stats: Stats,
+    pub stats: Box<Stats>,
 }
 
 impl Failed {

@@ -9,7 +9,7 @@ use nix::{
 use paddock_runtime::{client::signal_payload, protocol::Request};
 use tokio::time::timeout;
 
-use super::{Error, Link};
+use super::{Error, Link, change};
 use crate::{
     api::{Origin, State, WaitReply},
     container::{Container, Life},
@@ -60,11 +60,21 @@ pub(crate) async fn start(shared: &Arc<Shared>, container: &Arc<Container>) -> R
     })
 }
 
-/// Sends a signal to its first process.
-pub(crate) async fn kill(container: &Arc<Container>, signal: Signal) -> Result<(), Error> {
+/// Sends a signal to its first process. One that ends it lets a paused one go on, to end; any
+/// other waits there until it is unpaused.
+pub(crate) async fn kill(
+    shared: &Arc<Shared>,
+    container: &Arc<Container>,
+    signal: Signal,
+) -> Result<(), Error> {
     let link = link_of(container)?;
     if container.state() != State::Running {
         return Err(Error::state(format!("{} does not run", container.name)));
+    }
+    if matches!(signal, Signal::SIGKILL | Signal::SIGTERM)
+        && change::thaw_with(shared, container, signal).await?
+    {
+        return Ok(());
     }
     Ok(link
         .send(Request::Signal, &signal_payload(signal as i32))
@@ -81,10 +91,12 @@ pub(crate) async fn stop(
     match container.state() {
         State::Exited => return Ok(()),
         State::Created => return discard(shared, container, &link).await,
-        State::Running => {}
+        State::Running | State::Paused => {}
     }
-    link.send(Request::Signal, &signal_payload(Signal::SIGTERM as i32))
-        .await?;
+    if !change::thaw_with(shared, container, Signal::SIGTERM).await? {
+        link.send(Request::Signal, &signal_payload(Signal::SIGTERM as i32))
+            .await?;
+    }
     match until(shared, container, "its end", patience, is_over).await {
         Err(Error::Timeout { .. }) => end_now(shared, container, &link).await,
         other => other.map(drop),
@@ -123,12 +135,12 @@ pub(crate) async fn remove(
         )));
     }
     match container.state() {
-        State::Running if !force => {
+        State::Running | State::Paused if !force => {
             return Err(Error::state(format!(
                 "{name} runs: `paddock stop {name}` first, or remove it with --force"
             )));
         }
-        State::Running => end_now(shared, container, &*link_of(container)?).await?,
+        State::Running | State::Paused => end_now(shared, container, &*link_of(container)?).await?,
         State::Created => discard(shared, container, &*link_of(container)?).await?,
         State::Exited => {}
     }
@@ -220,7 +232,7 @@ async fn until(
     }
 }
 
-fn link_of(container: &Container) -> Result<Arc<Link>, Error> {
+pub(super) fn link_of(container: &Container) -> Result<Arc<Link>, Error> {
     if container.origin == Origin::Found {
         return Err(Error::state(format!(
             "{} was not started by paddock: ask what started it",

@@ -55,7 +55,7 @@ pub(super) async fn end(shared: &Arc<Shared>, container: &Arc<Container>, ending
                 exit_code: failed.exit_code,
                 signal: None,
                 finished_at_ns: at_ns,
-                stats: Stats::default(),
+                stats: Box::default(),
             };
             (
                 exit,
@@ -215,7 +215,7 @@ async fn clean_up(shared: &Arc<Shared>, container: &Arc<Container>) -> Exit {
         exit_code: KILLED,
         signal: Some(SIGKILL),
         finished_at_ns: clock::now_ns(),
-        stats,
+        stats: Box::new(stats),
     };
     let dir = shared.instance.container_dir(&container.id);
     let _ = std::fs::remove_file(dir.join(files::SOCKET));

@@ -45,6 +45,12 @@ fn make(
     let (State::Running, Some((pid, start_time))) = (life.state, life.main) else {
         return Err(Error::state(format!("{} does not run", container.name)));
     };
+    if container.is_paused(&shared.hierarchies) {
+        return Err(Error::state(format!(
+            "{0} is paused: `paddock unpause {0}` first",
+            container.name
+        )));
+    }
     let id = naming::random_id().map_err(Error::io("read", "/dev/urandom"))?;
     let dir = shared
         .instance

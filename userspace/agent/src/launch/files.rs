@@ -127,8 +127,6 @@ pub(super) fn write_outcome(dir: &Path, outcome: &Outcome) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use paddock_cgroups::Stats;
-
     use super::*;
 
     #[test]
@@ -137,7 +135,7 @@ mod tests {
             exit_code: 137,
             signal: Some(9),
             finished_at_ns: 7,
-            stats: Stats::default(),
+            stats: Box::default(),
         };
         let theirs = serde_json::to_string(&exit).unwrap();
         let read: ExitFile = serde_json::from_str(&theirs).unwrap();

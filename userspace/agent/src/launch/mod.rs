@@ -3,6 +3,7 @@
 //! Each has a monitor process that outlives the agent; the agent is one of its clients. So
 //! everything here can be picked up again by another agent from the container's directory.
 
+mod change;
 mod control;
 mod create;
 mod end;
@@ -22,6 +23,7 @@ use std::{io, path::PathBuf};
 use paddock_runtime::{client, record::Failed, zygote};
 
 pub(crate) use self::{
+    change::{pause, unpause, update},
     control::{kill, remove, settled, start, stop, wait},
     create::create,
     end::release_slot,
@@ -67,6 +69,12 @@ pub(crate) enum Error {
     },
     #[error("{name}: out of memory during set-up: its --memory limit is too low to start in")]
     TooLittleMemory { name: String },
+    #[error("{name}: its limits are as they were")]
+    NotUpdated {
+        name: String,
+        #[source]
+        source: paddock_cgroups::Error,
+    },
     #[error("the agent is ending")]
     Ending,
     #[error("{what} did not happen within {seconds} s")]

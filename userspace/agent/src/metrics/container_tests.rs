@@ -42,6 +42,7 @@ fn full() -> Stats {
         memory_oom_kills: Some(0),
         pids_current: Some(1),
         pids_limit: Some(10),
+        ..Stats::default()
     }
 }
 

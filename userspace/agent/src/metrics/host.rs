@@ -61,7 +61,7 @@ pub(super) fn collect(shared: &Shared, exported: &Exported) -> Vec<MetricFamily>
     let containers = states(exported).map(|(state, count)| {
         let word = match state {
             State::Created => "created",
-            State::Running => "running",
+            State::Running | State::Paused => "running",
             State::Exited => "exited",
         };
         (vec![("state", word.to_owned())], float(count))

@@ -12,6 +12,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use nix::sys::signal::Signal;
+use paddock_cgroups::Limits;
 use serde::Deserialize;
 
 use super::error::Failure;
@@ -61,10 +62,17 @@ pub(super) async fn list(
     for container in shared.registry.all() {
         launch::settled(&shared, &container).await;
         if !container.life().removed && (options.all || container.state() != State::Exited) {
-            found.push(container.summary(&shared.kernel));
+            found.push(container);
         }
     }
-    Ok(Json(found))
+    // Reads cgroup files.
+    let summaries = tokio::task::spawn_blocking(move || {
+        let summaries = found
+            .iter()
+            .map(|container| container.summary(&shared.kernel, &shared.hierarchies));
+        summaries.collect()
+    });
+    Ok(Json(summaries.await.map_err(|_| launch::Error::Ending)?))
 }
 
 pub(super) async fn create(
@@ -124,7 +132,7 @@ pub(super) async fn kill(
     let Query(options) = options?;
     let signal = signal(options.signal.as_deref().unwrap_or("15"))?;
     let container = find(&shared, &reference).await?;
-    launch::kill(&container, signal).await?;
+    launch::kill(&shared, &container, signal).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -138,6 +146,34 @@ pub(super) async fn stop(
     let container = find(&shared, &reference).await?;
     launch::stop(&shared, &container, patience).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+pub(super) async fn pause(
+    Extract(shared): Agent,
+    Path(reference): Path<String>,
+) -> Result<StatusCode, Failure> {
+    let container = find(&shared, &reference).await?;
+    launch::pause(&shared, &container).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+pub(super) async fn unpause(
+    Extract(shared): Agent,
+    Path(reference): Path<String>,
+) -> Result<StatusCode, Failure> {
+    let container = find(&shared, &reference).await?;
+    launch::unpause(&shared, &container).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+pub(super) async fn update(
+    Extract(shared): Agent,
+    Path(reference): Path<String>,
+    body: Body<Limits>,
+) -> Result<Json<Limits>, Failure> {
+    let Json(limits) = body?;
+    let container = find(&shared, &reference).await?;
+    Ok(Json(launch::update(shared, container, limits).await?))
 }
 
 pub(super) async fn wait(

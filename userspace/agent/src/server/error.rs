@@ -64,9 +64,11 @@ impl From<launch::Error> for Failure {
             E::State { .. } => StatusCode::CONFLICT,
             E::Invalid { .. }
             | E::TooLittleMemory { .. }
+            | E::NotUpdated { .. }
             | E::Cgroup(
                 Cgroup::Limit { .. }
                 | Cgroup::BelowUse { .. }
+                | Cgroup::NotOffered { .. }
                 | Cgroup::NotKept { .. }
                 | Cgroup::Write { .. }
                 | Cgroup::NoController { .. },

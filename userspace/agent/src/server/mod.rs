@@ -85,6 +85,15 @@ fn routes(shared: Arc<Shared>) -> Router {
         .route("/v1/containers/{reference}/exec", post(containers::exec))
         .route("/v1/containers/{reference}/kill", post(containers::kill))
         .route("/v1/containers/{reference}/stop", post(containers::stop))
+        .route("/v1/containers/{reference}/pause", post(containers::pause))
+        .route(
+            "/v1/containers/{reference}/unpause",
+            post(containers::unpause),
+        )
+        .route(
+            "/v1/containers/{reference}/update",
+            post(containers::update),
+        )
         .route("/v1/containers/{reference}/wait", post(containers::wait))
         .route("/v1/containers/{reference}/logs", get(containers::logs))
         .route("/v1/events", get(events::stream))

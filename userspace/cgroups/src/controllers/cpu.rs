@@ -1,35 +1,110 @@
-//! CPU time: quota and shares, v1 `cpu.cfs_*` and `cpu.shares`, v2 `cpu.max` and `cpu.weight`.
+//! CPU time: quota, burst, shares and idle, v1 `cpu.cfs_*`, `cpu.shares`, v2 `cpu.max`,
+//! `cpu.weight`, and v1's real-time budget.
 //!
 //! Shares become a weight by the quadratic formula that runc, crun and systemd settled on
 //! (opencontainers/cgroups `ConvertCPUSharesToCgroupV2Value`), which takes 1024 to 100.
 
-use crate::{CpuQuota, Error, Stats, discovery::Version, file};
+use crate::{
+    CpuLimits, Error, Stats,
+    change::{Change, exactly},
+    discovery::Version,
+    file,
+};
 
-use super::Place;
+use super::{Offer, Place};
 
 /// The kernel's bounds: `MIN_SHARES` and `MAX_SHARES` of kernel/sched/sched.h.
 pub(crate) const SHARES: std::ops::RangeInclusive<u64> = 2..=262_144;
 
-pub(crate) fn apply_quota(place: &Place, limit: CpuQuota) -> Result<(), Error> {
-    let CpuQuota { quota, period } = limit;
-    if place.version == Version::V2 {
-        return file::write_exactly(&place.file("cpu.max"), &format!("{quota} {period}"));
+const fn offer(limit: &'static str, v1: &'static str, v2: Option<&'static str>) -> Offer {
+    Offer {
+        limit,
+        controller: "cpu",
+        v1: Some(v1),
+        v2,
     }
-    let quota_file = place.file("cpu.cfs_quota_us");
-    let period_file = place.file("cpu.cfs_period_us");
-    let (quota, period) = (quota.to_string(), period.to_string());
-    // Under a limited parent the quotient must never exceed the parent's, so one of the two orders works.
-    if file::write(&period_file, &period).is_ok() {
-        file::write(&quota_file, &quota)?;
-    } else {
-        file::write(&quota_file, &quota)?;
-        file::write(&period_file, &period)?;
-    }
-    file::write_exactly(&quota_file, &quota)?;
-    file::write_exactly(&period_file, &period)
 }
 
-pub(crate) fn apply_shares(place: &Place, shares: u64) -> Result<(), Error> {
+const QUOTA: Offer = offer("cpu quota", "cpu.cfs_quota_us", Some("cpu.max"));
+const PERIOD: Offer = offer("cpu period", "cpu.cfs_period_us", Some("cpu.max"));
+const BURST: Offer = offer("cpu burst", "cpu.cfs_burst_us", Some("cpu.max.burst"));
+const IDLE: Offer = offer("cpu idle", "cpu.idle", Some("cpu.idle"));
+const RT_PERIOD: Offer = offer("cpu rt period", "cpu.rt_period_us", None);
+const RT_RUNTIME: Offer = offer("cpu rt runtime", "cpu.rt_runtime_us", None);
+
+pub(crate) fn plan(place: &Place, limits: &CpuLimits) -> Result<Vec<Change>, Error> {
+    let mut changes = Vec::new();
+    // The kernel refuses shares of a cgroup that is idle, so idleness ends before and begins
+    // after; of one that stays idle they count for nothing.
+    if limits.idle == Some(false) {
+        changes.push(idle(place, false)?);
+    }
+    let is_idle = || file::read(&place.file("cpu.idle")).is_ok_and(|text| text == "1");
+    if let Some(shares) = limits
+        .shares
+        .filter(|_| limits.idle != Some(true) || !is_idle())
+    {
+        changes.push(share(place, shares)?);
+    }
+    if limits.quota.is_some() || limits.period.is_some() {
+        quota(place, limits.quota, limits.period, &mut changes)?;
+    }
+    if let Some(burst) = limits.burst {
+        let path = place.offers(BURST)?;
+        changes.push(Change::new(path, burst.to_string(), exactly)?);
+    }
+    if limits.idle == Some(true) {
+        changes.push(idle(place, true)?);
+    }
+    if let Some(period) = limits.rt_period {
+        let path = place.offers(RT_PERIOD)?;
+        changes.push(Change::new(path, period.to_string(), exactly)?);
+    }
+    if let Some(runtime) = limits.rt_runtime {
+        let path = place.offers(RT_RUNTIME)?;
+        real_time_budget(place, runtime)?;
+        changes.push(Change::new(path, runtime.to_string(), exactly)?);
+    }
+    Ok(changes)
+}
+
+fn idle(place: &Place, idle: bool) -> Result<Change, Error> {
+    Change::new(place.offers(IDLE)?, u8::from(idle).to_string(), exactly)
+}
+
+/// -1 is unlimited. Under a limited parent, and with a burst, the order of v1's two files
+/// matters: the writer finds it.
+fn quota(
+    place: &Place,
+    quota: Option<i64>,
+    period: Option<u64>,
+    changes: &mut Vec<Change>,
+) -> Result<(), Error> {
+    if place.version == Version::V1 {
+        if let Some(period) = period {
+            let path = place.offers(PERIOD)?;
+            changes.push(Change::new(path, period.to_string(), exactly)?);
+        }
+        if let Some(quota) = quota {
+            let path = place.offers(QUOTA)?;
+            changes.push(Change::new(path, quota.to_string(), exactly)?);
+        }
+        return Ok(());
+    }
+    let path = place.offers(QUOTA)?;
+    let present = file::read(&path)?;
+    let (quota_now, period_now) = present.split_once(' ').unwrap_or(("max", "100000"));
+    let quota = match quota {
+        None => quota_now.to_owned(),
+        Some(-1) => "max".to_owned(),
+        Some(quota) => quota.to_string(),
+    };
+    let period = period.map_or_else(|| period_now.to_owned(), |period| period.to_string());
+    changes.push(Change::new(path, format!("{quota} {period}"), exactly)?);
+    Ok(())
+}
+
+fn share(place: &Place, shares: u64) -> Result<Change, Error> {
     if !SHARES.contains(&shares) {
         return Err(Error::Limit {
             name: "cpu shares",
@@ -38,11 +113,32 @@ pub(crate) fn apply_shares(place: &Place, shares: u64) -> Result<(), Error> {
         });
     }
     match place.version {
-        Version::V1 => file::write_exactly(&place.file("cpu.shares"), &shares.to_string()),
-        Version::V2 => file::write_exactly(
-            &place.file("cpu.weight"),
-            &shares_to_weight(shares).to_string(),
+        Version::V1 => Change::new(place.file("cpu.shares"), shares.to_string(), exactly),
+        Version::V2 => Change::new(
+            place.file("cpu.weight"),
+            shares_to_weight(shares).to_string(),
+            exactly,
         ),
+    }
+}
+
+/// A cgroup gets real-time only out of its parent's budget, which is nothing until somebody
+/// gives it some: the kernel would answer a bare EINVAL.
+fn real_time_budget(place: &Place, runtime: i64) -> Result<(), Error> {
+    let Some(parent) = place.dir.parent() else {
+        return Ok(());
+    };
+    let path = parent.join("cpu.rt_runtime_us");
+    match file::read_optional(&path)?.as_deref() {
+        Some("0") if runtime != 0 => Err(Error::Limit {
+            name: "cpu rt runtime",
+            value: runtime.to_string(),
+            reason: format!(
+                "the cpu controller has no real-time budget to give: {} is 0, raise it there and above",
+                path.display()
+            ),
+        }),
+        _ => Ok(()),
     }
 }
 
@@ -106,7 +202,7 @@ pub(crate) fn stats_v1(place: &Place, stats: &mut Stats) -> Result<(), Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fixture::Dir;
+    use crate::{change::execute, fixture::Dir};
 
     #[test]
     fn weights_are_those_of_runc() {
@@ -125,38 +221,78 @@ mod tests {
         }
     }
 
+    fn place(dir: &Dir, version: Version) -> Place {
+        Place {
+            dir: dir.path().to_owned(),
+            version,
+        }
+    }
+
+    fn write(dir: &Dir, version: Version, limits: &CpuLimits) {
+        let _ = execute(plan(&place(dir, version), limits).unwrap()).unwrap();
+    }
+
     #[test]
     fn quota_goes_to_one_file_on_v2_and_two_on_v1() {
         let dir = Dir::new();
-        let limit = CpuQuota {
-            quota: 50_000,
-            period: 100_000,
+        let limits = CpuLimits {
+            quota: Some(50_000),
+            period: Some(100_000),
+            ..CpuLimits::default()
         };
-        dir.file("cpu.max", "max 100000\n");
-        let place = |version| Place {
-            dir: dir.path().to_owned(),
-            version,
-        };
-        apply_quota(&place(Version::V2), limit).unwrap();
+        dir.file("cpu.max", "max 200000\n");
+        write(&dir, Version::V2, &limits);
         assert_eq!(dir.read("cpu.max"), "50000 100000");
+        let quota = CpuLimits {
+            quota: Some(-1),
+            ..CpuLimits::default()
+        };
+        write(&dir, Version::V2, &quota);
+        assert_eq!(dir.read("cpu.max"), "max 100000");
         dir.file("cpu.cfs_quota_us", "-1\n");
-        dir.file("cpu.cfs_period_us", "100000\n");
-        apply_quota(&place(Version::V1), limit).unwrap();
+        dir.file("cpu.cfs_period_us", "200000\n");
+        write(&dir, Version::V1, &limits);
         assert_eq!(dir.read("cpu.cfs_quota_us"), "50000");
         assert_eq!(dir.read("cpu.cfs_period_us"), "100000");
+    }
+
+    #[test]
+    fn what_a_version_or_kernel_lacks_is_told() {
+        let dir = Dir::new();
+        let told = |version, limits: CpuLimits| {
+            plan(&place(&dir, version), &limits)
+                .unwrap_err()
+                .to_string()
+        };
+        let runtime = CpuLimits {
+            rt_runtime: Some(1000),
+            ..CpuLimits::default()
+        };
+        assert_eq!(
+            told(Version::V2, runtime),
+            "cpu rt runtime: the cpu controller (cgroup v2) has no such limit, cgroup v1 has"
+        );
+        let burst = CpuLimits {
+            burst: Some(1000),
+            ..CpuLimits::default()
+        };
+        assert_eq!(
+            told(Version::V1, burst),
+            "cpu burst: the cpu controller (cgroup v1) has no cpu.cfs_burst_us on this kernel"
+        );
     }
 
     #[test]
     fn shares_out_of_bounds_are_refused_before_the_kernel_clamps_them() {
         let dir = Dir::new();
         dir.file("cpu.shares", "1024\n");
-        let place = Place {
-            dir: dir.path().to_owned(),
-            version: Version::V1,
-        };
-        assert!(apply_shares(&place, 1).is_err());
-        assert!(apply_shares(&place, 262_145).is_err());
-        assert_eq!(dir.read("cpu.shares"), "1024\n");
+        for shares in [1, 262_145] {
+            let limits = CpuLimits {
+                shares: Some(shares),
+                ..CpuLimits::default()
+            };
+            assert!(plan(&place(&dir, Version::V1), &limits).is_err());
+        }
     }
 
     #[test]

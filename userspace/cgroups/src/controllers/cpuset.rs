@@ -1,4 +1,4 @@
-//! Which CPUs a cgroup may run on.
+//! Which CPUs and which memory nodes a cgroup may use.
 //!
 //! v1 starts a new cgroup with both lists empty and lets nobody join until they are filled,
 //! so they are copied from the parent. v2 inherits, but silently keeps the parent's CPUs
@@ -6,48 +6,50 @@
 
 use std::{collections::BTreeSet, path::Path};
 
-use crate::{Error, discovery::Version, file, parse};
+use crate::{CpusetLimits, Error, change::Change, discovery::Version, file, parse};
 
 use super::Place;
 
-pub(crate) fn apply(place: &Place, cpus: &str) -> Result<(), Error> {
-    let wanted = parse::cpu_list(cpus).map_err(|error| refused(cpus, error.to_string()))?;
+pub(crate) fn plan(place: &Place, limits: &CpusetLimits) -> Result<Vec<Change>, Error> {
+    let mut changes = Vec::new();
+    if let Some(cpus) = &limits.cpus {
+        changes.push(list(place, "cpuset cpus", "cpuset.cpus", cpus)?);
+    }
+    if let Some(mems) = &limits.mems {
+        changes.push(list(place, "cpuset mems", "cpuset.mems", mems)?);
+    }
+    Ok(changes)
+}
+
+fn list(place: &Place, limit: &'static str, file: &str, text: &str) -> Result<Change, Error> {
+    let refused = |reason: String| Error::Limit {
+        name: limit,
+        value: text.to_owned(),
+        reason,
+    };
+    let wanted = parse::number_list(text).map_err(|error| refused(error.reason))?;
     let parent = place.dir.parent().unwrap_or(&place.dir);
-    let available = available(parent, place.version)?;
-    if let Some(available) = available
+    if let Some(available) = available(parent, place.version, file)?
         && !wanted.is_subset(&available)
     {
-        let text = parse::format_cpu_list(&available);
-        return Err(refused(cpus, format!("available are {text}")));
+        let available = parse::format_list(&available);
+        return Err(refused(format!("available are {available}")));
     }
-    let path = place.file("cpuset.cpus");
-    file::write(&path, cpus)?;
-    let kept = file::read(&path)?;
-    if parse::cpu_list(&kept).is_ok_and(|kept| kept == wanted) {
-        return Ok(());
-    }
-    Err(Error::NotKept {
-        path,
-        wrote: cpus.to_owned(),
-        read: kept,
-    })
+    Change::new(place.file(file), text.to_owned(), same)
 }
 
-fn available(parent: &Path, version: Version) -> Result<Option<BTreeSet<u32>>, Error> {
-    let name = match version {
-        Version::V1 => "cpuset.cpus",
-        Version::V2 => "cpuset.cpus.effective",
+fn same(wrote: &str, shown: &str) -> bool {
+    let list = |text| parse::number_list(text).ok();
+    list(wrote).is_some_and(|wrote| list(shown) == Some(wrote))
+}
+
+fn available(parent: &Path, version: Version, file: &str) -> Result<Option<BTreeSet<u32>>, Error> {
+    let path = match version {
+        Version::V1 => parent.join(file),
+        Version::V2 => parent.join(format!("{file}.effective")),
     };
-    let text = file::read_optional(&parent.join(name))?;
-    Ok(text.and_then(|text| parse::cpu_list(&text).ok()))
-}
-
-fn refused(cpus: &str, reason: String) -> Error {
-    Error::Limit {
-        name: "cpuset cpus",
-        value: cpus.to_owned(),
-        reason,
-    }
+    let text = file::read_optional(&path)?;
+    Ok(text.and_then(|text| parse::number_list(&text).ok()))
 }
 
 /// Fills a new v1 cgroup's lists from its parent's; leaves lists that are there.
@@ -67,12 +69,19 @@ pub(crate) fn inherit_v1(dir: &Path) -> Result<(), Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fixture::Dir;
+    use crate::{change::execute, fixture::Dir};
 
     fn child(dir: &Dir, version: Version) -> Place {
         Place {
             dir: dir.path().join("child"),
             version,
+        }
+    }
+
+    fn cpus(list: &str) -> CpusetLimits {
+        CpusetLimits {
+            cpus: Some(list.to_owned()),
+            mems: None,
         }
     }
 
@@ -96,9 +105,8 @@ mod tests {
         let dir = Dir::new();
         dir.file("cpuset.cpus.effective", "0-1\n");
         dir.file("child/cpuset.cpus", "\n");
-        let error = apply(&child(&dir, Version::V2), "0,7").unwrap_err();
+        let error = plan(&child(&dir, Version::V2), &cpus("0,7")).unwrap_err();
         assert_eq!(error.to_string(), "cpuset cpus 0,7: available are 0-1");
-        assert_eq!(dir.read("child/cpuset.cpus"), "\n");
     }
 
     #[test]
@@ -106,7 +114,7 @@ mod tests {
         let dir = Dir::new();
         dir.file("cpuset.cpus", "0-3\n");
         dir.file("child/cpuset.cpus", "\n");
-        apply(&child(&dir, Version::V1), "2,0-1").unwrap();
+        let _ = execute(plan(&child(&dir, Version::V1), &cpus("2,0-1")).unwrap()).unwrap();
         assert_eq!(dir.read("child/cpuset.cpus"), "2,0-1");
     }
 }

@@ -44,7 +44,7 @@ fn write(place: &Place, frozen: bool) -> Result<(), Error> {
     }
 }
 
-fn is_frozen(place: &Place) -> Result<bool, Error> {
+pub(crate) fn is_frozen(place: &Place) -> Result<bool, Error> {
     match place.version {
         Version::V1 => Ok(file::read(&place.file("freezer.state"))? == "FROZEN"),
         Version::V2 => {

@@ -1,38 +1,86 @@
 //! Memory and swap: v1 `memory.limit_in_bytes` and `memory.memsw.*`, v2 `memory.max` and
-//! `memory.swap.max`.
+//! `memory.swap.max`, and what only one of the two has.
 //!
-//! `memory_swap` is docker's: memory plus swap. v1 counts so too and insists at every moment
-//! that the sum is not below memory, so the order of the two writes depends on the present
-//! value; v2 counts swap alone. The kernel rounds down to whole pages. A v1 limit below what
-//! is in use and cannot be reclaimed is EBUSY, told with the present use.
+//! `swap` is docker's: memory plus swap. v1 counts so too; v2 counts swap alone. The kernel
+//! rounds down to whole pages. A limit below what is in use and cannot be reclaimed is EBUSY on
+//! v1; v2 would take it and kill, so what the kernel can reclaim is asked of it before. Either
+//! way the present use is told, and nothing is killed.
 
-use std::path::Path;
+use std::path::PathBuf;
 
-use crate::{Error, Stats, discovery::Version, file};
+use crate::{
+    Error, MemoryLimits, Stats,
+    change::{Change, exactly},
+    discovery::Version,
+    file,
+};
 
-use super::Place;
+use super::{Offer, Place};
 
 /// What docker's two values come to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Swap {
     Unlimited,
     /// Memory plus swap, not below memory.
-    Total(u64),
+    Total(i64),
 }
 
-pub(crate) fn apply(
-    place: &Place,
-    memory: Option<u64>,
-    memory_swap: Option<i64>,
-) -> Result<(), Error> {
-    let swap = memory_swap.map(|total| check(memory, total)).transpose()?;
-    match place.version {
-        Version::V1 => apply_v1(place, memory, swap),
-        Version::V2 => apply_v2(place, memory, swap),
+const fn offer(limit: &'static str, v1: Option<&'static str>, v2: Option<&'static str>) -> Offer {
+    Offer {
+        limit,
+        controller: "memory",
+        v1,
+        v2,
     }
 }
 
-fn check(memory: Option<u64>, total: i64) -> Result<Swap, Error> {
+const RESERVATION: Offer = offer(
+    "memory reservation",
+    Some("memory.soft_limit_in_bytes"),
+    Some("memory.low"),
+);
+const HIGH: Offer = offer("memory high", None, Some("memory.high"));
+const MIN: Offer = offer("memory min", None, Some("memory.min"));
+const SWAPPINESS: Offer = offer("memory swappiness", Some("memory.swappiness"), None);
+const OOM_GROUP: Offer = offer("oom group", None, Some("memory.oom.group"));
+const OOM_CONTROL: Offer = offer("oom kill disable", Some("memory.oom_control"), None);
+
+pub(crate) fn plan(place: &Place, limits: &MemoryLimits) -> Result<Vec<Change>, Error> {
+    let swap = limits
+        .swap
+        .map(|total| check_swap(limits.limit, total))
+        .transpose()?;
+    let mut changes = Vec::new();
+    // Protection and the brake come before the hard limit, which can kill.
+    for (offer, value) in [
+        (MIN, limits.min),
+        (RESERVATION, limits.reservation),
+        (HIGH, limits.high),
+    ] {
+        if let Some(value) = value {
+            let path = place.offers(offer)?;
+            changes.push(bytes(place, path, offer.limit, value)?);
+        }
+    }
+    match place.version {
+        Version::V1 => hard_v1(place, limits.limit, swap, &mut changes)?,
+        Version::V2 => hard_v2(place, limits.limit, swap, &mut changes)?,
+    }
+    if let Some(swappiness) = limits.swappiness {
+        let path = place.offers(SWAPPINESS)?;
+        changes.push(Change::new(path, swappiness.to_string(), exactly)?);
+    }
+    if let Some(group) = limits.oom_group {
+        let path = place.offers(OOM_GROUP)?;
+        changes.push(Change::new(path, u8::from(group).to_string(), exactly)?);
+    }
+    if let Some(disable) = limits.oom_kill_disable {
+        changes.push(oom_control(place.offers(OOM_CONTROL)?, disable)?);
+    }
+    Ok(changes)
+}
+
+fn check_swap(memory: Option<i64>, total: i64) -> Result<Swap, Error> {
     let refused = |reason: String| Error::Limit {
         name: "memory swap",
         value: total.to_string(),
@@ -41,95 +89,130 @@ fn check(memory: Option<u64>, total: i64) -> Result<Swap, Error> {
     if total == -1 {
         return Ok(Swap::Unlimited);
     }
-    let value = u64::try_from(total)
-        .map_err(|_| refused("allowed are bytes or -1 for unlimited".to_owned()))?;
-    let memory = memory.ok_or_else(|| refused("needs a memory limit beside it".to_owned()))?;
-    if value < memory {
+    if total < 0 {
+        return Err(refused("allowed are bytes or -1 for unlimited".to_owned()));
+    }
+    let memory = memory
+        .filter(|&memory| memory >= 0)
+        .ok_or_else(|| refused("needs a memory limit beside it".to_owned()))?;
+    if total < memory {
         return Err(refused(format!(
             "is memory plus swap, so not below the memory limit of {memory}"
         )));
     }
-    Ok(Swap::Total(value))
+    Ok(Swap::Total(total))
 }
 
-fn apply_v2(place: &Place, memory: Option<u64>, swap: Option<Swap>) -> Result<(), Error> {
+fn hard_v2(
+    place: &Place,
+    memory: Option<i64>,
+    swap: Option<Swap>,
+    changes: &mut Vec<Change>,
+) -> Result<(), Error> {
     if let Some(swap) = swap {
         let path = place.file("memory.swap.max");
         let value = match swap {
-            Swap::Unlimited => None,
-            Swap::Total(total) => Some(total - memory.unwrap_or(total)),
+            Swap::Unlimited => -1,
+            Swap::Total(total) => total - memory.unwrap_or(total),
         };
         // A kernel without swap accounting: no swap and any swap come to the same, an amount doesn't.
-        if path.exists() || !matches!(value, None | Some(0)) {
-            write_bytes(&path, value, "max")?;
+        if path.exists() {
+            changes.push(bytes(place, path, "memory swap", value)?);
+        } else if value > 0 {
+            return Err(Error::NotOffered {
+                limit: "memory swap",
+                controller: "memory",
+                version: Version::V2,
+                reason: "has no memory.swap.max on this kernel".to_owned(),
+            });
         }
     }
-    match memory {
-        Some(bytes) => write_bytes(&place.file("memory.max"), Some(bytes), "max"),
-        None => Ok(()),
+    if let Some(memory) = memory {
+        changes.push(bytes(place, place.file("memory.max"), "memory", memory)?);
     }
+    Ok(())
 }
 
-fn apply_v1(place: &Place, memory: Option<u64>, swap: Option<Swap>) -> Result<(), Error> {
-    let total_file = place.file("memory.memsw.limit_in_bytes");
-    let write_memory = || match memory {
-        Some(bytes) => write_bytes(&place.file("memory.limit_in_bytes"), Some(bytes), "-1")
-            .map_err(|error| below_use(place, bytes, error)),
-        None => Ok(()),
-    };
-    let Some(swap) = swap else {
-        return write_memory();
-    };
-    let value = match swap {
-        Swap::Unlimited => None,
-        Swap::Total(total) => Some(total),
-    };
-    let Some(present) = file::read_u64_optional(&total_file)? else {
+/// The kernel wants memory not above memory plus swap at every moment: when lowering memory
+/// comes first, when raising the sum does.
+fn hard_v1(
+    place: &Place,
+    memory: Option<i64>,
+    swap: Option<Swap>,
+    changes: &mut Vec<Change>,
+) -> Result<(), Error> {
+    let path = place.file("memory.limit_in_bytes");
+    let memory_change = memory
+        .map(|memory| bytes(place, path, "memory", memory))
+        .transpose()?;
+    let path = place.file("memory.memsw.limit_in_bytes");
+    let swap_change = match swap {
+        None => None,
         // No swap accounting: as in v2, only what needs none is as good as kept.
-        if value.is_none() || value == memory {
-            return write_memory();
+        Some(Swap::Total(total)) if !path.exists() && Some(total) != memory => {
+            return Err(Error::NoController {
+                controller: "memory.memsw",
+                hint: ": the kernel runs without swapaccount=1",
+            });
         }
-        return Err(Error::NoController {
-            controller: "memory.memsw",
-            hint: ": the kernel runs without swapaccount=1",
-        });
+        Some(_) if !path.exists() => None,
+        Some(Swap::Unlimited) => Some(bytes(place, path, "memory swap", -1)?),
+        Some(Swap::Total(total)) => Some(bytes(place, path, "memory swap", total)?),
     };
-    let write_total = || {
-        write_bytes(&total_file, value, "-1")
-            .map_err(|error| below_use(place, value.unwrap_or(u64::MAX), error))
-    };
-    if value.is_none_or(|total| total > present) {
-        write_total()?;
-        write_memory()
+    let raises = swap_change.as_ref().is_some_and(|change| {
+        let new = limit(&change.value).unwrap_or(u64::MAX);
+        new > limit(&change.former).unwrap_or(u64::MAX)
+    });
+    if raises {
+        changes.extend(swap_change);
+        changes.extend(memory_change);
     } else {
-        write_memory()?;
-        write_total()
+        changes.extend(memory_change);
+        changes.extend(swap_change);
     }
+    Ok(())
 }
 
-/// Writes bytes or the word for unlimited; what is read back may be rounded down to pages.
-fn write_bytes(path: &Path, bytes: Option<u64>, unlimited: &str) -> Result<(), Error> {
-    let text = bytes.map_or_else(|| unlimited.to_owned(), |bytes| bytes.to_string());
-    file::write(path, &text)?;
-    let kept = file::read(path)?;
-    if same_limit(bytes, &kept) {
-        return Ok(());
-    }
-    Err(Error::NotKept {
-        path: path.to_owned(),
-        wrote: text,
-        read: kept,
+/// Bytes or -1; what is read back may be rounded down to pages.
+fn bytes(place: &Place, path: PathBuf, name: &'static str, value: i64) -> Result<Change, Error> {
+    let text = match (value, place.version) {
+        (-1, Version::V1) => "-1".to_owned(),
+        (-1, Version::V2) => "max".to_owned(),
+        (0.., _) => value.to_string(),
+        _ => {
+            return Err(Error::Limit {
+                name,
+                value: value.to_string(),
+                reason: "allowed are bytes or -1 for unlimited".to_owned(),
+            });
+        }
+    };
+    Change::new(path, text, same_bytes)
+}
+
+/// Shown as `oom_kill_disable 0` with other lines, written as `0`.
+fn oom_control(path: PathBuf, disable: bool) -> Result<Change, Error> {
+    let text = file::read(&path)?;
+    let former = file::flat_key(&text, "oom_kill_disable").unwrap_or(0);
+    Ok(Change {
+        path,
+        value: u8::from(disable).to_string(),
+        former: former.to_string(),
+        kept: |wrote, shown| {
+            file::flat_key(shown, "oom_kill_disable").map(|flag| flag.to_string())
+                == Some(wrote.to_owned())
+        },
     })
 }
 
-fn same_limit(wrote: Option<u64>, kept: &str) -> bool {
+/// Whether bytes written (or the word for no limit) are what is shown.
+pub(crate) fn same_bytes(wrote: &str, shown: &str) -> bool {
     let page = procfs::page_size();
-    let kept = limit(kept);
-    match wrote {
+    let shown = limit(shown);
+    match limit(wrote) {
         // Both versions keep the largest count of pages and show it as no limit.
-        None => kept.is_none(),
-        Some(bytes) if bytes / page >= i64::MAX.unsigned_abs() / page => kept.is_none(),
-        Some(bytes) => kept.is_some_and(|kept| kept == bytes || kept == bytes / page * page),
+        None => shown.is_none(),
+        Some(bytes) => shown.is_some_and(|shown| shown == bytes || shown == bytes / page * page),
     }
 }
 
@@ -139,16 +222,79 @@ fn limit(text: &str) -> Option<u64> {
     text.parse().ok().filter(|&bytes: &u64| bytes < largest)
 }
 
-fn below_use(place: &Place, limit: u64, error: Error) -> Error {
-    if error.raw_os_error() != Some(nix::libc::EBUSY) {
-        return error;
+/// The brake, put on for as long as it takes to write a hard limit below it.
+#[derive(Debug)]
+pub(crate) struct Room {
+    path: PathBuf,
+    former: String,
+}
+
+impl Room {
+    pub(crate) fn leave(self) -> Result<(), Error> {
+        file::write(&self.path, &self.former)
     }
-    let read = |name| file::read_u64(&place.file(name)).unwrap_or(0);
+}
+
+/// On v2: has the kernel reclaim down to a new hard limit (a write of `memory.high` does that
+/// before it returns); an error when that is not enough, where `memory.max` would kill.
+pub(crate) fn make_room(place: &Place, limits: &MemoryLimits) -> Result<Option<Room>, Error> {
+    let Some(limit) = limits.limit.and_then(|limit| u64::try_from(limit).ok()) else {
+        return Ok(None);
+    };
+    let usage = || file::read_u64(&place.file("memory.current"));
+    if place.version == Version::V1 || usage()? <= limit {
+        return Ok(None);
+    }
+    let path = place.file("memory.high");
+    let room = Room {
+        former: file::read(&path)?,
+        path,
+    };
+    file::write(&room.path, &limit.to_string())?;
+    match usage() {
+        Ok(usage) if usage <= limit => Ok(Some(room)),
+        Ok(usage) => {
+            room.leave()?;
+            Err(Error::BelowUse {
+                path: place.file("memory.max"),
+                limit,
+                usage,
+                // `memory.peak` is there from 5.19 on.
+                peak: file::read_u64(&place.file("memory.peak")).ok(),
+            })
+        }
+        Err(error) => {
+            room.leave()?;
+            Err(error)
+        }
+    }
+}
+
+/// v1's EBUSY, with the numbers.
+pub(crate) fn below_use(place: &Place, error: Error) -> Error {
+    let Error::Write { path, value, .. } = &error else {
+        return error;
+    };
+    let (true, Some(limit)) = (
+        error.raw_os_error() == Some(nix::libc::EBUSY) && path.starts_with(&place.dir),
+        limit(value),
+    ) else {
+        return error;
+    };
+    let memsw = path.ends_with("memory.memsw.limit_in_bytes");
+    let [usage, peak] = if memsw {
+        [
+            "memory.memsw.usage_in_bytes",
+            "memory.memsw.max_usage_in_bytes",
+        ]
+    } else {
+        ["memory.usage_in_bytes", "memory.max_usage_in_bytes"]
+    };
     Error::BelowUse {
-        path: place.file("memory.limit_in_bytes"),
+        path: path.clone(),
         limit,
-        usage: read("memory.usage_in_bytes"),
-        peak: read("memory.max_usage_in_bytes"),
+        usage: file::read_u64(&place.file(usage)).unwrap_or(0),
+        peak: file::read_u64(&place.file(peak)).ok(),
     }
 }
 
@@ -182,6 +328,12 @@ pub(crate) fn stats(place: &Place, stats: &mut Stats) -> Result<(), Error> {
     stats.memory_usage_bytes = file::read_u64_optional(&place.file(usage))?;
     // `memory.peak` is there from 5.19 on.
     stats.memory_peak_bytes = file::read_u64_optional(&place.file(peak))?;
+    stats.memory_swap_bytes = match place.version {
+        Version::V1 => file::read_u64_optional(&place.file("memory.memsw.usage_in_bytes"))?
+            .zip(stats.memory_usage_bytes)
+            .map(|(both, memory)| both.saturating_sub(memory)),
+        Version::V2 => file::read_u64_optional(&place.file("memory.swap.current"))?,
+    };
     stats.memory_limit_bytes = text(max)?.as_deref().and_then(limit);
     stats.memory_oom_kills = text(events)?.and_then(|text| file::flat_key(&text, "oom_kill"));
     let inactive = text("memory.stat")?.and_then(|text| file::flat_key(&text, inactive));

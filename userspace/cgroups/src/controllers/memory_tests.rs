@@ -1,9 +1,9 @@
 //! Limits and readings over directories that stand for a cgroup.
 
 use super::*;
-use crate::fixture::Dir;
+use crate::{change::execute, fixture::Dir};
 
-const MIB: u64 = 1 << 20;
+const MIB: i64 = 1 << 20;
 
 fn place(dir: &Dir, version: Version) -> Place {
     Place {
@@ -19,11 +19,22 @@ fn v2() -> Dir {
     dir
 }
 
+fn memory(limit: i64, swap: i64) -> MemoryLimits {
+    MemoryLimits {
+        limit: Some(limit),
+        swap: Some(swap),
+        ..MemoryLimits::default()
+    }
+}
+
+fn write(place: &Place, limits: &MemoryLimits) -> Result<(), Error> {
+    execute(plan(place, limits)?).map(drop)
+}
+
 #[test]
 fn v2_swap_is_the_difference() {
     let dir = v2();
-    let total = i64::try_from(96 * MIB).unwrap();
-    apply(&place(&dir, Version::V2), Some(64 * MIB), Some(total)).unwrap();
+    write(&place(&dir, Version::V2), &memory(64 * MIB, 96 * MIB)).unwrap();
     assert_eq!(dir.read("memory.max"), (64 * MIB).to_string());
     assert_eq!(dir.read("memory.swap.max"), (32 * MIB).to_string());
 }
@@ -31,11 +42,11 @@ fn v2_swap_is_the_difference() {
 #[test]
 fn v2_equal_values_write_zero_and_minus_one_writes_max() {
     let dir = v2();
-    let bytes = i64::try_from(64 * MIB).unwrap();
-    apply(&place(&dir, Version::V2), Some(64 * MIB), Some(bytes)).unwrap();
+    write(&place(&dir, Version::V2), &memory(64 * MIB, 64 * MIB)).unwrap();
     assert_eq!(dir.read("memory.swap.max"), "0");
-    apply(&place(&dir, Version::V2), Some(64 * MIB), Some(-1)).unwrap();
+    write(&place(&dir, Version::V2), &memory(-1, -1)).unwrap();
     assert_eq!(dir.read("memory.swap.max"), "max");
+    assert_eq!(dir.read("memory.max"), "max");
 }
 
 #[test]
@@ -43,34 +54,43 @@ fn v2_without_swap_files_only_an_amount_fails() {
     let dir = Dir::new();
     dir.file("memory.max", "max\n");
     let place = place(&dir, Version::V2);
-    apply(&place, Some(4096), Some(-1)).unwrap();
-    apply(&place, Some(4096), Some(4096)).unwrap();
-    assert!(apply(&place, Some(4096), Some(8192)).is_err());
+    write(&place, &memory(4096, -1)).unwrap();
+    write(&place, &memory(4096, 4096)).unwrap();
+    assert!(write(&place, &memory(4096, 8192)).is_err());
 }
 
 #[test]
 fn swap_below_memory_or_alone_is_refused_before_any_write() {
     let dir = v2();
     let place = place(&dir, Version::V2);
-    for (memory, swap) in [(Some(8192), 4096), (None, 4096), (Some(4096), -2)] {
-        assert!(matches!(
-            apply(&place, memory, Some(swap)),
-            Err(Error::Limit { .. })
-        ));
+    let alone = MemoryLimits {
+        limit: None,
+        ..memory(0, 4096)
+    };
+    for limits in [
+        memory(8192, 4096),
+        alone,
+        memory(-1, 4096),
+        memory(4096, -2),
+    ] {
+        assert!(matches!(plan(&place, &limits), Err(Error::Limit { .. })));
     }
-    assert_eq!(dir.read("memory.max"), "max\n");
-    assert_eq!(dir.read("memory.swap.max"), "max\n");
 }
 
 #[test]
-fn v1_writes_both_files_when_raising_and_when_lowering() {
+fn v1_orders_its_two_files_by_whether_the_sum_grows() {
     let dir = Dir::new();
     dir.file("memory.limit_in_bytes", "9223372036854771712\n");
     dir.file("memory.memsw.limit_in_bytes", "9223372036854771712\n");
     let place = place(&dir, Version::V1);
-    for mib in [64, 32, 128] {
-        let total = i64::try_from(2 * mib * MIB).unwrap();
-        apply(&place, Some(mib * MIB), Some(total)).unwrap();
+    for (mib, first) in [
+        (64, "memory.limit_in_bytes"),
+        (32, "memory.limit_in_bytes"),
+        (128, "memory.memsw.limit_in_bytes"),
+    ] {
+        let changes = plan(&place, &memory(mib * MIB, 2 * mib * MIB)).unwrap();
+        assert!(changes[0].path.ends_with(first), "{mib}");
+        let _ = execute(changes).unwrap();
         assert_eq!(dir.read("memory.limit_in_bytes"), (mib * MIB).to_string());
         assert_eq!(
             dir.read("memory.memsw.limit_in_bytes"),
@@ -82,12 +102,54 @@ fn v1_writes_both_files_when_raising_and_when_lowering() {
 #[test]
 fn whole_pages_and_no_limit_count_as_kept() {
     let page = procfs::page_size();
-    assert!(same_limit(Some(5 * page + 1), &(5 * page).to_string()));
-    assert!(!same_limit(Some(5 * page), &(4 * page).to_string()));
-    assert!(same_limit(None, "max"));
-    assert!(same_limit(None, "9223372036854771712"));
-    assert!(same_limit(Some(u64::MAX), "9223372036854771712"));
-    assert!(!same_limit(Some(page), "max"));
+    let same = |wrote: u64, shown: &str| same_bytes(&wrote.to_string(), shown);
+    assert!(same(5 * page + 1, &(5 * page).to_string()));
+    assert!(!same(5 * page, &(4 * page).to_string()));
+    assert!(same_bytes("-1", "9223372036854771712"));
+    assert!(same_bytes("max", "max"));
+    assert!(same(i64::MAX.unsigned_abs(), "9223372036854771712"));
+    assert!(!same(page, "max"));
+}
+
+#[test]
+fn what_one_version_lacks_is_told() {
+    let dir = Dir::new();
+    let told = |version, limits: MemoryLimits| {
+        plan(&place(&dir, version), &limits)
+            .unwrap_err()
+            .to_string()
+    };
+    let group = MemoryLimits {
+        oom_group: Some(true),
+        ..MemoryLimits::default()
+    };
+    assert_eq!(
+        told(Version::V1, group),
+        "oom group: the memory controller (cgroup v1) has no such limit, cgroup v2 has"
+    );
+    let disable = MemoryLimits {
+        oom_kill_disable: Some(true),
+        ..MemoryLimits::default()
+    };
+    assert_eq!(
+        told(Version::V2, disable),
+        "oom kill disable: the memory controller (cgroup v2) has no such limit, cgroup v1 has"
+    );
+}
+
+#[test]
+fn room_is_asked_for_only_below_use() {
+    let dir = v2();
+    dir.file("memory.current", "8192\n");
+    dir.file("memory.high", "max\n");
+    let place = place(&dir, Version::V2);
+    assert!(make_room(&place, &memory(8192, -1)).unwrap().is_none());
+    let error = make_room(&place, &memory(4096, -1)).unwrap_err();
+    assert!(
+        error.to_string().contains("below the present use of 8192"),
+        "{error}"
+    );
+    assert_eq!(dir.read("memory.high"), "max");
 }
 
 #[test]

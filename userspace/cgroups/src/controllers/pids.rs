@@ -1,11 +1,17 @@
 //! How many tasks a cgroup may hold; the files are the same on v1 and v2.
+//!
+//! A limit below the present count is taken: nothing is killed, nothing more can be forked.
 
-use crate::{Error, Stats, file};
+use crate::{
+    Error, Stats,
+    change::{Change, exactly},
+    file,
+};
 
 use super::Place;
 
 /// -1 is unlimited; 0 is a limit like any other: nothing can be forked.
-pub(crate) fn apply(place: &Place, limit: i64) -> Result<(), Error> {
+pub(crate) fn plan(place: &Place, limit: i64) -> Result<Vec<Change>, Error> {
     let value = match limit {
         -1 => "max".to_owned(),
         0.. => limit.to_string(),
@@ -17,7 +23,7 @@ pub(crate) fn apply(place: &Place, limit: i64) -> Result<(), Error> {
             });
         }
     };
-    file::write_exactly(&place.file("pids.max"), &value)
+    Ok(vec![Change::new(place.file("pids.max"), value, exactly)?])
 }
 
 pub(crate) fn stats(place: &Place, stats: &mut Stats) -> Result<(), Error> {
@@ -30,7 +36,7 @@ pub(crate) fn stats(place: &Place, stats: &mut Stats) -> Result<(), Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{discovery::Version, fixture::Dir};
+    use crate::{change::execute, discovery::Version, fixture::Dir};
 
     #[test]
     fn minus_one_is_max_and_zero_is_zero() {
@@ -41,9 +47,9 @@ mod tests {
             version: Version::V2,
         };
         for (limit, text) in [(64, "64"), (0, "0"), (-1, "max")] {
-            apply(&place, limit).unwrap();
+            let _ = execute(plan(&place, limit).unwrap()).unwrap();
             assert_eq!(dir.read("pids.max"), text);
         }
-        assert!(apply(&place, -2).is_err());
+        assert!(plan(&place, -2).is_err());
     }
 }

@@ -68,7 +68,7 @@ mod tests {
             exit_code: 137,
             signal: Some(9),
             finished_at_ns: 0,
-            stats,
+            stats: Box::new(stats),
         }
     }
 

@@ -6,13 +6,17 @@ pub(crate) mod events;
 pub(crate) mod exec;
 pub(crate) mod inspect;
 pub(crate) mod kill;
+pub(crate) mod limits;
 pub(crate) mod logs;
 pub(crate) mod ns;
+pub(crate) mod pause;
 pub(crate) mod ps;
 pub(crate) mod rm;
 pub(crate) mod run;
 pub(crate) mod stop;
 pub(crate) mod unload;
+pub(crate) mod unpause;
+pub(crate) mod update;
 pub(crate) mod wait;
 
 use std::path::{Path, PathBuf};
@@ -66,6 +70,9 @@ pub(crate) fn dispatch(args: Args) -> anyhow::Result<u8> {
         Command::Kill(command) => command.run(&context),
         Command::Wait(command) => command.run(&context),
         Command::Rm(command) => command.run(&context),
+        Command::Pause(command) => command.run(&context),
+        Command::Unpause(command) => command.run(&context),
+        Command::Update(command) => command.run(&context),
         Command::Inspect(command) => command.run(&context),
         Command::Events(command) => command.run(&context),
         Command::Ns(command) => command.run(&context),

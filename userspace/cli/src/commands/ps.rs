@@ -103,6 +103,8 @@ fn status(container: &ContainerSummary, now: SystemTime) -> String {
     match (container.state, container.origin) {
         (State::Created, _) => "Created".to_owned(),
         (State::Running, Origin::Launched) => format!("Up{up}"),
+        (State::Paused, Origin::Launched) => format!("Paused, up{up}"),
+        (State::Paused, Origin::Found) => format!("Found, paused, up{up}"),
         (State::Running, Origin::Found) => format!("Found, up{up}"),
         (State::Exited, _) => {
             let code = container

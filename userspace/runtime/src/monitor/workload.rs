@@ -183,7 +183,7 @@ impl Monitor {
             exit_code,
             signal,
             finished_at_ns: now_ns(),
-            stats: last,
+            stats: Box::new(last),
         };
         self.record("exit.json", &exit);
         self.end(packet(Reply::Exited, &exit));

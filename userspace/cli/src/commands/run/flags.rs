@@ -3,24 +3,10 @@
 use std::path::{Path, PathBuf, absolute};
 
 use paddock_agent::api::{NamespaceMode, Volume};
-use paddock_cgroups::{CpuQuota, parse};
 use paddock_runtime::{
     defaults,
     spec::{Rlimit, Rootfs},
 };
-
-/// The cgroups crate's parsers, without the value that clap shows already.
-macro_rules! limits {
-    ($($name:ident -> $value:ty),+) => {
-        $(pub(crate) fn $name(text: &str) -> Result<$value, String> {
-            parse::$name(text).map_err(|error| error.reason)
-        })+
-    };
-}
-limits! {
-    memory -> u64, memory_swap -> i64, cpus -> CpuQuota, cpu_shares -> u64, cpuset -> String,
-    pids_limit -> i64
-}
 
 /// Whose namespace.
 pub(crate) fn whose(text: &str) -> Result<NamespaceMode, String> {

@@ -12,14 +12,14 @@ use paddock_agent::api::{Created, StartedReply};
 
 use self::{
     flags::Image,
-    options::{FileFlags, LimitFlags, NamespaceFlags, ProcessFlags},
+    options::{FileFlags, NamespaceFlags, ProcessFlags},
     victim::Victim,
 };
 pub(crate) use self::{
     flags::{variable, workdir},
     request::environment,
 };
-use super::Context;
+use super::{Context, limits::LimitFlags};
 use crate::{
     attach::{self, Attach, End, Mode},
     client::{Client, Error, container_path},
@@ -45,6 +45,9 @@ pub(crate) struct Run {
     /// Print help
     #[arg(long, action = clap::ArgAction::HelpShort)]
     help: Option<bool>,
+    /// Print help, rare options too
+    #[arg(long, action = clap::ArgAction::HelpLong)]
+    help_all: Option<bool>,
 
     /// Name to call it by (default: made up)
     #[arg(long)]

@@ -1,40 +1,16 @@
 //! `run`'s flags, in the groups that its help shows. Names are docker's.
 
 use paddock_agent::api::{NamespaceMode, Volume};
-use paddock_cgroups::CpuQuota;
 use paddock_runtime::spec::Rlimit;
 
 use super::flags;
 
 #[derive(Debug, clap::Args)]
-#[command(next_help_heading = "Limits")]
-pub(crate) struct LimitFlags {
-    /// Memory, such as 256m
-    #[arg(short, long, value_name = "BYTES", value_parser = flags::memory)]
-    pub(crate) memory: Option<u64>,
-    /// Memory and swap together; -1 is unlimited swap
-    #[arg(long, value_name = "BYTES", value_parser = flags::memory_swap, allow_hyphen_values = true, requires = "memory")]
-    pub(crate) memory_swap: Option<i64>,
-    /// CPUs' worth of time, such as 0.5
-    #[arg(long, value_name = "NUMBER", value_parser = flags::cpus)]
-    pub(crate) cpus: Option<CpuQuota>,
-    /// Weight against others, 2 to 262144 (default: 1024)
-    #[arg(long, value_name = "SHARES", value_parser = flags::cpu_shares)]
-    pub(crate) cpu_shares: Option<u64>,
-    /// CPUs to run on, such as 0-2,5
-    #[arg(long, value_name = "LIST", value_parser = flags::cpuset)]
-    pub(crate) cpuset_cpus: Option<String>,
-    /// Most processes and threads; -1 is unlimited
-    #[arg(long, value_name = "NUMBER", value_parser = flags::pids_limit, allow_hyphen_values = true)]
-    pub(crate) pids_limit: Option<i64>,
+#[command(next_help_heading = "Process")]
+pub(crate) struct ProcessFlags {
     /// Resource limit of each process, such as nofile=1024:4096
     #[arg(long = "ulimit", value_name = "NAME=SOFT[:HARD]", value_parser = flags::ulimit)]
     pub(crate) ulimits: Vec<Rlimit>,
-}
-
-#[derive(Debug, clap::Args)]
-#[command(next_help_heading = "Process")]
-pub(crate) struct ProcessFlags {
     /// Set a variable, or pass one on
     #[arg(short, long, value_name = "KEY[=VALUE]", value_parser = flags::variable)]
     pub(crate) env: Vec<String>,

@@ -3,7 +3,6 @@
 use std::{os::unix::fs::MetadataExt as _, path::Path};
 
 use paddock_agent::api::{CreateRequest, NamespaceMode, NamespaceModes};
-use paddock_cgroups::Limits;
 use paddock_runtime::spec::Rootfs;
 
 use super::Run;
@@ -26,7 +25,7 @@ impl Run {
             stdin: self.interactive,
             init: self.process.init,
             remove: self.rm,
-            limits: self.limits(),
+            limits: self.limits.limits(),
             namespaces: self.namespaces(),
             volumes: self.files.volumes.clone(),
             cap_add: self.process.cap_add.clone(),
@@ -38,7 +37,7 @@ impl Run {
                 .copied()
                 .unwrap_or(true),
             read_only: self.files.read_only,
-            rlimits: self.limits.ulimits.clone(),
+            rlimits: self.process.ulimits.clone(),
             labels: self.labels.iter().map(|label| split(label)).collect(),
         }
     }
@@ -67,17 +66,6 @@ impl Run {
             return None;
         }
         here.into_os_string().into_string().ok()
-    }
-
-    fn limits(&self) -> Limits {
-        Limits {
-            memory: self.limits.memory,
-            memory_swap: self.limits.memory_swap,
-            cpu_quota: self.limits.cpus,
-            cpu_shares: self.limits.cpu_shares,
-            cpuset_cpus: self.limits.cpuset_cpus.clone(),
-            pids: self.limits.pids_limit,
-        }
     }
 
     fn namespaces(&self) -> NamespaceModes {
@@ -119,6 +107,7 @@ fn split(label: &str) -> (String, String) {
 #[cfg(test)]
 mod tests {
     use clap::Parser as _;
+    use paddock_cgroups::Limits;
 
     use super::*;
     use crate::args::{Args, Command};
@@ -148,7 +137,7 @@ mod tests {
         );
         let request = request(&["host", "--memory", "256m", "--", "make", "test"]).unwrap();
         assert_eq!(
-            (request.args, request.limits.memory),
+            (request.args, request.limits.memory.limit),
             (vec!["make".into(), "test".into()], Some(256 << 20))
         );
     }
@@ -162,39 +151,6 @@ mod tests {
             request.no_new_privileges && !request.read_only && !request.stdin && !request.terminal
         );
         assert_eq!(request.rootfs, Rootfs::Host);
-    }
-
-    #[test]
-    fn limits_reach_the_request() {
-        let limits = request(&[
-            "-m",
-            "1.5g",
-            "--memory-swap",
-            "-1",
-            "--cpus",
-            "0.1",
-            "--cpu-shares",
-            "512",
-            "--cpuset-cpus",
-            "0",
-            "--pids-limit",
-            "-1",
-            "host",
-        ])
-        .unwrap()
-        .limits;
-        assert_eq!(
-            (limits.memory, limits.memory_swap),
-            (Some(1_610_612_736), Some(-1))
-        );
-        assert_eq!(
-            limits.cpu_quota.map(|cpu| (cpu.quota, cpu.period)),
-            Some((10_000, 100_000))
-        );
-        assert_eq!(
-            (limits.cpu_shares, limits.cpuset_cpus, limits.pids),
-            (Some(512), Some("0".into()), Some(-1))
-        );
     }
 
     #[test]
@@ -272,11 +228,10 @@ mod tests {
 
     #[test]
     fn wrong_values_are_refused() {
-        let wrong: [&[&str]; 12] = [
+        let wrong: [&[&str]; 11] = [
             &["--memory", "lots", "host"],
-            &["--memory-swap", "1g", "host"],
             &["--cpus", "0", "host"],
-            &["--pids-limit", "0", "host"],
+            &["--pids-limit", "-2", "host"],
             &["--cap-add", "CAP_NOPE", "host"],
             &["--network", "bridge", "host"],
             &["--ulimit", "nofile=9:3", "host"],

@@ -1,6 +1,11 @@
 //! `--memory --memory-swap --cpus --cpu-shares --cpuset-cpus --pids-limit`: the kernel's own
 //! files say what was asked, outside and inside.
 
+pub mod flags;
+pub mod pause;
+pub mod ulimit;
+pub mod update;
+
 use std::fs;
 
 use anyhow::{Context as _, Result, ensure};
@@ -139,7 +144,7 @@ fn pids_limit_stops_forks(context: &Context) -> Result<()> {
 fn bad_values_are_one_line(context: &Context) -> Result<()> {
     for (flag, value) in [
         ("--memory", "12x"),
-        ("--memory", "-1"),
+        ("--memory", "-2"),
         ("--memory", ""),
         ("--memory", "99999999999999999999g"),
         ("--memory-swap", "lots"),
@@ -151,13 +156,27 @@ fn bad_values_are_one_line(context: &Context) -> Result<()> {
         ("--cpuset-cpus", "a"),
         ("--cpuset-cpus", "4096"),
         ("--pids-limit", "many"),
+        ("--memory-reservation", "1"),
+        ("--memory-swappiness", "201"),
+        ("--cpu-quota", "999"),
+        ("--cpu-period", "1"),
+        ("--cpu-burst", "-1"),
+        ("--cpuset-mems", "z"),
+        ("--blkio-weight", "9"),
+        ("--blkio-weight-device", "/dev/null:500"),
+        ("--device-read-bps", "/dev/null:1m"),
+        ("--device-write-iops", "/nowhere:1"),
+        ("--hugetlb-limit", "2MB"),
+        ("--cgroup-conf", "memory.high"),
+        ("--cgroup-conf", "../memory.high=1"),
+        ("--cgroup-conf", "cgroup.procs=1"),
     ] {
         let output =
             context.paddock(&["run", "--rm", &format!("{flag}={value}"), "host", "true"])?;
         ensure!(output.code == Some(125), "{flag}={value}: {output:?}");
         let said = output.stderr.trim();
         ensure!(
-            said.lines().count() == 1 && said.contains(&flag[2..5]),
+            said.lines().count() == 1 && said.contains(&flag[4..6]),
             "{flag}={value}: {said}"
         );
     }

@@ -1,0 +1,539 @@
+//! Every flag for a limit, at `run` and at `update`: the cgroup's own file is the witness. What
+//! a version of cgroups or this kernel has not is refused in words that name the controller.
+
+use std::{fs, path::Path, path::PathBuf};
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::{
+    context::{Context, cgroup_file, pure_v2},
+    runner::Scenario,
+};
+
+pub const ALL: &[Scenario] = &[
+    Scenario {
+        name: "limits::every_flag_is_in_its_file",
+        run: every_flag_is_in_its_file,
+    },
+    Scenario {
+        name: "limits::idle_is_in_its_file",
+        run: idle_is_in_its_file,
+    },
+    Scenario {
+        name: "limits::devices_are_in_their_files",
+        run: devices_are_in_their_files,
+    },
+    Scenario {
+        name: "limits::huge_pages_are_in_their_file",
+        run: huge_pages_are_in_their_file,
+    },
+    Scenario {
+        name: "limits::any_v2_file_by_name",
+        run: any_v2_file_by_name,
+    },
+    Scenario {
+        name: "limits::real_time_is_refused_in_words",
+        run: real_time_is_refused_in_words,
+    },
+];
+
+/// One flag: its files, and value and text at `run`, then at `update`.
+struct Row {
+    flag: &'static str,
+    /// As errors call it.
+    limit: &'static str,
+    /// Controller and file.
+    v1: Option<(&'static str, &'static str)>,
+    v2: Option<&'static str>,
+    /// Value, text in v1, text in v2.
+    run: (&'static str, &'static str, &'static str),
+    update: (&'static str, &'static str, &'static str),
+}
+
+const ROWS: &[Row] = &[
+    Row {
+        flag: "--memory",
+        limit: "memory",
+        v1: Some(("memory", "memory.limit_in_bytes")),
+        v2: Some("memory.max"),
+        run: ("256m", "268435456", "268435456"),
+        update: ("300m", "314572800", "314572800"),
+    },
+    Row {
+        flag: "--memory-swap",
+        limit: "memory swap",
+        v1: Some(("memory", "memory.memsw.limit_in_bytes")),
+        v2: Some("memory.swap.max"),
+        run: ("512m", "536870912", "268435456"),
+        update: ("400m", "419430400", "104857600"),
+    },
+    Row {
+        flag: "--memory-reservation",
+        limit: "memory reservation",
+        v1: Some(("memory", "memory.soft_limit_in_bytes")),
+        v2: Some("memory.low"),
+        run: ("64m", "67108864", "67108864"),
+        update: ("32m", "33554432", "33554432"),
+    },
+    Row {
+        flag: "--memory-high",
+        limit: "memory high",
+        v1: None,
+        v2: Some("memory.high"),
+        run: ("200m", "", "209715200"),
+        update: ("-1", "", "max"),
+    },
+    Row {
+        flag: "--memory-min",
+        limit: "memory min",
+        v1: None,
+        v2: Some("memory.min"),
+        run: ("8m", "", "8388608"),
+        update: ("0", "", "0"),
+    },
+    Row {
+        flag: "--memory-swappiness",
+        limit: "memory swappiness",
+        v1: Some(("memory", "memory.swappiness")),
+        v2: None,
+        run: ("10", "10", ""),
+        update: ("20", "20", ""),
+    },
+    Row {
+        flag: "--oom-group",
+        limit: "oom group",
+        v1: None,
+        v2: Some("memory.oom.group"),
+        run: ("true", "", "1"),
+        update: ("false", "", "0"),
+    },
+    Row {
+        flag: "--oom-kill-disable",
+        limit: "oom kill disable",
+        v1: Some(("memory", "memory.oom_control")),
+        v2: None,
+        run: ("true", "oom_kill_disable 1", ""),
+        update: ("false", "oom_kill_disable 0", ""),
+    },
+    Row {
+        flag: "--cpu-period",
+        limit: "cpu period",
+        v1: Some(("cpu", "cpu.cfs_period_us")),
+        v2: Some("cpu.max"),
+        run: ("50000", "50000", "30000 50000"),
+        update: ("60000", "60000", "30000 60000"),
+    },
+    Row {
+        flag: "--cpu-quota",
+        limit: "cpu quota",
+        v1: Some(("cpu", "cpu.cfs_quota_us")),
+        v2: Some("cpu.max"),
+        run: ("30000", "30000", "30000 50000"),
+        update: ("40000", "40000", "40000 60000"),
+    },
+    Row {
+        flag: "--cpu-burst",
+        limit: "cpu burst",
+        v1: Some(("cpu", "cpu.cfs_burst_us")),
+        v2: Some("cpu.max.burst"),
+        run: ("10000", "10000", "10000"),
+        update: ("20000", "20000", "20000"),
+    },
+    Row {
+        flag: "--cpu-shares",
+        limit: "cpu shares",
+        v1: Some(("cpu", "cpu.shares")),
+        v2: Some("cpu.weight"),
+        // 10^((l² + 125 l) / 612 - 7 / 34), l being 9 and 11, rounded up.
+        run: ("512", "512", "59"),
+        update: ("2048", "2048", "174"),
+    },
+    Row {
+        flag: "--cpuset-cpus",
+        limit: "cpuset cpus",
+        v1: Some(("cpuset", "cpuset.cpus")),
+        v2: Some("cpuset.cpus"),
+        run: ("0", "0", "0"),
+        update: ("0", "0", "0"),
+    },
+    Row {
+        flag: "--cpuset-mems",
+        limit: "cpuset mems",
+        v1: Some(("cpuset", "cpuset.mems")),
+        v2: Some("cpuset.mems"),
+        run: ("0", "0", "0"),
+        update: ("0", "0", "0"),
+    },
+    Row {
+        flag: "--blkio-weight",
+        limit: "blkio weight",
+        v1: Some(("blkio", "blkio.bfq.weight")),
+        v2: Some("io.weight"),
+        run: ("500", "500", "default 4950"),
+        update: ("600", "600", "default 5960"),
+    },
+    Row {
+        flag: "--pids-limit",
+        limit: "pids",
+        v1: Some(("pids", "pids.max")),
+        v2: Some("pids.max"),
+        run: ("23", "23", "23"),
+        update: ("0", "max", "max"),
+    },
+];
+
+impl Row {
+    /// The file below a cgroup; `None` where this host's version of cgroups has no such limit.
+    fn file(&self, cgroup: &str) -> Option<PathBuf> {
+        if pure_v2() {
+            self.v2.map(|file| cgroup_file(cgroup, file, ("", "")))
+        } else {
+            self.v1.map(|file| cgroup_file(cgroup, "", file))
+        }
+    }
+
+    fn check(&self, cgroup: &str, want: (&str, &str, &str)) -> Result<()> {
+        let path = self.file(cgroup).context("no file")?;
+        let want = if pure_v2() { want.2 } else { want.1 };
+        let saw = first_line(&path)?;
+        ensure!(
+            saw == want,
+            "{} {}: {}: {saw}",
+            self.flag,
+            want,
+            path.display()
+        );
+        Ok(())
+    }
+
+    /// `run` with it fails, in exactly these words.
+    fn is_refused(&self, context: &Context) -> Result<()> {
+        let (own, other) = if pure_v2() {
+            ("v2", "v1")
+        } else {
+            ("v1", "v2")
+        };
+        let controller = self.limit.split(' ').next().unwrap_or_default();
+        let controller = if controller == "oom" {
+            "memory"
+        } else {
+            controller
+        };
+        let want = format!(
+            "paddock: {}: the {controller} controller (cgroup {own}) has no such limit, cgroup {other} has",
+            self.limit
+        );
+        refused(context, &format!("{}={}", self.flag, self.run.0), &want)
+    }
+}
+
+fn first_line(path: &Path) -> Result<String> {
+    let text = fs::read_to_string(path).with_context(|| path.display().to_string())?;
+    Ok(text.lines().next().unwrap_or_default().to_owned())
+}
+
+fn refused(context: &Context, flag: &str, want: &str) -> Result<()> {
+    let output = context.paddock(&["run", "--rm", flag, "host", "true"])?;
+    ensure!(
+        output.code == Some(125) && output.stderr.trim_end() == want,
+        "{flag}: {output:?}, not {want}"
+    );
+    Ok(())
+}
+
+pub(super) fn cgroup_of(context: &Context, name: &str) -> Result<String> {
+    let cgroup = context.inspect(name)?["cgroup"].clone();
+    Ok(cgroup.as_str().context("no cgroup")?.to_owned())
+}
+
+fn every_flag_is_in_its_file(context: &Context) -> Result<()> {
+    context.start_agent(&["--detach-on-exit"])?;
+    let (here, not_here): (Vec<&Row>, Vec<&Row>) =
+        ROWS.iter().partition(|row| row.file("").is_some());
+    let flags = here.iter().map(|row| format!("{}={}", row.flag, row.run.0));
+    let mut line: Vec<String> = ["run", "-d", "--name", "all"].map(str::to_owned).to_vec();
+    line.extend(flags);
+    line.extend(["host", "sleep", "300"].map(str::to_owned));
+    context.ok(&line)?;
+    let cgroup = cgroup_of(context, "all")?;
+    for row in &here {
+        row.check(&cgroup, row.run)?;
+    }
+    // Bounded by each other: the sum of memory and swap, the burst and the quota.
+    for row in &here {
+        let flag = format!("{}={}", row.flag, row.update.0);
+        context.ok(&["update", &flag, "all"])?;
+        row.check(&cgroup, row.update)?;
+    }
+    // And back, all at once.
+    let mut line = vec!["update".to_owned()];
+    line.extend(here.iter().map(|row| format!("{}={}", row.flag, row.run.0)));
+    line.push("all".to_owned());
+    context.ok(&line)?;
+    for row in &here {
+        row.check(&cgroup, row.run)?;
+    }
+    for row in not_here {
+        row.is_refused(context)?;
+    }
+    Ok(())
+}
+
+fn idle_is_in_its_file(context: &Context) -> Result<()> {
+    context.start_agent(&["--detach-on-exit"])?;
+    context.ok(&[
+        "run",
+        "-d",
+        "--name",
+        "idle",
+        "--cpu-idle",
+        "--cpu-shares=512",
+        "host",
+        "sleep",
+        "300",
+    ])?;
+    let cgroup = cgroup_of(context, "idle")?;
+    let file = |name| cgroup_file(&cgroup, name, ("cpu", name));
+    ensure!(first_line(&file("cpu.idle"))? == "1");
+    // The kernel takes no weight of an idle cgroup: nothing else may stumble over that.
+    context.ok(&["update", "--cpu-period=50000", "--cpu-quota=5000", "idle"])?;
+    context.ok(&["update", "--cpu-idle=false", "idle"])?;
+    ensure!(first_line(&file("cpu.idle"))? == "0");
+    let weight = cgroup_file(&cgroup, "cpu.weight", ("cpu", "cpu.shares"));
+    let want = if pure_v2() { "59" } else { "512" };
+    let saw = first_line(&weight)?;
+    ensure!(saw == want, "{}: {saw}", weight.display());
+    Ok(())
+}
+
+/// The path of a block device that is here, and its numbers.
+fn block_device() -> Result<(String, String)> {
+    for entry in fs::read_dir("/sys/block")? {
+        let entry = entry?;
+        let path = Path::new("/dev").join(entry.file_name());
+        if path.exists() {
+            let numbers = fs::read_to_string(entry.path().join("dev"))?;
+            return Ok((path.display().to_string(), numbers.trim().to_owned()));
+        }
+    }
+    anyhow::bail!("no block device on this machine")
+}
+
+/// The line of a device, without its numbers; nothing where there is none.
+fn device_line(path: &Path, numbers: &str) -> Result<String> {
+    let text = fs::read_to_string(path).with_context(|| path.display().to_string())?;
+    let line = text.lines().find_map(|line| line.strip_prefix(numbers));
+    Ok(line.unwrap_or_default().trim().to_owned())
+}
+
+fn devices_are_in_their_files(context: &Context) -> Result<()> {
+    const KINDS: [(&str, &str, &str); 4] = [
+        (
+            "--device-read-bps",
+            "blkio.throttle.read_bps_device",
+            "rbps",
+        ),
+        (
+            "--device-write-bps",
+            "blkio.throttle.write_bps_device",
+            "wbps",
+        ),
+        (
+            "--device-read-iops",
+            "blkio.throttle.read_iops_device",
+            "riops",
+        ),
+        (
+            "--device-write-iops",
+            "blkio.throttle.write_iops_device",
+            "wiops",
+        ),
+    ];
+    let (device, numbers) = block_device()?;
+    context.start_agent(&["--detach-on-exit"])?;
+    let mut line: Vec<String> = ["run", "-d", "--name", "io"].map(str::to_owned).to_vec();
+    for (at, (flag, ..)) in (1000..).zip(KINDS) {
+        line.push(format!("{flag}={device}:{at}"));
+    }
+    line.extend(["host", "sleep", "300"].map(str::to_owned));
+    context.ok(&line)?;
+    let cgroup = cgroup_of(context, "io")?;
+    let v1_file = |file| cgroup_file(&cgroup, "io.max", ("blkio", file));
+    for (at, (_, file, key)) in (1000..).zip(KINDS) {
+        let saw = device_line(&v1_file(file), &numbers)?;
+        let there = if pure_v2() {
+            saw.split(' ').any(|word| word == format!("{key}={at}"))
+        } else {
+            saw == at.to_string()
+        };
+        ensure!(there, "{file} or {key}, {at}: {saw}");
+    }
+    let one = format!("--device-write-bps={device}:2m");
+    context.ok(&["update", &one, "io"])?;
+    let saw = device_line(&v1_file("blkio.throttle.write_bps_device"), &numbers)?;
+    let want = if pure_v2() {
+        "rbps=1000 wbps=2097152 riops=1002 wiops=1003"
+    } else {
+        "2097152"
+    };
+    ensure!(saw == want, "{saw}");
+    // 0 is none.
+    let mut line = vec!["update".to_owned()];
+    line.extend(KINDS.iter().map(|(flag, ..)| format!("{flag}={device}:0")));
+    line.push("io".to_owned());
+    context.ok(&line)?;
+    for (_, file, _) in KINDS {
+        let saw = device_line(&v1_file(file), &numbers)?;
+        ensure!(saw.is_empty(), "{file}: {saw}");
+    }
+    // Without a scheduler that weighs this device's requests the kernel has no place for it.
+    let file = if pure_v2() {
+        format!("/sys/fs/cgroup/{cgroup}/io.weight")
+    } else {
+        format!("/sys/fs/cgroup/blkio/{cgroup}/blkio.bfq.weight_device")
+    };
+    let value = if pure_v2() { "1920" } else { "200" };
+    let flag = format!("--blkio-weight-device={device}:200");
+    let output = context.paddock(&["update", &flag, "io"])?;
+    let want = format!(
+        "paddock: io: its limits are as they were: write \"{numbers} {value}\" to {file}: \
+         Operation not supported on transport endpoint"
+    );
+    ensure!(
+        output.code == Some(1) && output.stderr.trim_end() == want,
+        "{output:?}, not {want}"
+    );
+    Ok(())
+}
+
+fn huge_pages_are_in_their_file(context: &Context) -> Result<()> {
+    context.start_agent(&["--detach-on-exit"])?;
+    context.ok(&[
+        "run",
+        "-d",
+        "--name",
+        "huge",
+        "--hugetlb-limit=2MB=64m",
+        "host",
+        "sleep",
+        "300",
+    ])?;
+    let cgroup = cgroup_of(context, "huge")?;
+    // On the hybrid host too this controller is v2's.
+    let roots = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"].map(Path::new);
+    let root = roots
+        .into_iter()
+        .find(|root| root.join("cgroup.controllers").exists())
+        .context("no v2")?;
+    let file = |name: &str| root.join(&cgroup).join(name);
+    for name in ["hugetlb.2MB.max", "hugetlb.2MB.rsvd.max"] {
+        ensure!(first_line(&file(name))? == "67108864", "{name}");
+    }
+    context.ok(&["update", "--hugetlb-limit=2MB=32m", "huge"])?;
+    ensure!(first_line(&file("hugetlb.2MB.max"))? == "33554432");
+    let output = context.paddock(&["update", "--hugetlb-limit=3MB=32m", "huge"])?;
+    ensure!(
+        output.code == Some(1)
+            && output.stderr.starts_with(
+                "paddock: huge: its limits are as they were: hugetlb 3MB: this kernel's sizes are "
+            ),
+        "{output:?}"
+    );
+    Ok(())
+}
+
+fn any_v2_file_by_name(context: &Context) -> Result<()> {
+    context.start_agent(&["--detach-on-exit"])?;
+    let (name, want) = ("cgroup.max.descendants", "7");
+    context.ok(&[
+        "run",
+        "-d",
+        "--name",
+        "conf",
+        "--cgroup-conf=cgroup.max.descendants=7",
+        "host",
+        "sleep",
+        "300",
+    ])?;
+    let cgroup = cgroup_of(context, "conf")?;
+    let root = if pure_v2() {
+        "/sys/fs/cgroup"
+    } else {
+        "/sys/fs/cgroup/unified"
+    };
+    let saw = first_line(&Path::new(root).join(&cgroup).join(name))?;
+    ensure!(saw == want, "{name}: {saw}");
+    if pure_v2() {
+        context.ok(&["update", "--cgroup-conf=memory.high=64m", "conf"])?;
+        let saw = first_line(&Path::new(root).join(&cgroup).join("memory.high"))?;
+        ensure!(saw == "67108864", "memory.high: {saw}");
+    } else {
+        refused(
+            context,
+            "--cgroup-conf=memory.high=64m",
+            "paddock: cgroup file memory.high: the memory controller is on cgroup v1 here, this is for v2",
+        )?;
+    }
+    refused(
+        context,
+        "--cgroup-conf=rdma.nothing=1",
+        if pure_v2() {
+            "paddock: cgroup file rdma.nothing: this kernel's controller has no such file"
+        } else {
+            "paddock: cgroup file rdma.nothing: no mounted cgroup hierarchy has the rdma controller"
+        },
+    )
+}
+
+fn real_time_is_refused_in_words(context: &Context) -> Result<()> {
+    context.start_agent(&["--detach-on-exit"])?;
+    if pure_v2() {
+        for (flag, limit) in [("runtime=1000", "runtime"), ("period=500000", "period")] {
+            refused(
+                context,
+                &format!("--cpu-rt-{flag}"),
+                &format!(
+                    "paddock: cpu rt {limit}: the cpu controller (cgroup v2) has no such limit, cgroup v1 has"
+                ),
+            )?;
+        }
+        return Ok(());
+    }
+    context.ok(&[
+        "run",
+        "-d",
+        "--name",
+        "rt",
+        "--cpu-rt-period=500000",
+        "host",
+        "sleep",
+        "300",
+    ])?;
+    let cgroup = cgroup_of(context, "rt")?;
+    let period = cgroup_file(&cgroup, "", ("cpu", "cpu.rt_period_us"));
+    ensure!(first_line(&period)? == "500000");
+    // The kernel gives none that the parent has not.
+    let parent = period.parent().and_then(Path::parent).context("a parent")?;
+    let budget = parent.join("cpu.rt_runtime_us");
+    refused(
+        context,
+        "--cpu-rt-runtime=1000",
+        &format!(
+            "paddock: cpu rt runtime 1000: the cpu controller has no real-time budget to give: {} is 0, raise it there and above",
+            budget.display()
+        ),
+    )?;
+    for dir in parent
+        .ancestors()
+        .take(2)
+        .collect::<Vec<_>>()
+        .into_iter()
+        .rev()
+    {
+        fs::write(dir.join("cpu.rt_runtime_us"), "2000")?;
+    }
+    context.ok(&["update", "--cpu-rt-runtime=1000", "rt"])?;
+    let runtime = cgroup_file(&cgroup, "", ("cpu", "cpu.rt_runtime_us"));
+    ensure!(first_line(&runtime)? == "1000");
+    Ok(())
+}

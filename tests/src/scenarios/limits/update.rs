@@ -1,0 +1,215 @@
+//! `paddock update`: a running container's limits, all of a request or none, kept over the
+//! agent's end. The cgroup's files are the witness.
+
+use std::{fs, path::Path};
+
+use anyhow::{Context as _, Result, ensure};
+use paddock_cgroups::{Cgroup, Hierarchies};
+
+use super::{flags::cgroup_of, read};
+use crate::{
+    context::{Context, cgroup_file, eventually, pure_v2},
+    runner::Scenario,
+};
+
+pub const ALL: &[Scenario] = &[
+    Scenario {
+        name: "limits::update_outlives_the_agent",
+        run: update_outlives_the_agent,
+    },
+    Scenario {
+        name: "limits::update_below_use_tells_the_use",
+        run: update_below_use_tells_the_use,
+    },
+    Scenario {
+        name: "limits::update_is_whole_or_nothing",
+        run: update_is_whole_or_nothing,
+    },
+    Scenario {
+        name: "limits::update_is_refused_in_one_line",
+        run: update_is_refused_in_one_line,
+    },
+];
+
+const MEMORY: (&str, (&str, &str)) = ("memory.max", ("memory", "memory.limit_in_bytes"));
+const PIDS: (&str, (&str, &str)) = ("pids.max", ("pids", "pids.max"));
+
+fn file(cgroup: &str, (v2, v1): (&str, (&str, &str))) -> Result<String> {
+    read(cgroup, v2, v1)
+}
+
+fn update_outlives_the_agent(context: &Context) -> Result<()> {
+    context.start_agent(&["--detach-on-exit"])?;
+    context.ok(&[
+        "run",
+        "-d",
+        "--name",
+        "kept",
+        "--memory",
+        "64m",
+        "--pids-limit",
+        "9",
+        "host",
+        "sleep",
+        "300",
+    ])?;
+    let cgroup = cgroup_of(context, "kept")?;
+    ensure!(context.ok(&["update", "--memory", "96m", "kept"])?.trim() == "kept");
+    ensure!(file(&cgroup, MEMORY)? == "100663296");
+    ensure!(file(&cgroup, PIDS)? == "9", "untouched");
+    context.kill_agent()?;
+    context.start_agent(&["--detach-on-exit"])?;
+    let limits = context.inspect("kept")?["limits"].clone();
+    ensure!(
+        limits["memory"]["limit"] == 100_663_296 && limits["pids"] == 9,
+        "{limits}"
+    );
+    // What the second agent adds stands beside what the first knew.
+    context.ok(&["update", "--pids-limit=-1", "kept"])?;
+    ensure!(file(&cgroup, MEMORY)? == "100663296");
+    ensure!(file(&cgroup, PIDS)? == "max");
+    let limits = context.inspect("kept")?["request"]["limits"].clone();
+    ensure!(limits["pids"] == -1, "{limits}");
+    Ok(())
+}
+
+fn update_below_use_tells_the_use(context: &Context) -> Result<()> {
+    context.start_agent(&["--detach-on-exit"])?;
+    let fill = r"x=$(head -c 40000000 /dev/zero | tr '\0' a); echo filled; sleep 300";
+    context.ok(&[
+        "run", "-d", "--name", "full", "--memory", "256m", "host", "sh", "-c", fill,
+    ])?;
+    eventually("40 MB in use", || {
+        Ok(context.ok(&["logs", "full"])?.contains("filled"))
+    })?;
+    let cgroup = cgroup_of(context, "full")?;
+    let output = context.paddock(&["update", "--memory", "16m", "full"])?;
+    let said = output.stderr.trim_end();
+    let name = cgroup_file(&cgroup, MEMORY.0, MEMORY.1);
+    let begin = format!(
+        "paddock: full: its limits are as they were: {}: a limit of 16777216 bytes is below the present use of ",
+        name.display()
+    );
+    let rest = said
+        .strip_prefix(&begin)
+        .with_context(|| format!("{said}, not {begin}"))?;
+    let used: u64 = rest.split(' ').next().unwrap_or_default().parse()?;
+    ensure!(
+        output.code == Some(1) && (40_000_000..256 << 20).contains(&used),
+        "{output:?}"
+    );
+    // Every kernel here keeps the peak.
+    ensure!(rest.contains("(peak "), "{rest}");
+    ensure!(file(&cgroup, MEMORY)? == "268435456");
+    if pure_v2() {
+        ensure!(file(&cgroup, ("memory.high", ("", "")))? == "max");
+        let events = file(&cgroup, ("memory.events", ("", "")))?;
+        ensure!(events.lines().any(|line| line == "oom_kill 0"), "{events}");
+    }
+    ensure!(context.inspect("full")?["state"] == "running");
+    // What fits is taken.
+    context.ok(&["update", "--memory", "200m", "full"])?;
+    ensure!(file(&cgroup, MEMORY)? == "209715200");
+    Ok(())
+}
+
+/// The second of the two cannot be written by any kernel that the tests boot.
+fn update_is_whole_or_nothing(context: &Context) -> Result<()> {
+    context.start_agent(&["--detach-on-exit"])?;
+    context.ok(&[
+        "run",
+        "-d",
+        "--name",
+        "whole",
+        "--memory",
+        "64m",
+        "--memory-swap=-1",
+        "--cpu-quota=20000",
+        "host",
+        "sleep",
+        "300",
+    ])?;
+    let cgroup = cgroup_of(context, "whole")?;
+    let quota = ("cpu.max", ("cpu", "cpu.cfs_quota_us"));
+    let before = (file(&cgroup, MEMORY)?, file(&cgroup, quota)?);
+    // A burst above the quota is EINVAL, after memory and quota were written.
+    let output = context.paddock(&[
+        "update",
+        "--memory=96m",
+        "--cpu-quota=30000",
+        "--cpu-burst=900000000",
+        "whole",
+    ])?;
+    let burst = ("cpu.max.burst", ("cpu", "cpu.cfs_burst_us"));
+    let want = format!(
+        "paddock: whole: its limits are as they were: write \"900000000\" to {}: Invalid argument",
+        cgroup_file(&cgroup, burst.0, burst.1).display()
+    );
+    ensure!(
+        output.code == Some(1) && output.stderr.trim_end() == want,
+        "{output:?}, not {want}"
+    );
+    let after = (file(&cgroup, MEMORY)?, file(&cgroup, quota)?);
+    ensure!(before == after, "{before:?}, then {after:?}");
+    let limits = context.inspect("whole")?["limits"].clone();
+    ensure!(
+        limits["memory"]["limit"] == 64 << 20 && limits["cpu"]["quota"] == 20_000,
+        "{limits}"
+    );
+    Ok(())
+}
+
+fn update_is_refused_in_one_line(context: &Context) -> Result<()> {
+    let name = format!("paddock-update-{}", std::process::id());
+    context.start_agent(&["--detach-on-exit", "--track", &format!("/{name}")])?;
+    context.ok(&["run", "-d", "--name", "over", "host", "true"])?;
+    context.ok(&["wait", "over"])?;
+    let found = Found(Cgroup::create(&Hierarchies::discover()?, &name)?);
+    eventually("the cgroup is found", || {
+        Ok(context.ok(&["ps", "-a", "--no-trunc"])?.contains(&name))
+    })?;
+    for (words, want) in [
+        (
+            vec!["update", "--memory=64m", "over"],
+            "paddock: over has ended".to_owned(),
+        ),
+        (vec!["pause", "over"], "paddock: over has ended".to_owned()),
+        (
+            vec!["update", "--memory=64m", "nobody"],
+            "paddock: no container nobody".to_owned(),
+        ),
+        (
+            vec!["update", "over"],
+            "paddock: no limit given: 'paddock update --help' lists them".to_owned(),
+        ),
+        (
+            vec!["update", "--memory=64m", &name],
+            format!("paddock: {name} was not started by paddock: ask what started it"),
+        ),
+        (
+            vec!["pause", &name],
+            format!("paddock: {name} was not started by paddock: ask what started it"),
+        ),
+    ] {
+        let output = context.paddock(&words)?;
+        let said = output.stderr.trim_end();
+        ensure!(
+            output.code == Some(1) && said.starts_with(&want) && said.lines().count() == 1,
+            "{words:?}: {output:?}"
+        );
+    }
+    drop(found);
+    let gone = |root: &str| !Path::new(root).join(&name).exists();
+    ensure!(gone("/sys/fs/cgroup") && gone("/sys/fs/cgroup/memory"));
+    ensure!(fs::metadata("/sys/fs/cgroup").is_ok());
+    Ok(())
+}
+
+/// Removed when dropped, so that a failed check leaves nothing.
+struct Found(Cgroup);
+
+impl Drop for Found {
+    fn drop(&mut self) {
+        drop(self.0.remove());
+    }
+}

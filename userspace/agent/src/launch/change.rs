@@ -1,0 +1,148 @@
+//! Change a container that runs: stop it where it is, let it go on, give it other limits.
+//!
+//! Whether it is paused is only in its cgroup, so it holds over an agent's end and is true
+//! whoever froze it. Its limits are in the cgroup and in `config.json`: both change, or neither.
+
+use std::sync::Arc;
+
+use nix::{
+    sys::signal::{Signal, kill as send_signal},
+    unistd::Pid,
+};
+use paddock_cgroups::{Cgroup, Limits};
+
+use super::{
+    Error,
+    control::link_of,
+    files::{self, Config},
+    watch::start_time,
+};
+use crate::{api::State, container::Container, shared::Shared};
+
+/// Stops every process in it, execs' too.
+pub(crate) async fn pause(shared: &Arc<Shared>, container: &Arc<Container>) -> Result<(), Error> {
+    set_frozen(shared, container, true).await?;
+    shared.publish(container, "paused");
+    Ok(())
+}
+
+pub(crate) async fn unpause(shared: &Arc<Shared>, container: &Arc<Container>) -> Result<(), Error> {
+    set_frozen(shared, container, false).await?;
+    shared.publish(container, "unpaused");
+    Ok(())
+}
+
+async fn set_frozen(
+    shared: &Arc<Shared>,
+    container: &Arc<Container>,
+    frozen: bool,
+) -> Result<(), Error> {
+    running(container)?;
+    let name = container.name.clone();
+    in_cgroup(shared, container, move |cgroup| {
+        match (cgroup.is_frozen()?, frozen) {
+            (true, true) => return Err(Error::state(format!("{name} is paused already"))),
+            (false, false) => return Err(Error::state(format!("{name} is not paused"))),
+            _ => {}
+        }
+        if !frozen {
+            return Ok(cgroup.thaw()?);
+        }
+        cgroup.freeze().map_err(|error| {
+            // Half frozen is neither: the error is what is told of it.
+            let _ = cgroup.thaw();
+            error.into()
+        })
+    })
+    .await
+}
+
+/// Where it is paused: has its first process get `signal` when it goes on, and lets it go on.
+/// `false`: it is not paused, and nothing was done.
+pub(super) async fn thaw_with(
+    shared: &Arc<Shared>,
+    container: &Arc<Container>,
+    signal: Signal,
+) -> Result<bool, Error> {
+    let main = container.life().main;
+    let thawed = in_cgroup(shared, container, move |cgroup| {
+        if !cgroup.is_frozen()? {
+            return Ok(false);
+        }
+        // The monitor would send it some time later, and some of the program would run before.
+        // What is frozen stays that process.
+        if let Some((pid, started)) = main
+            && start_time(pid) == Some(started)
+        {
+            let _ = send_signal(Pid::from_raw(pid), signal);
+        }
+        cgroup.thaw()?;
+        Ok(true)
+    })
+    .await?;
+    if thawed {
+        shared.publish(container, "unpaused");
+    }
+    Ok(thawed)
+}
+
+/// Gives it these limits beside or instead of those it has; all that it has then.
+pub(crate) async fn update(
+    shared: Arc<Shared>,
+    container: Arc<Container>,
+    newer: Limits,
+) -> Result<Limits, Error> {
+    running(&container)?;
+    let dir = shared.instance.container_dir(&container.id);
+    let (name, its) = (container.name.clone(), Arc::clone(&container));
+    in_cgroup(&shared, &container, move |cgroup| {
+        let kept = its.limits(None).merged(&newer);
+        let not_updated = |source| Error::NotUpdated { name, source };
+        let applied = cgroup.update(&kept).map_err(not_updated)?;
+        if let Err(error) = keep(&dir, &kept) {
+            applied.undo()?;
+            return Err(error);
+        }
+        its.facts().updated = Some(kept);
+        Ok(())
+    })
+    .await?;
+    tracing::info!("{}: limits updated", container.name);
+    shared.publish(&container, "updated");
+    Ok(container.limits(None))
+}
+
+fn keep(dir: &std::path::Path, limits: &Limits) -> Result<(), Error> {
+    let path = dir.join("config.json");
+    let failed = Error::io("write", &path);
+    let Some(mut config) = files::read::<Config>(dir, "config.json") else {
+        return Err(failed(std::io::ErrorKind::NotFound.into()));
+    };
+    config.request.limits = limits.clone();
+    files::write_config(dir, &config).map_err(failed)
+}
+
+/// Its cgroup is paddock's to change, and there.
+fn running(container: &Container) -> Result<(), Error> {
+    link_of(container)?;
+    if container.state() == State::Running {
+        return Ok(());
+    }
+    Err(Error::state(format!("{} does not run", container.name)))
+}
+
+/// One change of one container at a time, in a thread that may wait for the kernel.
+async fn in_cgroup<T: Send + 'static>(
+    shared: &Arc<Shared>,
+    container: &Arc<Container>,
+    change: impl FnOnce(&Cgroup) -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    let _alone = container.changing.lock().await;
+    let hierarchies = shared.hierarchies.clone();
+    let path = container.cgroup.clone();
+    let changed = tokio::task::spawn_blocking(move || {
+        let cgroup = Cgroup::open(&hierarchies, &path)?;
+        change(&cgroup)
+    });
+    changed.await.map_err(|_| Error::Ending)?
+}
