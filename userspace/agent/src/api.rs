@@ -61,6 +61,9 @@ pub struct CreateRequest {
     pub no_new_privileges: bool,
     pub read_only: bool,
     pub rlimits: Vec<paddock_runtime::spec::Rlimit>,
+    /// -1000 to 1000, its execs' too.
+    #[serde(default)]
+    pub oom_score_adj: Option<i32>,
     pub labels: Vec<(String, String)>,
 }
 

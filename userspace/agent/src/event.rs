@@ -49,7 +49,8 @@ pub struct NamespaceTarget {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Kind {
-    /// Life of a container: `created`, `started`, `found`, `exited`, `removed`.
+    /// Life of a container: `created`, `started`, `paused`, `unpaused`, `updated`, `found`,
+    /// `exited`, `removed`.
     Container {
         action: String,
         exit_code: Option<i32>,

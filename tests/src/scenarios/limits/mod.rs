@@ -1,5 +1,4 @@
-//! `--memory --memory-swap --cpus --cpu-shares --cpuset-cpus --pids-limit`: the kernel's own
-//! files say what was asked, outside and inside.
+//! Limits: the kernel's own files say what was asked, outside and inside.
 
 pub mod flags;
 pub mod pause;
@@ -27,6 +26,10 @@ pub const ALL: &[Scenario] = &[
     Scenario {
         name: "limits::pids_limit_stops_forks",
         run: pids_limit_stops_forks,
+    },
+    Scenario {
+        name: "limits::oom_score_is_in_proc",
+        run: oom_score_is_in_proc,
     },
     Scenario {
         name: "limits::bad_values_are_one_line",
@@ -141,6 +144,26 @@ fn pids_limit_stops_forks(context: &Context) -> Result<()> {
     Ok(())
 }
 
+fn oom_score_is_in_proc(context: &Context) -> Result<()> {
+    context.start_agent(&["--detach-on-exit"])?;
+    context.ok(&[
+        "run",
+        "-d",
+        "--name",
+        "first",
+        "--oom-score-adj=500",
+        "host",
+        "sleep",
+        "300",
+    ])?;
+    let pid = context.inspect("first")?["pid"].clone();
+    let score = fs::read_to_string(format!("/proc/{pid}/oom_score_adj"))?;
+    ensure!(score.trim() == "500", "{score}");
+    let inside = context.ok(&["exec", "first", "cat", "/proc/self/oom_score_adj"])?;
+    ensure!(inside.trim() == "500", "an exec's: {inside}");
+    Ok(())
+}
+
 fn bad_values_are_one_line(context: &Context) -> Result<()> {
     for (flag, value) in [
         ("--memory", "12x"),
@@ -162,6 +185,7 @@ fn bad_values_are_one_line(context: &Context) -> Result<()> {
         ("--cpu-period", "1"),
         ("--cpu-burst", "-1"),
         ("--cpuset-mems", "z"),
+        ("--oom-score-adj", "1001"),
         ("--blkio-weight", "9"),
         ("--blkio-weight-device", "/dev/null:500"),
         ("--device-read-bps", "/dev/null:1m"),

@@ -145,7 +145,7 @@ pub(super) fn container_spec(
         capabilities: Capabilities::of_root(capabilities(request)?),
         no_new_privileges: request.no_new_privileges,
         rlimits: request.rlimits.clone(),
-        oom_score_adj: None,
+        oom_score_adj: request.oom_score_adj,
     };
     let namespaces = sharing.namespaces;
     let mut mounts = defaults::mounts(&namespaces, defaults::SHM_SIZE);
@@ -211,7 +211,7 @@ pub(super) fn exec_spec(
         capabilities: Capabilities::of_root(capabilities(container)?),
         no_new_privileges: container.no_new_privileges,
         rlimits: container.rlimits.clone(),
-        oom_score_adj: None,
+        oom_score_adj: container.oom_score_adj,
     };
     Ok(LaunchSpec {
         id: id.to_owned(),
@@ -267,6 +267,7 @@ mod tests {
             no_new_privileges: true,
             read_only: false,
             rlimits: vec![],
+            oom_score_adj: None,
             labels: vec![],
         }
     }

@@ -11,6 +11,9 @@ pub(crate) struct ProcessFlags {
     /// Resource limit of each process, such as nofile=1024:4096
     #[arg(long = "ulimit", value_name = "NAME=SOFT[:HARD]", value_parser = flags::ulimit)]
     pub(crate) ulimits: Vec<Rlimit>,
+    /// How soon the OOM killer takes it, -1000 (never) to 1000
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(i32).range(-1000..=1000), allow_negative_numbers = true)]
+    pub(crate) oom_score_adj: Option<i32>,
     /// Set a variable, or pass one on
     #[arg(short, long, value_name = "KEY[=VALUE]", value_parser = flags::variable)]
     pub(crate) env: Vec<String>,

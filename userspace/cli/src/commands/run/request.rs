@@ -38,6 +38,7 @@ impl Run {
                 .unwrap_or(true),
             read_only: self.files.read_only,
             rlimits: self.process.ulimits.clone(),
+            oom_score_adj: self.process.oom_score_adj,
             labels: self.labels.iter().map(|label| split(label)).collect(),
         }
     }
