@@ -75,7 +75,8 @@ fn update_outlives_the_agent(context: &Context) -> Result<()> {
 
 fn update_below_use_tells_the_use(context: &Context) -> Result<()> {
     context.start_agent(&["--detach-on-exit"])?;
-    let fill = r"x=$(head -c 40000000 /dev/zero | tr '\0' a); echo filled; sleep 300";
+    // A file in memory, which nothing can reclaim where there is no swap.
+    let fill = "head -c 40000000 /dev/zero >/dev/shm/x; echo filled; sleep 300";
     context.ok(&[
         "run", "-d", "--name", "full", "--memory", "256m", "host", "sh", "-c", fill,
     ])?;

@@ -208,18 +208,28 @@ fn oom_control(path: PathBuf, disable: bool) -> Result<Change, Error> {
 /// Whether bytes written (or the word for no limit) are what is shown.
 pub(crate) fn same_bytes(wrote: &str, shown: &str) -> bool {
     let page = procfs::page_size();
-    let shown = limit(shown);
-    match limit(wrote) {
+    match (amount(wrote), amount(shown)) {
         // Both versions keep the largest count of pages and show it as no limit.
-        None => shown.is_none(),
-        Some(bytes) => shown.is_some_and(|shown| shown == bytes || shown == bytes / page * page),
+        (Some(None), Some(None)) => true,
+        (Some(Some(wrote)), Some(Some(shown))) => shown == wrote || shown == wrote / page * page,
+        _ => false,
     }
 }
 
-/// `max`, `-1` and v1's largest count of pages mean no limit.
-fn limit(text: &str) -> Option<u64> {
+/// `max`, `-1` and v1's largest count of pages mean no limit; `None` is neither that nor bytes.
+fn amount(text: &str) -> Option<Option<u64>> {
     let largest = i64::MAX.unsigned_abs() / procfs::page_size() * procfs::page_size();
-    text.parse().ok().filter(|&bytes: &u64| bytes < largest)
+    match text {
+        "max" | "-1" => Some(None),
+        text => {
+            let bytes: u64 = text.parse().ok()?;
+            Some((bytes < largest).then_some(bytes))
+        }
+    }
+}
+
+fn limit(text: &str) -> Option<u64> {
+    amount(text).flatten()
 }
 
 /// The brake, put on for as long as it takes to write a hard limit below it.

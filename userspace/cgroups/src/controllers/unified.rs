@@ -139,6 +139,7 @@ mod tests {
         }
         assert!(same("64m", "67108864"));
         assert!(!same("64m", "67108865"));
+        assert!(!same("64m", "max") && !same("max", "64"));
         assert!(same("50000", "50000 100000"));
     }
 }
