@@ -1,14 +1,14 @@
 //! `paddock update`: a running container's limits, all of a request or none, kept over the
 //! agent's end. The cgroup's files are the witness.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, process::Command};
 
 use anyhow::{Context as _, Result, ensure};
 use paddock_cgroups::{Cgroup, Hierarchies};
 
 use super::{flags::cgroup_of, read};
 use crate::{
-    context::{Context, cgroup_file, eventually, pure_v2},
+    context::{Context, cgroup_file, cgroup_mounts, eventually, finish, pure_v2},
     runner::Scenario,
 };
 
@@ -24,6 +24,10 @@ pub const ALL: &[Scenario] = &[
     Scenario {
         name: "limits::update_is_whole_or_nothing",
         run: update_is_whole_or_nothing,
+    },
+    Scenario {
+        name: "limits::pure_v1_has_them_too",
+        run: pure_v1_has_them_too,
     },
     Scenario {
         name: "limits::update_is_refused_in_one_line",
@@ -157,6 +161,42 @@ fn update_is_whole_or_nothing(context: &Context) -> Result<()> {
         limits["memory"]["limit"] == 64 << 20 && limits["cpu"]["quota"] == 20_000,
         "{limits}"
     );
+    Ok(())
+}
+
+/// The agent in a mount namespace without v2: only v1's hierarchies are there for it.
+fn pure_v1_has_them_too(context: &Context) -> Result<()> {
+    let mounts = cgroup_mounts()?;
+    if pure_v2() {
+        ensure!(mounts.iter().all(|(v1, _)| v1.is_none()), "{mounts:?}");
+        return Ok(());
+    }
+    let unified = mounts.iter().find(|(v1, _)| v1.is_none());
+    let (_, unified) = unified.context("a hybrid host has v2")?;
+    let script = format!(
+        "umount {} && exec {} --state-dir {} run -d --name old --memory 64m --pids-limit 9 host sleep 300",
+        unified.display(),
+        context.bin.display(),
+        context.state.display()
+    );
+    let output = finish(Command::new("unshare").args(["-m", "sh", "-c", &script]))?;
+    ensure!(output.code == Some(0), "{output:?}");
+    let check = context.ok(&["check"])?;
+    let is_v1 = |line: &str| line.split_whitespace().eq(["cgroups", "v1"]);
+    ensure!(check.lines().any(is_v1), "{check}");
+    let cgroup = cgroup_of(context, "old")?;
+    ensure!(!unified.join(&cgroup).exists(), "it is in v2");
+    ensure!(file(&cgroup, MEMORY)? == "67108864");
+    context.ok(&["update", "--memory=96m", "--cpu-burst=1000", "old"])?;
+    ensure!(file(&cgroup, MEMORY)? == "100663296");
+    ensure!(file(&cgroup, ("", ("cpu", "cpu.cfs_burst_us")))? == "1000");
+    context.ok(&["pause", "old"])?;
+    ensure!(file(&cgroup, ("", ("freezer", "freezer.state")))? == "FROZEN");
+    let output = context.paddock(&["update", "--hugetlb-limit=2MB=4m", "old"])?;
+    let want = "paddock: old: its limits are as they were: no mounted cgroup hierarchy has the hugetlb controller";
+    ensure!(output.stderr.trim_end() == want, "{output:?}, not {want}");
+    context.ok(&["kill", "old"])?;
+    ensure!(context.ok(&["wait", "old"])?.trim() == "137");
     Ok(())
 }
 
