@@ -210,26 +210,39 @@ pub(crate) fn same_bytes(wrote: &str, shown: &str) -> bool {
     let page = procfs::page_size();
     match (amount(wrote), amount(shown)) {
         // Both versions keep the largest count of pages and show it as no limit.
-        (Some(None), Some(None)) => true,
-        (Some(Some(wrote)), Some(Some(shown))) => shown == wrote || shown == wrote / page * page,
+        (Some(Amount::Unlimited), Some(Amount::Unlimited)) => true,
+        (Some(Amount::Bytes(wrote)), Some(Amount::Bytes(shown))) => {
+            shown == wrote || shown == wrote / page * page
+        }
         _ => false,
     }
 }
 
+#[derive(Clone, Copy)]
+enum Amount {
+    Unlimited,
+    Bytes(u64),
+}
+
 /// `max`, `-1` and v1's largest count of pages mean no limit; `None` is neither that nor bytes.
-fn amount(text: &str) -> Option<Option<u64>> {
+fn amount(text: &str) -> Option<Amount> {
     let largest = i64::MAX.unsigned_abs() / procfs::page_size() * procfs::page_size();
-    match text {
-        "max" | "-1" => Some(None),
-        text => {
-            let bytes: u64 = text.parse().ok()?;
-            Some((bytes < largest).then_some(bytes))
-        }
+    if matches!(text, "max" | "-1") {
+        return Some(Amount::Unlimited);
     }
+    let bytes: u64 = text.parse().ok()?;
+    Some(if bytes < largest {
+        Amount::Bytes(bytes)
+    } else {
+        Amount::Unlimited
+    })
 }
 
 fn limit(text: &str) -> Option<u64> {
-    amount(text).flatten()
+    match amount(text) {
+        Some(Amount::Bytes(bytes)) => Some(bytes),
+        _ => None,
+    }
 }
 
 /// The brake, put on for as long as it takes to write a hard limit below it.
