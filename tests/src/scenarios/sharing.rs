@@ -4,7 +4,10 @@ use std::{fs, path::Path};
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::namespaces::{link, pid};
+use super::{
+    kernel::equal,
+    namespaces::{link, pid},
+};
 use crate::{
     context::{Context, eventually},
     runner::Scenario,
@@ -226,10 +229,9 @@ fn own_to_both(context: &Context) -> Result<()> {
             ("namespace", "net"),
         ],
     );
-    ensure!(calls == 7.0, "{calls} calls were counted");
+    equal("calls", calls, 7)?;
     let escapes = of("paddock_container_escapes_total", &[("container", "guest")]);
-    ensure!(escapes == 0.0, "{escapes} escapes were counted");
-    Ok(())
+    equal("escapes", escapes, 0)
 }
 
 fn the_first_one_ends(context: &Context) -> Result<()> {

@@ -24,7 +24,7 @@ fn calls(metrics: &Metrics, container: &str, syscall: &str, namespace: &str, out
 }
 
 /// A number that should be exactly this.
-fn equal(what: &str, saw: f64, want: u32) -> Result<()> {
+pub(super) fn equal(what: &str, saw: f64, want: u32) -> Result<()> {
     ensure!(
         (saw - f64::from(want)).abs() < 0.5,
         "{what}: {saw} instead of {want}"

@@ -128,7 +128,7 @@ fn see(pid: i32, host: &NsInums) -> Option<Seen> {
 }
 
 fn decide(shared: &Shared, container: &Container, shared_types: u32) {
-    let shares = Shares {
+    let told = Shares {
         with_host: shared_types,
         ..Shares::default()
     };
@@ -138,7 +138,7 @@ fn decide(shared: &Shared, container: &Container, shared_types: u32) {
         facts.slot
     };
     if let Some(slot) = slot
-        && let Err(error) = shared.kernel.configure(slot, &shares)
+        && let Err(error) = shared.kernel.configure(slot, &told)
     {
         Shared::warn(
             container,

@@ -65,8 +65,8 @@ fn make(shared: &Arc<Shared>, mut request: CreateRequest) -> Result<Created, Err
     cgroup.apply(&request.limits)?;
 
     let sharing = sharing::resolve(shared, &request.namespaces)?;
-    let shares = sharing.shares;
-    let slot = shared.kernel.enrol(&cgroup.ids()?, &shares)?;
+    let own = sharing.shares;
+    let slot = shared.kernel.enrol(&cgroup.ids()?, &own)?;
     undo.push(move || {
         if let Some(slot) = slot {
             let _ = shared.kernel.release(slot);
@@ -79,8 +79,8 @@ fn make(shared: &Arc<Shared>, mut request: CreateRequest) -> Result<Created, Err
         created_at_ns: clock::now_ns(),
         cgroup: cgroup_path.clone(),
         slot: slot.map(|slot| slot.0),
-        shared_with_host: shares.with_host,
-        joined: shares.joined,
+        shared_with_host: own.with_host,
+        joined: own.joined,
         request,
     };
     files::write_config(&dir, &config).map_err(Error::io("write", dir.join("config.json")))?;
@@ -97,7 +97,7 @@ fn make(shared: &Arc<Shared>, mut request: CreateRequest) -> Result<Created, Err
     let facts = Facts {
         slot,
         namespaces: [0; NS_TYPES],
-        shared: shares.with_host,
+        shared: own.with_host,
         link: Some(Arc::clone(&link)),
         ..Facts::default()
     };
@@ -107,7 +107,7 @@ fn make(shared: &Arc<Shared>, mut request: CreateRequest) -> Result<Created, Err
         container.name,
         &container.id[..12],
         slot.map_or_else(|| "none".to_owned(), |slot| slot.0.to_string()),
-        sharing::describe(&shares)
+        sharing::describe(&own)
     );
     shared.publish(&container, "created");
     tokio::spawn(watch(Arc::clone(shared), Arc::clone(&container), link));

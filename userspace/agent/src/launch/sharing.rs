@@ -35,11 +35,11 @@ struct Other {
     inums: NsInums,
 }
 
-pub(super) fn resolve(shared: &Shared, modes: &NamespaceModes) -> Result<Sharing, Error> {
+pub(super) fn resolve(agent: &Shared, modes: &NamespaceModes) -> Result<Sharing, Error> {
     use NsType::{Cgroup, Ipc, Net, Pid, Time, User, Uts};
 
     let other = |mode: &NamespaceMode| match mode {
-        NamespaceMode::Container(reference) => Other::find(shared, reference).map(Some),
+        NamespaceMode::Container(reference) => Other::find(agent, reference).map(Some),
         NamespaceMode::Private | NamespaceMode::Host => Ok(None),
     };
     let mut shares = Shares::default();
@@ -65,7 +65,7 @@ pub(super) fn resolve(shared: &Shared, modes: &NamespaceModes) -> Result<Sharing
         user: Namespace::New,
         uts: whose(Uts, &modes.uts)?,
     };
-    let host = shared.kernel.host()[User.index()];
+    let host = agent.kernel.host()[User.index()];
     let user = match &modes.user {
         Some(mode) => other(mode)?,
         None => implied(&mut joined, host)?,

@@ -63,10 +63,7 @@ fn entry(host: &NsInums, index: usize, inum: u32, seen: Seen) -> NamespaceEntry 
         NamespaceOwner::Own
     };
     let process = Process::new(seen.first);
-    let command = process
-        .as_ref()
-        .map(|process| command(process))
-        .unwrap_or_default();
+    let command = process.as_ref().map(command).unwrap_or_default();
     NamespaceEntry {
         namespace: NsType::ALL[index].name().to_owned(),
         inode: u64::from(inum),

@@ -68,11 +68,11 @@ pub fn mounts(namespaces: &Namespaces, shm_size: u64) -> Vec<Mount> {
     } else {
         mounts.extend(host("/sys", false, SAFE | RDONLY));
     }
-    if !namespaces.cgroup.is_host() {
+    if namespaces.cgroup.is_host() {
+        mounts.extend(host("/sys/fs/cgroup", true, SAFE | RDONLY));
+    } else {
         let source = MountSource::Cgroups;
         mounts.push(Mount::fixed("/sys/fs/cgroup", source, SAFE | RDONLY));
-    } else {
-        mounts.extend(host("/sys/fs/cgroup", true, SAFE | RDONLY));
     }
     mounts
 }

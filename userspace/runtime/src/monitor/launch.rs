@@ -208,9 +208,9 @@ fn open_gate(
 
 /// user_namespaces(7): inside, outside, length.
 fn lines(map: &[IdMap]) -> String {
-    map.iter()
-        .map(|one| format!("{} {} {}\n", one.inside, one.outside, one.size))
-        .collect()
+    let line = |one: &IdMap| format!("{} {} {}", one.inside, one.outside, one.size);
+    let lines: Vec<_> = map.iter().map(line).collect();
+    lines.join("\n") + "\n"
 }
 
 /// An agent that is shielded from the OOM killer must not shield its containers.

@@ -28,7 +28,7 @@ use nix::{
 use super::{Op, Plan};
 use crate::sys::{
     mount::{self as sys_mount, Attributes, NODEV, NOEXEC, NOSUID, Param, RDONLY},
-    task,
+    task::{self, CapabilitySets},
 };
 
 /// The kernel's `PATH_MAX`: the longest working directory it tells.
@@ -57,17 +57,7 @@ impl Op {
                     mkdirat(parent, name.as_c_str(), Mode::from_bits_truncate(0o755)),
                 )
             }
-            Self::MakeFile { parent, name } => {
-                let parent = directory(root(plan)?, parent)?;
-                let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-                let made = openat(
-                    parent,
-                    name.as_c_str(),
-                    flags,
-                    Mode::from_bits_truncate(0o644),
-                );
-                ignore(Errno::EEXIST, made.map(drop))
-            }
+            Self::MakeFile { parent, name } => make_file(root(plan)?, parent, name),
             Self::Attach {
                 mount,
                 at,
@@ -135,17 +125,26 @@ impl Op {
                 task::keep_capabilities()?;
                 task::set_ids(*uid, *gid)
             }
-            Self::Capabilities { sets, ambient } => {
-                task::clear_ambient()?;
-                task::set_capabilities(*sets)?;
-                (0..64)
-                    .filter(|capability| ambient >> capability & 1 != 0)
-                    .try_for_each(task::raise_ambient)
-            }
+            Self::Capabilities { sets, ambient } => set_capabilities(*sets, *ambient),
             Self::NoNewPrivileges => prctl::set_no_new_privs(),
             Self::ParentDeath => die_with_parent(gate),
         }
     }
+}
+
+fn set_capabilities(sets: CapabilitySets, ambient: u64) -> nix::Result<()> {
+    task::clear_ambient()?;
+    task::set_capabilities(sets)?;
+    (0..64)
+        .filter(|capability| ambient >> capability & 1 != 0)
+        .try_for_each(task::raise_ambient)
+}
+
+fn make_file(root: &OwnedFd, parent: &CStr, name: &CStr) -> nix::Result<()> {
+    let parent = directory(root, parent)?;
+    let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let made = openat(parent, name, flags, Mode::from_bits_truncate(0o644));
+    ignore(Errno::EEXIST, made.map(drop))
 }
 
 fn root(plan: &Plan) -> nix::Result<&OwnedFd> {

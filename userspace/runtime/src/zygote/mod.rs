@@ -139,8 +139,7 @@ impl Zygote {
             .map(File::from)
             .map_err(|errno| io("create request")(errno.into()))?;
         // As a whole: a writer would take a system call for each token.
-        let text =
-            serde_json::to_vec(spec).map_err(|error| io("write request")(error.into()))?;
+        let text = serde_json::to_vec(spec).map_err(|error| io("write request")(error.into()))?;
         request.write_all(&text).map_err(io("write request"))?;
         let (answer, reply) =
             pipe2(OFlag::O_CLOEXEC).map_err(|errno| io("create pipe")(errno.into()))?;

@@ -71,7 +71,7 @@ impl Enter {
         if mount {
             chdir("/").context("cannot enter its root directory")?;
         }
-        self.execute()
+        Ok(self.execute())
     }
 
     /// A number is a process, unless a container is called so.
@@ -91,16 +91,16 @@ impl Enter {
     }
 
     /// In a child: a joined pid or time namespace is only for those.
-    fn execute(&self) -> anyhow::Result<u8> {
+    fn execute(&self) -> u8 {
         let program = self.command.first().map_or("/bin/sh", String::as_str);
         let mut command = Command::new(program);
         command.args(self.command.iter().skip(1)).arg0(program);
         match command.status() {
-            Ok(status) => Ok(exit::from_workload(
+            Ok(status) => exit::from_workload(
                 status
                     .code()
                     .unwrap_or_else(|| 128 + status.signal().unwrap_or(0)),
-            )),
+            ),
             Err(error) => {
                 let code = if error.kind() == io::ErrorKind::NotFound {
                     127
@@ -108,7 +108,7 @@ impl Enter {
                     126
                 };
                 exit::note(&format!("{program}: {error} (exit {code})"));
-                Ok(code)
+                code
             }
         }
     }
