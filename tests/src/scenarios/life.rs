@@ -1,5 +1,13 @@
 //! A container's life from the command line: exit codes, signals, logs, terminal, removal.
 
+pub mod attach;
+pub mod logs;
+pub mod oom;
+pub mod restart;
+mod scratch;
+pub mod stop;
+mod terminal;
+
 use std::{
     fs,
     io::{Read as _, Write as _},

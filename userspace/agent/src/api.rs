@@ -2,16 +2,18 @@
 //!
 //! | Method and path | Body | Answer |
 //! |---|---|---|
-//! | `POST /v1/containers` | [`CreateRequest`] | 201 [`Created`]: the monitor waits for its start |
+//! | `POST /v1/containers?prepare=true` | [`CreateRequest`] | 201 [`Created`]: the monitor waits for its start; with `false`, none is there yet |
+//! | `POST /v1/containers/{ref}/prepare` | | 200 [`Created`]: the same for another run, or the first |
 //! | `POST /v1/containers/{ref}/start` | | 200 [`StartedReply`] |
 //! | `GET /v1/containers?all=true` | | 200 `[ContainerSummary]` |
 //! | `GET /v1/containers/{ref}` | | 200 [`ContainerDetail`] |
 //! | `POST /v1/containers/{ref}/exec` | [`ExecRequest`] | 201 [`Created`] |
 //! | `POST /v1/containers/{ref}/kill?signal=15` | | 204 |
-//! | `POST /v1/containers/{ref}/stop?timeout=10` | | 204 |
+//! | `POST /v1/containers/{ref}/stop?timeout=10&signal=15` | | 204 |
+//! | `POST /v1/containers/{ref}/restart?timeout=10&signal=15` | | 200 [`StartedReply`] |
 //! | `POST /v1/containers/{ref}/pause`, `/unpause` | | 204 |
 //! | `POST /v1/containers/{ref}/update` | [`Limits`] | 200 [`Limits`], all that it has now |
-//! | `POST /v1/containers/{ref}/wait` | | 200 [`WaitReply`], when it ended |
+//! | `POST /v1/containers/{ref}/wait` | | 200 [`WaitReply`], when it ended, or its present run did |
 //! | `DELETE /v1/containers/{ref}?force=false` | | 204 |
 //! | `GET /v1/containers/{ref}/logs` | | 200, JSON lines of [`LogLine`] |
 //! | `GET /v1/events?follow=true&container=REF` | | 200, JSON lines of [`crate::event::Event`] |
@@ -28,6 +30,8 @@ use paddock_cgroups::{Layout, Limits, Stats};
 use paddock_probe::CapabilityStatus;
 use paddock_runtime::spec::Rootfs;
 use serde::{Deserialize, Serialize};
+
+use crate::life::LifeOptions;
 
 /// What `paddock run` asks for; the agent fills in id, cgroup and defaults.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -65,6 +69,8 @@ pub struct CreateRequest {
     #[serde(default)]
     pub oom_score_adj: Option<i32>,
     pub labels: Vec<(String, String)>,
+    #[serde(default)]
+    pub life: LifeOptions,
 }
 
 /// Whose namespaces the container gets, by docker's flags.
@@ -144,6 +150,8 @@ pub enum State {
     Running,
     /// Frozen, as its cgroup says; nothing keeps this but the kernel.
     Paused,
+    /// Between two runs.
+    Restarting,
     Exited,
 }
 
@@ -171,9 +179,37 @@ pub struct ContainerSummary {
     pub exit_code: Option<i32>,
     /// The main process itself was a victim of the OOM killer.
     pub oom_killed: bool,
-    /// Processes the OOM killer took, main and children.
+    /// What the OOM killer did in its present run, or the last.
+    #[serde(default)]
+    pub oom: Option<OomReport>,
+    /// Processes the OOM killer took, main and children, of all runs.
     pub oom_kills: u64,
+    /// By its restart policy, since somebody started it.
+    #[serde(default)]
+    pub restart_count: u32,
     pub escapes: u64,
+}
+
+/// The OOM killer in one run of a container.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OomReport {
+    pub victim: OomVictim,
+    /// `memcg`: a limit of the container's or of a cgroup above; `host`: the machine had no
+    /// more; absent when nobody saw.
+    pub constraint: Option<String>,
+    /// Bytes of the limit that was hit.
+    pub limit_bytes: Option<u64>,
+    pub kills: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OomVictim {
+    MainProcess,
+    /// Others; the main process went on.
+    Child,
+    /// All of it at once: `memory.oom.group`.
+    Group,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -196,6 +232,8 @@ pub struct ContainerDetail {
 pub struct WaitReply {
     pub exit_code: i32,
     pub oom_killed: bool,
+    #[serde(default)]
+    pub oom: Option<OomReport>,
     /// Set when it ended otherwise than by itself: `monitor was killed`.
     pub reason: Option<String>,
 }

@@ -5,14 +5,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use paddock_cgroups::{Cgroup, Hierarchies, Limits, MemoryLimits, Stats};
 use paddock_probe::{NS_TYPES, NsInums, Slot, SlotCounters};
 use paddock_runtime::record::Failed;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Mutex as Turn, Notify, watch};
 
 use crate::{
-    api::{ContainerDetail, ContainerSummary, CreateRequest, Origin, State},
+    api::{ContainerDetail, ContainerSummary, CreateRequest, OomReport, OomVictim, Origin, State},
     bus::Subject,
     counters::{self, Counters},
     kernel::Kernel,
-    launch::Link,
+    launch::{Backoff, Link},
     namespaces,
 };
 
@@ -29,6 +29,8 @@ pub(crate) struct Container {
     pub(crate) request: Option<CreateRequest>,
     /// Has series of its own; else it is part of `_other`.
     pub(crate) labelled: bool,
+    /// Held while a run is made ready or given up: one at a time.
+    pub(crate) turn: Turn<()>,
     life: watch::Sender<Life>,
     facts: Mutex<Facts>,
     /// The kernel half told that the main process was a victim.
@@ -46,7 +48,11 @@ pub(crate) struct Life {
     /// First process and its start time (field 22 of /proc/PID/stat).
     pub(crate) main: Option<(i32, u64)>,
     pub(crate) started_at_ns: Option<u64>,
+    /// Of the last run, until the next one has started.
     pub(crate) end: Option<End>,
+    /// Runs that started, and runs that ended, since this agent knows it.
+    pub(crate) started: u64,
+    pub(crate) ended: u64,
     pub(crate) removed: bool,
 }
 
@@ -57,6 +63,7 @@ pub(crate) struct End {
     pub(crate) exit_code: Option<i32>,
     pub(crate) finished_at_ns: u64,
     pub(crate) oom_killed: bool,
+    pub(crate) oom: Option<OomReport>,
     pub(crate) reason: Option<String>,
     /// The workload never ran.
     pub(crate) failed: Option<Failed>,
@@ -71,7 +78,12 @@ pub(crate) struct Facts {
     pub(crate) shared: u32,
     /// The last reading, once there is nothing left to read.
     pub(crate) last: Option<Counters>,
-    pub(crate) main_oom_killed: bool,
+    pub(crate) oom: Oom,
+    pub(crate) backoff: Backoff,
+    /// Counts of earlier runs, of the kernel half's those of slots that were given back.
+    pub(crate) earlier: Counters,
+    /// A user's restart ends it: what `--rm` means is not meant.
+    pub(crate) stays: bool,
     /// To its monitor; a found one has none.
     pub(crate) link: Option<Arc<Link>>,
     /// Types of which a process of a found one had one of its own.
@@ -80,6 +92,17 @@ pub(crate) struct Facts {
     pub(crate) recent: Option<Stats>,
     /// What `update` made of the request's limits.
     pub(crate) updated: Option<Limits>,
+}
+
+/// What the OOM killer was told to have done in the present run, or the last.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Oom {
+    pub(crate) main: bool,
+    /// By whose limit the last victim that tells most, the main process, or any, went.
+    pub(crate) constraint: Option<&'static str>,
+    pub(crate) limit_bytes: Option<u64>,
+    /// The kernel half's count when the run began.
+    pub(crate) before: u64,
 }
 
 /// What a container is born with.
@@ -103,6 +126,8 @@ impl Container {
             main: None,
             started_at_ns: None,
             end: None,
+            started: 0,
+            ended: 0,
             removed: false,
         };
         Self {
@@ -115,6 +140,7 @@ impl Container {
             created_at_ns: birth.created_at_ns,
             request: birth.request,
             labelled,
+            turn: Turn::new(()),
             life: watch::Sender::new(life),
             facts: Mutex::new(birth.facts),
             oom_told: Notify::new(),
@@ -158,13 +184,18 @@ impl Container {
 
     /// Use and limits now; `None` when the cgroup is gone.
     pub(crate) fn stats(&self, hierarchies: &Hierarchies) -> Option<Stats> {
-        if self.state() == State::Exited {
+        let life = self.life();
+        if life.state == State::Exited {
             return None;
         }
         let stats = Cgroup::open(hierarchies, &self.cgroup)
             .and_then(|one| one.stats())
             .ok()?;
-        self.facts().recent = Some(stats.clone());
+        let mut facts = self.facts();
+        if self.life().ended == life.ended {
+            facts.recent = Some(stats.clone());
+        }
+        drop(facts);
         Some(stats)
     }
 
@@ -186,14 +217,113 @@ impl Container {
             .map_or_else(|| limits_of(stats), |request| request.limits.clone())
     }
 
-    /// The slot's counters now, or the last ones.
+    /// The kernel half's counters of all runs, or the last ones.
     pub(crate) fn kernel_counters(&self, kernel: &Kernel) -> SlotCounters {
         let facts = self.facts();
-        match (&facts.last, facts.slot) {
-            (Some(last), _) => last.kernel,
-            (None, Some(slot)) => kernel.counters(slot).unwrap_or(SlotCounters::ZERO),
-            (None, None) => SlotCounters::ZERO,
+        if let Some(last) = &facts.last {
+            return last.kernel;
         }
+        let slot = facts.slot.and_then(|slot| kernel.counters(slot).ok());
+        let mut sum = facts.earlier.kernel;
+        for (sum, cell) in sum
+            .cells
+            .iter_mut()
+            .zip(slot.unwrap_or(SlotCounters::ZERO).cells)
+        {
+            *sum = sum.saturating_add(cell);
+        }
+        sum
+    }
+
+    /// All that is counted of all runs: `kernel` as above, `stats` of the present cgroup.
+    pub(crate) fn counters(&self, kernel: &SlotCounters, stats: &Stats) -> Counters {
+        let mut sum = self.facts().earlier.clone();
+        sum.kernel = SlotCounters::ZERO;
+        sum.add(&Counters::new(kernel, stats));
+        sum
+    }
+
+    /// Counters now and, while there is a cgroup, what else it tells.
+    pub(crate) fn read(
+        &self,
+        kernel: &Kernel,
+        hierarchies: &Hierarchies,
+    ) -> (Counters, Option<Stats>) {
+        loop {
+            let ended = self.life().ended;
+            if let Some(last) = self.facts().last.clone() {
+                return (last, None);
+            }
+            let slot = self.kernel_counters(kernel);
+            let stats = self.stats(hierarchies);
+            let recent = stats
+                .clone()
+                .or_else(|| self.facts().recent.clone())
+                .unwrap_or_default();
+            let sum = self.counters(&slot, &recent);
+            // A run that ended meanwhile may be in both parts.
+            if self.life().ended == ended {
+                return (sum, stats);
+            }
+        }
+    }
+
+    /// A next run counts on from the last reading. Without series of its own it is summed already.
+    pub(crate) fn unfreeze(&self) {
+        let mut facts = self.facts();
+        if let Some(last) = facts.last.take() {
+            facts.earlier = if self.labelled {
+                last
+            } else {
+                Counters::default()
+            };
+        }
+    }
+
+    /// The kernel half told of a kill.
+    pub(crate) fn told_oom_kill(
+        &self,
+        main: bool,
+        constraint: &'static str,
+        limit_bytes: Option<u64>,
+    ) {
+        let mut facts = self.facts();
+        if main || !facts.oom.main {
+            facts.oom.constraint = Some(constraint);
+            facts.oom.limit_bytes = limit_bytes;
+        }
+        facts.oom.main |= main;
+        drop(facts);
+        self.oom_told.notify_waiters();
+    }
+
+    /// What the OOM killer did in this run, as far as it is known; `kernel` is of all runs.
+    pub(crate) fn oom(&self, kernel: &SlotCounters, stats: Option<&Stats>) -> Option<OomReport> {
+        let facts = self.facts();
+        let of_cgroup = stats.and_then(|stats| stats.memory_oom_kills).unwrap_or(0);
+        let kills = counters::oom_kills(kernel).saturating_sub(facts.oom.before);
+        let kills = if facts.slot.is_some() {
+            kills
+        } else {
+            of_cgroup
+        };
+        if kills == 0 && !facts.oom.main {
+            return None;
+        }
+        let groups = stats.and_then(|stats| stats.memory_oom_group_kills);
+        let victim = if groups.unwrap_or(0) > 0 {
+            OomVictim::Group
+        } else if facts.oom.main {
+            OomVictim::MainProcess
+        } else {
+            OomVictim::Child
+        };
+        Some(OomReport {
+            victim,
+            constraint: facts.oom.constraint.map(str::to_owned),
+            limit_bytes: facts.oom.limit_bytes,
+            kills,
+        })
     }
 
     /// Reads its cgroup's freezer.
@@ -201,6 +331,12 @@ impl Container {
         let paused = self.is_paused(hierarchies);
         let life = self.life();
         let counters = self.kernel_counters(kernel);
+        let recent = self.facts().recent.clone();
+        let end = life.end.as_ref();
+        let oom = match life.state {
+            State::Exited | State::Restarting => end.and_then(|end| end.oom.clone()),
+            _ => self.oom(&counters, recent.as_ref()),
+        };
         let facts = self.facts();
         let oom_kills = if facts.slot.is_some() || kernel.unavailable().is_none() {
             counters::oom_kills(&counters)
@@ -211,7 +347,6 @@ impl Container {
                 .and_then(|last| last.memory_oom_kills)
                 .unwrap_or(0)
         };
-        let end = life.end.as_ref();
         ContainerSummary {
             id: self.id.clone(),
             name: self.name.clone(),
@@ -227,8 +362,10 @@ impl Container {
             started_at_ns: life.started_at_ns,
             finished_at_ns: end.map(|end| end.finished_at_ns),
             exit_code: end.and_then(|end| end.exit_code),
-            oom_killed: facts.main_oom_killed || end.is_some_and(|end| end.oom_killed),
+            oom_killed: facts.oom.main || end.is_some_and(|end| end.oom_killed),
+            oom,
             oom_kills,
+            restart_count: facts.backoff.restarts,
             escapes: counters::escapes(&counters),
         }
     }

@@ -50,7 +50,7 @@ pub struct NamespaceTarget {
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Kind {
     /// Life of a container: `created`, `started`, `paused`, `unpaused`, `updated`, `found`,
-    /// `exited`, `removed`.
+    /// `exited`, `restarting`, `stopped` (it was to restart), `removed`.
     Container {
         action: String,
         exit_code: Option<i32>,

@@ -112,6 +112,22 @@ impl Kernel {
         })
     }
 
+    /// A next run of the slot's container: its new cgroups are tracked, its last namespaces are
+    /// nobody's.
+    pub(crate) fn renew(
+        &self,
+        ids: &CgroupIds,
+        slot: Slot,
+        shares: &Shares,
+    ) -> Result<(), EnrolError> {
+        self.with((), |probe| {
+            probe.disown_namespaces(slot)?;
+            probe.configure_slot(slot, shares)?;
+            keys(ids).try_for_each(|key| probe.track(key, slot))
+        })
+        .map_err(|source| EnrolError::Map { source })
+    }
+
     pub(crate) fn configure(&self, slot: Slot, shares: &Shares) -> Result<(), Error> {
         self.with((), |probe| probe.configure_slot(slot, shares))
     }

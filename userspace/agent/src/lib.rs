@@ -3,6 +3,8 @@
 
 pub mod api;
 pub mod event;
+pub mod life;
+pub mod signal;
 
 mod agent;
 mod bus;

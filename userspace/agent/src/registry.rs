@@ -48,8 +48,8 @@ pub(crate) struct Exported {
     /// Without series of their own, and not ended yet.
     pub(crate) folded: Vec<Arc<Container>>,
     pub(crate) other: Counters,
-    /// By state: created, running, exited.
-    pub(crate) states: [u64; 3],
+    /// By state: created, running, restarting, exited.
+    pub(crate) states: [u64; 4],
 }
 
 impl Registry {
@@ -86,6 +86,11 @@ impl Registry {
             .by_id
             .insert(container.id.clone(), Arc::clone(&container));
         container
+    }
+
+    /// The slot is the container's from now on.
+    pub(crate) fn enter_slot(&self, slot: Slot, container: &Arc<Container>) {
+        self.lock().by_slot.insert(slot, Arc::clone(container));
     }
 
     /// The slot goes to nobody, or to another container, from now on.
@@ -152,23 +157,26 @@ impl Registry {
         all
     }
 
-    /// Whether nothing is there that could still run.
+    /// Whether nothing is there that could still run by itself.
     pub(crate) fn is_idle(&self) -> bool {
-        self.lock()
-            .by_id
-            .values()
-            .all(|one| one.origin == crate::api::Origin::Found || one.state() == State::Exited)
+        self.lock().by_id.values().all(|one| match one.state() {
+            _ if one.origin == crate::api::Origin::Found => true,
+            State::Exited => true,
+            State::Created => one.facts().link.is_none(),
+            _ => false,
+        })
     }
 
     pub(crate) fn exported(&self, now_ns: u64) -> Exported {
         let mut inner = self.lock();
         inner.tombstones.retain(|gone| is_exported(gone, now_ns));
-        let mut states = [0; 3];
+        let mut states = [0; 4];
         for container in inner.by_id.values() {
-            let [created, running, exited] = &mut states;
+            let [created, running, restarting, exited] = &mut states;
             match container.state() {
                 State::Created => *created += 1,
                 State::Running | State::Paused => *running += 1,
+                State::Restarting => *restarting += 1,
                 State::Exited => *exited += 1,
             }
         }
@@ -286,6 +294,7 @@ mod tests {
                 exit_code: Some(0),
                 finished_at_ns: at,
                 oom_killed: false,
+                oom: None,
                 reason: None,
                 failed: None,
             });

@@ -90,13 +90,21 @@ fn tell(shared: &Arc<Shared>, boot_ns: u64, record: &Record) {
     let kind = kind(record, container.as_deref());
     if let (
         Some(container),
-        Kind::OomKill {
-            main_process: true, ..
+        Body::OomKill {
+            constraint,
+            limit_bytes,
+            ..
         },
-    ) = (&container, &kind)
+    ) = (&container, &record.body)
     {
-        container.facts().main_oom_killed = true;
-        container.oom_told.notify_waiters();
+        let main = matches!(
+            kind,
+            Kind::OomKill {
+                main_process: true,
+                ..
+            }
+        );
+        container.told_oom_kill(main, constraint_name(*constraint), *limit_bytes);
     }
     if let Body::Cgroup { op, path, .. } = &record.body {
         found::noticed(shared, *op, path);

@@ -27,6 +27,9 @@ pub struct Stats {
     pub memory_limit_bytes: Option<u64>,
     /// v2 `memory.events: oom_kill`, v1 `memory.oom_control: oom_kill`.
     pub memory_oom_kills: Option<u64>,
+    /// v2 `memory.events: oom_group_kill`, from 5.17 on: whole cgroups killed at once.
+    #[serde(default)]
+    pub memory_oom_group_kills: Option<u64>,
     pub pids_current: Option<u64>,
     pub pids_limit: Option<u64>,
     /// Of all devices together.

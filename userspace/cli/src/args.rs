@@ -1,7 +1,7 @@
 //! The command line's shape: global options and the list of commands.
 //!
 //! A usage error is one line, `paddock: what; try 'paddock COMMAND --help'`, and docker's exit
-//! code: 125 in `run` and `exec`, 1 elsewhere.
+//! code: 125 in `run`, `create` and `exec`, 1 elsewhere.
 
 use std::{ffi::OsString, io::Write as _, path::PathBuf, process::ExitCode};
 
@@ -44,10 +44,14 @@ pub(crate) struct Args {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Run(Box<commands::run::Run>),
+    Create(Box<commands::create::Create>),
+    Start(commands::start::Start),
     Ps(commands::ps::Ps),
     Logs(commands::logs::Logs),
     Exec(commands::exec::Exec),
+    Attach(commands::attach::Attach),
     Stop(commands::stop::Stop),
+    Restart(commands::restart::Restart),
     Kill(commands::kill::Kill),
     Wait(commands::wait::Wait),
     Rm(commands::rm::Rm),
@@ -70,7 +74,7 @@ impl Args {
     /// What a failure without a code of its own ends with.
     pub(crate) fn failure_code(&self) -> u8 {
         match self.command {
-            Command::Run(_) | Command::Exec(_) => exit::OWN_FAILURE,
+            Command::Run(_) | Command::Create(_) | Command::Exec(_) => exit::OWN_FAILURE,
             _ => exit::FAILURE,
         }
     }
@@ -99,7 +103,7 @@ pub(crate) fn parse(words: impl Iterator<Item = OsString>) -> Result<Args, ExitC
 }
 
 fn usage_code(command: Option<&str>) -> u8 {
-    if matches!(command, Some("run" | "exec")) {
+    if matches!(command, Some("run" | "create" | "exec")) {
         exit::OWN_FAILURE
     } else {
         exit::FAILURE

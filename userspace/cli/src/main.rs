@@ -12,8 +12,8 @@ mod ephemeral;
 mod exit;
 mod human;
 mod output;
-mod signal;
 mod table;
+mod times;
 
 use std::process::ExitCode;
 

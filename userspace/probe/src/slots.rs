@@ -76,14 +76,7 @@ impl Probe {
         {
             self.untrack(cgroup)?;
         }
-        let owned: HashSet<u32> = entries("NS_OWNER", self.maps.ns_owner.iter())?
-            .into_iter()
-            .filter(|(_, owner)| *owner == slot.0)
-            .map(|(inum, _)| inum)
-            .collect();
-        for inum in owned {
-            gone("NS_OWNER", self.maps.ns_owner.remove(&inum))?;
-        }
+        self.disown_namespaces(slot)?;
         self.maps
             .slot_counters
             .set(slot.0, SlotCounters::ZERO, 0)
@@ -92,6 +85,19 @@ impl Probe {
             .slot_config
             .set(slot.0, SlotConfig::default(), 0)
             .map_err(|source| Error::map("write", "SLOT_CONFIG", source))
+    }
+
+    /// Forgets whose the slot's namespaces are: their processes have ended.
+    pub fn disown_namespaces(&mut self, slot: Slot) -> Result<(), Error> {
+        let owned: HashSet<u32> = entries("NS_OWNER", self.maps.ns_owner.iter())?
+            .into_iter()
+            .filter(|(_, owner)| *owner == slot.0)
+            .map(|(inum, _)| inum)
+            .collect();
+        for inum in owned {
+            gone("NS_OWNER", self.maps.ns_owner.remove(&inum))?;
+        }
+        Ok(())
     }
 
     /// Every process in this cgroup, and in cgroups made below it from now on, is the slot's.

@@ -20,8 +20,8 @@ use paddock_runtime::{
     defaults,
     protocol::{Packet, Request},
     spec::{
-        Capabilities, ContainerSpec, ExecSpec, IdMaps, LaunchSpec, Mount, MountSource, Namespace,
-        Process, Rootfs, Target, User,
+        Capabilities, ContainerSpec, ExecSpec, IdMaps, LaunchSpec, LogLimits, Mount, MountSource,
+        Namespace, Process, Rootfs, Target, User,
     },
     zygote::{self, Zygote},
 };
@@ -58,7 +58,7 @@ fn run() -> Result<i32, Box<dyn Error>> {
     let monitor = zygote.launch(&spec)?;
     eprintln!("zygote {} monitor {monitor}", zygote.pid());
     let connection = Connection::connect(&dir.join("monitor.sock"))?;
-    connection.send(Request::Attach, b"backlog")?;
+    connection.send(Request::Attach, &[])?;
     connection.send(Request::Start, &[])?;
     if spec.process.stdin {
         let mut input = Vec::new();
@@ -78,6 +78,7 @@ fn follow(connection: &Connection) -> Result<i32, Box<dyn Error>> {
         match connection.recv()? {
             Some(Packet::Stdout(bytes)) => std::io::stdout().write_all(&bytes)?,
             Some(Packet::Stderr(bytes)) => std::io::stderr().write_all(&bytes)?,
+            Some(Packet::Logged(_)) => {}
             Some(Packet::Started(started)) => eprintln!("{started:?}"),
             Some(Packet::Failed(failed)) => {
                 eprintln!("{failed:?}");
@@ -173,6 +174,7 @@ fn parse(id: &str, dir: &Path) -> Result<(LaunchSpec, Limits), Box<dyn Error>> {
             dir: dir.to_owned(),
             process,
             target,
+            log: LogLimits::default(),
         },
         limits,
     ))

@@ -6,7 +6,8 @@
 //! Output is never dropped silently. A client whose queue in the monitor is full holds the
 //! workload's output back until it reads again (so `| less` works), for at most
 //! [`STALL_SECONDS`] without taking a single packet; then the monitor closes its connection
-//! without `Exited`, and the log still has what it missed. A client that sends more stdin than
+//! without `Exited`, and the log still has what it missed. A follower of the log is held so far
+//! behind as the log's own files are long before it holds anything back. A client that sends more stdin than
 //! the workload reads is not listened to for as long: send signals on a connection of their own.
 #![forbid(unsafe_code)]
 
@@ -26,7 +27,7 @@ pub const STALL_SECONDS: u64 = 30;
 pub enum Request {
     /// Start the workload; answered to everybody by `Started` or `Failed`.
     Start = 1,
-    /// This client wants output from now on (and, with payload `backlog`, what was logged before).
+    /// This client wants output from now on, as it comes.
     Attach = 2,
     /// Bytes for stdin.
     Stdin = 3,
@@ -38,6 +39,8 @@ pub enum Request {
     Signal = 6,
     /// Kill everything in the container's cgroup; of an exec, its process.
     Kill = 7,
+    /// This client wants the log: all that is kept, earlier runs' lines too, then what comes.
+    Follow = 8,
 }
 
 /// Monitor to client.
@@ -52,6 +55,9 @@ pub enum Reply {
     Stderr = 4,
     /// JSON [`crate::record::Exit`]; the last packet, sent after the cgroup is gone.
     Exited = 5,
+    /// A part of the log's bytes, JSON lines of [`crate::record::LogLine`]; an empty one, once,
+    /// says that this was all so far.
+    Logged = 6,
 }
 
 /// A reply, decoded.
@@ -62,6 +68,7 @@ pub enum Packet {
     Stdout(Vec<u8>),
     Stderr(Vec<u8>),
     Exited(Exit),
+    Logged(Vec<u8>),
 }
 
 /// A packet's bytes, either direction.
@@ -81,13 +88,14 @@ pub fn decode(packet: &[u8]) -> Result<Packet, Malformed> {
         k if k == Reply::Stdout as u8 => Ok(Packet::Stdout(payload.to_vec())),
         k if k == Reply::Stderr as u8 => Ok(Packet::Stderr(payload.to_vec())),
         k if k == Reply::Exited as u8 => json(payload).map(Packet::Exited),
+        k if k == Reply::Logged as u8 => Ok(Packet::Logged(payload.to_vec())),
         kind => Err(Malformed::Kind { kind }),
     }
 }
 
 /// A request and its payload from a packet's bytes: the monitor's side.
 pub fn decode_request(packet: &[u8]) -> Result<(Request, &[u8]), Malformed> {
-    const ALL: [Request; 7] = [
+    const ALL: [Request; 8] = [
         Request::Start,
         Request::Attach,
         Request::Stdin,
@@ -95,6 +103,7 @@ pub fn decode_request(packet: &[u8]) -> Result<(Request, &[u8]), Malformed> {
         Request::Resize,
         Request::Signal,
         Request::Kill,
+        Request::Follow,
     ];
     let (&kind, payload) = packet.split_first().ok_or(Malformed::Empty)?;
     let request = ALL

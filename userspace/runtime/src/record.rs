@@ -74,7 +74,7 @@ impl Failed {
 /// Step of a [`Failed`] whose process was killed before it could execute anything.
 pub(crate) const KILLED: &str = "killed during set-up";
 
-/// One line of `log.jsonl`; `log.jsonl.1` holds the older ones.
+/// One line of `log.jsonl`; `log.jsonl.1`, `.2`… hold the older ones.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogLine {
     pub time_ns: u64,

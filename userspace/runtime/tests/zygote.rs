@@ -21,7 +21,7 @@ use nix::{
     unistd::Pid,
 };
 use paddock_runtime::{
-    spec::{Capabilities, ExecSpec, LaunchSpec, Process, Target, User},
+    spec::{Capabilities, ExecSpec, LaunchSpec, LogLimits, Process, Target, User},
     zygote::{ARGV0, Error, Zygote, serve},
 };
 
@@ -57,6 +57,7 @@ fn hopeless() -> LaunchSpec {
         dir: PathBuf::from("/nonexistent/paddock"),
         process,
         target,
+        log: LogLimits::default(),
     }
 }
 

@@ -172,6 +172,7 @@ async fn remove_abandoned(shared: &Arc<Shared>) {
         let age = clock::now_ns().saturating_sub(container.created_at_ns);
         let abandoned = container.origin == Origin::Launched
             && container.state() == State::Created
+            && container.facts().link.is_some()
             && age > ABANDONED_NS;
         if abandoned && let Err(error) = launch::remove(shared, &container, true).await {
             Shared::warn(&container, "cannot remove it", &error);

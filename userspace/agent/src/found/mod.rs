@@ -247,6 +247,7 @@ fn end(shared: &Arc<Shared>, container: &Arc<Container>, kernel: &SlotCounters, 
             exit_code: None,
             finished_at_ns: clock::now_ns(),
             oom_killed: false,
+            oom: None,
             reason: None,
             failed: None,
         });

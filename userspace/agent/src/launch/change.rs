@@ -58,13 +58,14 @@ async fn set_frozen(
 }
 
 /// Where it is paused: has its first process get `signal` when it goes on, and lets it go on.
-/// `false`: it is not paused, and nothing was done.
+/// `false`: the signal is still to be sent, since it was not paused or has no name here.
 pub(super) async fn thaw_with(
     shared: &Arc<Shared>,
     container: &Arc<Container>,
-    signal: Signal,
+    signal: i32,
 ) -> Result<bool, Error> {
     let main = container.life().main;
+    let named = Signal::try_from(signal).ok();
     let thawed = in_cgroup(shared, container, move |cgroup| {
         if !cgroup.is_frozen()? {
             return Ok(false);
@@ -73,8 +74,9 @@ pub(super) async fn thaw_with(
         // What is frozen stays that process.
         if let Some((pid, started)) = main
             && start_time(pid) == Some(started)
+            && named.is_some()
         {
-            let _ = send_signal(Pid::from_raw(pid), signal);
+            let _ = send_signal(Pid::from_raw(pid), named);
         }
         cgroup.thaw()?;
         Ok(true)
@@ -83,7 +85,7 @@ pub(super) async fn thaw_with(
     if thawed {
         shared.publish(container, "unpaused");
     }
-    Ok(thawed)
+    Ok(thawed && named.is_some())
 }
 
 /// Gives it these limits beside or instead of those it has; all that it has then.

@@ -1,17 +1,14 @@
-//! Make a container: directory, cgroup, limits, slot, monitor; everything or nothing.
+//! Make a container: directory, name and, unless it is to be started later, what its first run
+//! needs; everything or nothing.
 
 use std::{fs, os::unix::fs::DirBuilderExt as _, path::Path, sync::Arc};
 
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
-};
-use paddock_cgroups::Cgroup;
 use paddock_probe::NS_TYPES;
 
 use super::{
-    Error, Link,
+    Error,
     files::{self, Config, SOCKET},
+    ready::{Ready, ready},
     request, sharing,
     undo::Undo,
     watch::watch,
@@ -26,17 +23,21 @@ use crate::{
 };
 
 /// Whole even if the client that asked goes away meanwhile.
-pub(crate) async fn create(shared: Arc<Shared>, request: CreateRequest) -> Result<Created, Error> {
+pub(crate) async fn create(
+    shared: Arc<Shared>,
+    request: CreateRequest,
+    prepare: bool,
+) -> Result<Created, Error> {
     let handle = tokio::runtime::Handle::current();
     let task = tokio::task::spawn_blocking(move || {
         // Connecting to the monitor registers with the runtime.
         let _inside = handle.enter();
-        make(&shared, request)
+        make(&shared, request, prepare)
     });
     task.await.map_err(|_| Error::Ending)?
 }
 
-fn make(shared: &Arc<Shared>, mut request: CreateRequest) -> Result<Created, Error> {
+fn make(shared: &Arc<Shared>, mut request: CreateRequest, prepare: bool) -> Result<Created, Error> {
     request::check(&request)?;
     if *shared.shutdown.borrow() {
         return Err(Error::Ending);
@@ -56,49 +57,32 @@ fn make(shared: &Arc<Shared>, mut request: CreateRequest) -> Result<Created, Err
         let _ = fs::remove_dir(shared.instance.containers_dir());
     });
 
-    let cgroup = Arc::new(Cgroup::create(&shared.hierarchies, &cgroup_path)?);
-    let made = Arc::clone(&cgroup);
-    undo.push(move || {
-        // A monitor may have removed it already; one with processes is the monitor's, being killed.
-        let _ = made.kill().and_then(|()| made.remove());
-    });
-    cgroup.apply(&request.limits)?;
-
-    let sharing = sharing::resolve(shared, &request.namespaces)?;
-    let own = sharing.shares;
-    let slot = shared.kernel.enrol(&cgroup.ids()?, &own)?;
-    undo.push(move || {
-        if let Some(slot) = slot {
-            let _ = shared.kernel.release(slot);
-        }
-    });
-
-    let config = Config {
+    let mut config = Config {
         id: id.clone(),
         name: name.clone(),
         created_at_ns: clock::now_ns(),
-        cgroup: cgroup_path.clone(),
-        slot: slot.map(|slot| slot.0),
-        shared_with_host: own.with_host,
-        joined: own.joined,
+        cgroup: cgroup_path,
+        slot: None,
+        shared_with_host: 0,
+        joined: [0; NS_TYPES],
         request,
+        prepared: prepare,
     };
-    files::write_config(&dir, &config).map_err(Error::io("write", dir.join("config.json")))?;
-    let spec = request::container_spec(&id, &dir, &cgroup_path, &config.request, sharing)?;
-    let monitor = shared.zygote.launch(&shared.kernel, &spec)?;
-    undo.push(move || {
-        // SIGTERM: it removes what it made and ends.
-        let _ = kill(Pid::from_raw(monitor), Signal::SIGTERM);
-    });
-    let socket = dir.join(SOCKET);
-    let link = Arc::new(Link::connect(&socket)?);
+    let (slot, link) = if prepare {
+        let Ready { slot, link } = ready(shared, &mut undo, &mut config, &dir, None)?;
+        (slot, Some(link))
+    } else {
+        files::write_config(&dir, &config).map_err(Error::io("write", dir.join("config.json")))?;
+        (None, None)
+    };
     undo.forget();
 
+    let sharing = config.shares();
     let facts = Facts {
         slot,
         namespaces: [0; NS_TYPES],
-        shared: own.with_host,
-        link: Some(Arc::clone(&link)),
+        shared: config.shared_with_host,
+        link: link.clone(),
         ..Facts::default()
     };
     let container = shared.registry.insert(reservation, birth(config, facts));
@@ -107,14 +91,16 @@ fn make(shared: &Arc<Shared>, mut request: CreateRequest) -> Result<Created, Err
         container.name,
         &container.id[..12],
         slot.map_or_else(|| "none".to_owned(), |slot| slot.0.to_string()),
-        sharing::describe(&own)
+        sharing::describe(&sharing)
     );
     shared.publish(&container, "created");
-    tokio::spawn(watch(Arc::clone(shared), Arc::clone(&container), link));
+    if let Some(link) = link {
+        tokio::spawn(watch(Arc::clone(shared), Arc::clone(&container), link));
+    }
     Ok(Created {
         id,
         name,
-        monitor_socket: socket,
+        monitor_socket: dir.join(SOCKET),
     })
 }
 

@@ -1,4 +1,5 @@
-//! The end of a launched container: last counters, who killed it, records, slot, removal.
+//! The end of a run of a launched container: last counters, who killed it, records; then
+//! another run after a pause, or slot and removal.
 
 use std::{sync::Arc, time::Duration};
 
@@ -8,14 +9,15 @@ use paddock_runtime::record::{Exit, Failed};
 use tokio::time::{sleep, timeout};
 
 use super::{
+    again,
     control::take_out,
-    files::{self, ExitFile, Outcome},
+    files::{self, ExitFile, Outcome, Past, Sums},
 };
 use crate::{
-    api::State,
+    api::{OomReport, State},
     clock,
     container::{Container, End},
-    counters::{self, Counters},
+    counters,
     shared::Shared,
 };
 
@@ -29,6 +31,10 @@ const TELLING: Duration = Duration::from_secs(1);
 const SLOT_REST: Duration = Duration::from_secs(2);
 
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one for each end, moved and taken apart"
+)]
 pub(super) enum Ending {
     Exited {
         exit: Exit,
@@ -43,7 +49,7 @@ pub(super) enum Ending {
     MonitorKilled,
 }
 
-/// Carries a container over to its end, once.
+/// Carries a container over to its end, or to the pause before its next run, once.
 pub(super) async fn end(shared: &Arc<Shared>, container: &Arc<Container>, ending: Ending) {
     if container.state() == State::Exited {
         return;
@@ -71,73 +77,138 @@ pub(super) async fn end(shared: &Arc<Shared>, container: &Arc<Container>, ending
     };
     let kernel = container.kernel_counters(&shared.kernel);
     let oom_killed = if failed.is_some() {
-        counters::oom_kills(&kernel) > 0
+        counters::oom_kills(&kernel) > container.facts().oom.before
     } else {
         was_oom_killed(shared, container, &exit, &kernel).await
     };
-    finish(
-        shared,
-        container,
-        Finish {
-            exit,
-            reason,
-            failed,
-            oom_killed,
-            kernel,
-        },
-    );
-    if container
+    container.facts().oom.main |= oom_killed;
+    let last = End {
+        exit_code: Some(exit.exit_code),
+        finished_at_ns: exit.finished_at_ns,
+        oom_killed,
+        oom: container.oom(&kernel, Some(&exit.stats)),
+        reason,
+        failed,
+    };
+    log_end(container, &last);
+    let _turn = container.turn.lock().await;
+    if let Some(pause) = next_pause(container, &last) {
+        rest(shared, container, last, &exit.stats, pause);
+        return;
+    }
+    close(shared, container, last, &kernel, &exit.stats);
+    remember(shared, container, None);
+    shared.publish(container, "exited");
+    let remove = container
         .request
         .as_ref()
-        .is_some_and(|request| request.remove)
-    {
+        .is_some_and(|request| request.remove);
+    if remove && !container.facts().stays {
         take_out(shared, container);
     }
 }
 
-/// All that is known at the end.
-struct Finish {
-    exit: Exit,
-    reason: Option<String>,
-    failed: Option<Failed>,
-    oom_killed: bool,
-    kernel: SlotCounters,
+/// What its restart policy says; what never ran is not tried again.
+fn next_pause(container: &Container, last: &End) -> Option<Duration> {
+    let policy = container.request.as_ref()?.life.restart;
+    let started = container.life().started_at_ns?;
+    if last.failed.is_some() {
+        return None;
+    }
+    let lasted = Duration::from_nanos(last.finished_at_ns.saturating_sub(started));
+    let code = last.exit_code.unwrap_or(0);
+    container.facts().backoff.after(policy, code, lasted)
 }
 
-fn finish(shared: &Arc<Shared>, container: &Arc<Container>, last: Finish) {
-    let counters = Counters::new(&last.kernel, &last.exit.stats);
+/// From a run to the pause before the next. Its `turn` is the caller's.
+fn rest(
+    shared: &Arc<Shared>,
+    container: &Arc<Container>,
+    last: End,
+    stats: &Stats,
+    pause: Duration,
+) {
+    // First the life, then the sums: who reads both sees that they belong to different runs.
+    container.set_life(|life| {
+        life.state = State::Restarting;
+        life.end = Some(last);
+        life.ended += 1;
+    });
+    let mut sums = container.counters(&SlotCounters::ZERO, stats);
+    {
+        let mut facts = container.facts();
+        sums.kernel = facts.earlier.kernel;
+        facts.earlier = sums;
+        facts.recent = None;
+        facts.link = None;
+    }
+    remember(shared, container, Some(pause));
+    tracing::info!("{}: restarts in {} ms", container.name, pause.as_millis());
+    shared.publish(container, "exited");
+    shared.publish(container, "restarting");
+    again::later(shared, container, pause);
+}
+
+/// Leaves what another agent would need for the next run.
+pub(super) fn remember(shared: &Shared, container: &Container, pause: Option<Duration>) {
+    let ended_ns = container.life().end.map(|end| end.finished_at_ns);
+    let due_ns = pause.map(|pause| {
+        clock::now_ns().saturating_add(u64::try_from(pause.as_nanos()).unwrap_or(u64::MAX))
+    });
+    let past = {
+        let facts = container.facts();
+        Past::new(facts.backoff, ended_ns, due_ns, &facts.earlier)
+    };
     let dir = shared.instance.container_dir(&container.id);
+    if let Err(error) = files::write_past(&dir, &past) {
+        Shared::warn(container, "cannot write past.json", &error);
+    }
+}
+
+/// The last reading is kept, the slot goes back. Its `turn` is the caller's.
+pub(super) fn close(
+    shared: &Arc<Shared>,
+    container: &Arc<Container>,
+    last: End,
+    kernel: &SlotCounters,
+    stats: &Stats,
+) {
+    let counters = container.counters(kernel, stats);
+    let dir = shared.instance.container_dir(&container.id);
+    let outcome = Outcome {
+        oom_killed: last.oom_killed,
+        oom: last.oom.clone(),
+        sums: Sums::new(&counters),
+    };
     // Without it a later agent knows less of an ended container, and nothing else is wrong.
-    if let Err(error) = files::write_outcome(&dir, &Outcome::new(last.oom_killed, &counters)) {
+    if let Err(error) = files::write_outcome(&dir, &outcome) {
         Shared::warn(container, "cannot write outcome.json", &error);
     }
     shared.registry.freeze(container, counters);
     // Its monitor is gone or will be; the counters that stay hold no descriptor.
     container.facts().link = None;
     container.set_life(|life| {
+        // Given up in its pause: that run's end has been counted.
+        life.ended += u64::from(life.state != State::Restarting || last.failed.is_some());
         life.state = State::Exited;
-        life.end = Some(End {
-            exit_code: Some(last.exit.exit_code),
-            finished_at_ns: last.exit.finished_at_ns,
-            oom_killed: last.oom_killed,
-            reason: last.reason.clone(),
-            failed: last.failed,
-        });
+        life.end = Some(last);
+    });
+    tokio::spawn(release_slot(Arc::clone(shared), Arc::clone(container)));
+}
+
+fn log_end(container: &Container, last: &End) {
+    let oom = last.oom.as_ref().map_or_else(String::new, |oom| {
+        let OomReport { victim, kills, .. } = oom;
+        format!(", out of memory ({victim:?}, {kills} killed)")
     });
     tracing::info!(
-        "{}: ended, exit code {}{}{}",
+        "{}: ended, exit code {}{oom}{}",
         container.name,
-        last.exit.exit_code,
-        if last.oom_killed {
-            ", out of memory"
-        } else {
-            ""
-        },
+        last.exit_code.unwrap_or(0),
         last.reason
+            .as_ref()
             .map_or_else(String::new, |reason| format!(", {reason}"))
     );
-    shared.publish(container, "exited");
-    tokio::spawn(release_slot(Arc::clone(shared), Arc::clone(container)));
 }
 
 /// Whether the main process itself was a victim; children's kills are only counted.
@@ -170,13 +241,13 @@ async fn was_oom_killed(
         }
         return by_cgroup;
     }
-    if counters::oom_kills(kernel) == 0 {
+    if counters::oom_kills(kernel) <= container.facts().oom.before {
         return false;
     }
     let told = async {
         loop {
             let next = container.oom_told.notified();
-            if container.facts().main_oom_killed {
+            if container.facts().oom.main {
                 return;
             }
             next.await;
@@ -239,8 +310,15 @@ pub(crate) async fn release_slot(shared: Arc<Shared>, container: Arc<Container>)
         () = sleep(SLOT_REST) => {}
         _ = shutdown.wait_for(|down| *down) => {}
     }
+    {
+        // A start in the meantime has given it back.
+        let mut facts = container.facts();
+        if facts.slot != Some(slot) || container.state() != State::Exited {
+            return;
+        }
+        facts.slot = None;
+    }
     shared.registry.forget_slot(slot);
-    container.facts().slot = None;
     if let Err(error) = shared.kernel.release(slot) {
         Shared::warn(&container, "cannot free its slot", &error);
     }

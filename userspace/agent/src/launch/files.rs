@@ -2,21 +2,24 @@
 //!
 //! `config.json` (agent, at creation), `started.json`, `exit.json` or `failed.json` (monitor,
 //! or the agent for a monitor that was killed), `outcome.json` (agent, at the end: what only
-//! it knew).
+//! it knew), `past.json` (agent: what of earlier runs the next one needs).
 
-use std::{io, path::Path};
+use std::{io, path::Path, time::Duration};
 
 use paddock_probe::{NsInums, Shares, SlotCounters};
 use paddock_runtime::record::{Exit, Failed, Started};
 use serde::{Deserialize, Serialize};
 
+use super::backoff::Backoff;
 use crate::{
-    api::CreateRequest,
+    api::{CreateRequest, OomReport},
     counters::{Counters, CpuCounters},
     disk::{read_json, write_json},
 };
 
 pub(super) const SOCKET: &str = "monitor.sock";
+/// What one run leaves, and the next one takes away.
+pub(super) const OF_A_RUN: [&str; 4] = ["started.json", "exit.json", "failed.json", "outcome.json"];
 
 /// What a container was made from.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -32,6 +35,13 @@ pub(super) struct Config {
     /// Namespaces of other containers that it was put into.
     pub(super) joined: NsInums,
     pub(super) request: CreateRequest,
+    /// It has had a monitor; one without waits for its first start.
+    #[serde(default = "prepared")]
+    pub(super) prepared: bool,
+}
+
+fn prepared() -> bool {
+    true
 }
 
 impl Config {
@@ -56,16 +66,65 @@ pub(super) struct ExitFile {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Outcome {
     pub(super) oom_killed: bool,
+    #[serde(default)]
+    pub(super) oom: Option<OomReport>,
+    #[serde(flatten)]
+    pub(super) sums: Sums,
+}
+
+/// [`Counters`] on disk.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Sums {
     /// [`SlotCounters`]' cells.
     kernel: Vec<u64>,
     cpu: CpuCounters,
     memory_oom_kills: Option<u64>,
 }
 
-impl Outcome {
-    pub(super) fn new(oom_killed: bool, counters: &Counters) -> Self {
+/// `past.json`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Past {
+    restarts: u32,
+    pause_ms: u64,
+    stopped: bool,
+    /// When the last run that is summed here ended.
+    pub(super) ended_ns: Option<u64>,
+    /// It restarts: when.
+    pub(super) due_ns: Option<u64>,
+    /// Earlier runs' counts, of the kernel half's those of slots that were given back.
+    #[serde(flatten)]
+    pub(super) earlier: Sums,
+}
+
+impl Past {
+    pub(super) fn new(
+        backoff: Backoff,
+        ended_ns: Option<u64>,
+        due_ns: Option<u64>,
+        earlier: &Counters,
+    ) -> Self {
         Self {
-            oom_killed,
+            restarts: backoff.restarts,
+            pause_ms: u64::try_from(backoff.pause.as_millis()).unwrap_or(0),
+            stopped: backoff.stopped,
+            ended_ns,
+            due_ns,
+            earlier: Sums::new(earlier),
+        }
+    }
+
+    pub(super) fn backoff(&self) -> Backoff {
+        Backoff {
+            restarts: self.restarts,
+            pause: Duration::from_millis(self.pause_ms),
+            stopped: self.stopped,
+        }
+    }
+}
+
+impl Sums {
+    pub(super) fn new(counters: &Counters) -> Self {
+        Self {
             kernel: counters.kernel.cells.to_vec(),
             cpu: counters.cpu,
             memory_oom_kills: counters.memory_oom_kills,
@@ -91,6 +150,7 @@ pub(super) struct Left {
     pub(super) exit: Option<ExitFile>,
     pub(super) failed: Option<Failed>,
     pub(super) outcome: Option<Outcome>,
+    pub(super) past: Option<Past>,
 }
 
 impl Left {
@@ -101,6 +161,7 @@ impl Left {
             exit: read(dir, "exit.json"),
             failed: read(dir, "failed.json"),
             outcome: read(dir, "outcome.json"),
+            past: read(dir, "past.json"),
         }
     }
 }
@@ -123,6 +184,10 @@ pub(super) fn write_exit(dir: &Path, exit: &ExitFile) -> io::Result<()> {
 
 pub(super) fn write_outcome(dir: &Path, outcome: &Outcome) -> io::Result<()> {
     write_json(dir, "outcome.json", outcome)
+}
+
+pub(super) fn write_past(dir: &Path, past: &Past) -> io::Result<()> {
+    write_json(dir, "past.json", past)
 }
 
 #[cfg(test)]
@@ -153,8 +218,30 @@ mod tests {
         let mut counters = Counters::default();
         counters.kernel.cells[5] = 3;
         counters.cpu.usage_usec = Some(9);
-        let json = serde_json::to_string(&Outcome::new(true, &counters)).unwrap();
+        let outcome = Outcome {
+            oom_killed: true,
+            oom: None,
+            sums: Sums::new(&counters),
+        };
+        let json = serde_json::to_string(&outcome).unwrap();
         let read: Outcome = serde_json::from_str(&json).unwrap();
-        assert_eq!(read.counters(), counters);
+        assert_eq!(read.sums.counters(), counters);
+    }
+
+    #[test]
+    fn a_past_keeps_the_pause_and_the_counters() {
+        let mut earlier = Counters::default();
+        earlier.kernel.cells[2] = 8;
+        let backoff = Backoff {
+            restarts: 3,
+            pause: Duration::from_millis(400),
+            stopped: true,
+        };
+        let json = serde_json::to_string(&Past::new(backoff, Some(1), Some(2), &earlier)).unwrap();
+        let read: Past = serde_json::from_str(&json).unwrap();
+        assert_eq!(
+            (read.backoff(), read.earlier.counters()),
+            (backoff, earlier)
+        );
     }
 }

@@ -1,6 +1,6 @@
-//! A container's log as it lies on disk: the older file, then the newer.
+//! A container's log as it lies on disk, from the oldest file to the newest.
 
-use std::{io, sync::Arc};
+use std::{io, os::unix::fs::MetadataExt as _, path::Path, sync::Arc};
 
 use axum::body::{Body, Bytes};
 use http_body_util::channel::{Channel, Sender};
@@ -15,19 +15,46 @@ pub(crate) fn stream(shared: &Arc<Shared>, container: &Arc<Container>) -> Body {
     let dir = shared.instance.container_dir(&container.id);
     let (mut sender, body) = Channel::<Bytes, io::Error>::new(2);
     tokio::spawn(async move {
-        for name in ["log.jsonl.1", "log.jsonl"] {
-            match File::open(dir.join(name)).await {
-                Ok(file) => {
+        match kept(&dir).await {
+            Ok(files) => {
+                for file in files {
                     if !send(file, &mut sender).await {
                         return;
                     }
                 }
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return sender.abort(error),
             }
+            Err(error) => sender.abort(error),
         }
     });
     Body::new(body)
+}
+
+/// The files, oldest first. Opened from the newest on: one that a rotation moves meanwhile is
+/// met again under its next name, and none is passed over.
+async fn kept(dir: &Path) -> io::Result<Vec<File>> {
+    let mut files = Vec::new();
+    let mut seen = Vec::new();
+    for number in 0_u32.. {
+        let name = match number {
+            0 => "log.jsonl".to_owned(),
+            number => format!("log.jsonl.{number}"),
+        };
+        match File::open(dir.join(name)).await {
+            Ok(file) => {
+                let inode = file.metadata().await?.ino();
+                if !seen.contains(&inode) {
+                    seen.push(inode);
+                    files.push(file);
+                }
+            }
+            // Between a rotation's two steps there is no newest.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && number == 0 => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => break,
+            Err(error) => return Err(error),
+        }
+    }
+    files.reverse();
+    Ok(files)
 }
 
 /// `false`: the client is gone.

@@ -3,6 +3,8 @@
 //! Each has a monitor process that outlives the agent; the agent is one of its clients. So
 //! everything here can be picked up again by another agent from the container's directory.
 
+mod again;
+mod backoff;
 mod change;
 mod control;
 mod create;
@@ -12,6 +14,7 @@ mod files;
 mod keeper;
 mod link;
 mod logs;
+mod ready;
 mod reconcile;
 mod request;
 mod sharing;
@@ -23,8 +26,9 @@ use std::{io, path::PathBuf};
 use paddock_runtime::{client, record::Failed, zygote};
 
 pub(crate) use self::{
+    backoff::Backoff,
     change::{pause, unpause, update},
-    control::{kill, remove, settled, start, stop, wait},
+    control::{Stop, kill, prepare, remove, restart, settled, start, stop, wait},
     create::create,
     end::release_slot,
     exec::exec,

@@ -1,29 +1,34 @@
 //! At the agent's start: take up again what a predecessor launched.
 //!
 //! A container whose monitor listens goes on; one with a record has ended; one with neither
-//! lost its monitor, is killed and gets its record here. Slots and counters of a predecessor's
-//! kernel half are kept where it is still loaded.
+//! lost its monitor, is killed and gets its record here; one in the pause before its next run
+//! goes on waiting. Slots and counters of a predecessor's kernel half are kept where it is still
+//! loaded.
 
 use std::{
     fs,
     path::Path,
     sync::{Arc, PoisonError},
-    time::UNIX_EPOCH,
+    time::{Duration, UNIX_EPOCH},
 };
 
 use paddock_cgroups::Cgroup;
 use paddock_probe::{NS_TYPES, Slot};
+use paddock_runtime::protocol::Request;
 
 use super::{
-    Link,
+    Backoff, Link, again,
     create::birth,
-    end::{Ending, KILLED, end},
-    files::{self, Config, Left, SOCKET},
+    end::{Ending, KILLED, end, remember},
+    files::{self, Config, Left, Past, SOCKET},
     watch::{on_started, watch},
 };
 use crate::{
     api::State,
+    clock,
     container::{Container, End, Facts},
+    counters::Counters,
+    life::RestartPolicy,
     naming,
     shared::Shared,
 };
@@ -86,7 +91,7 @@ fn take_up(
 ) -> Option<(Arc<Container>, Ending)> {
     let link = Link::connect(&dir.join(SOCKET)).ok().map(Arc::new);
     let before = config.slot;
-    let slot = if left.outcome.is_some() {
+    let slot = if left.outcome.is_some() && link.is_none() {
         None
     } else {
         slot(shared, &config, link.is_some())
@@ -102,14 +107,24 @@ fn take_up(
         namespaces: [0; NS_TYPES],
         shared: config.shared_with_host,
         link: link.clone(),
+        backoff: left.past.as_ref().map(Past::backoff).unwrap_or_default(),
+        earlier: earlier(&left),
         ..Facts::default()
     };
     // Two with one name can only come from outside; both stay reachable.
     let free = naming::unused(&config.name, "-", |name| shared.registry.has_name(name));
     let reservation = shared.registry.reserve(&free).ok()?;
     config.name = free;
+    let config_prepared = config.prepared;
     let container = shared.registry.insert(reservation, birth(config, facts));
-    if let Some(started) = &left.started {
+    let prepared = config_prepared;
+    let monitor = link.as_ref().and_then(|link| link.monitor_pid());
+    // Of another monitor: an earlier run's, whose agent died before it could take it away.
+    let started = left
+        .started
+        .as_ref()
+        .filter(|started| monitor.is_none_or(|monitor| monitor == started.monitor_pid));
+    if let Some(started) = started {
         on_started(&container, started);
         // A kernel half that was not there then did not see them made.
         if !shared.kernel.adopted() {
@@ -118,10 +133,17 @@ fn take_up(
     }
     if let Some(link) = link {
         tracing::info!("{}: found again", container.name);
+        if started.is_none() && left.past.as_ref().is_some_and(|past| past.due_ns.is_some()) {
+            start_again(&container, &link);
+        }
         tokio::spawn(watch(Arc::clone(shared), container, link));
         return None;
     }
+    if !prepared || rests(shared, &container, &left) {
+        return None;
+    }
     if had_ended(shared, &container, &left, dir) {
+        starts_with_the_agent(shared, &container);
         return None;
     }
     let ending = match (left.exit, left.failed) {
@@ -136,6 +158,74 @@ fn take_up(
         (None, None) => Ending::MonitorKilled,
     };
     Some((container, ending))
+}
+
+/// Counts that its present slot has not got.
+fn earlier(left: &Left) -> Counters {
+    match (&left.outcome, &left.past) {
+        (Some(outcome), _) => outcome.sums.counters(),
+        (None, Some(past)) => past.earlier.counters(),
+        (None, None) => Counters::default(),
+    }
+}
+
+/// Its agent died between making its next monitor and starting it.
+fn start_again(container: &Arc<Container>, link: &Arc<Link>) {
+    container.set_life(|life| life.state = State::Restarting);
+    let link = Arc::clone(link);
+    tokio::spawn(async move {
+        // A monitor that is gone is its watcher's to see.
+        let _ = link.send(Request::Start, &[]).await;
+    });
+}
+
+/// Whether it is between two runs: its last end is summed, the next is due.
+fn rests(shared: &Arc<Shared>, container: &Arc<Container>, left: &Left) -> bool {
+    let Some((past, due_ns)) = left
+        .past
+        .as_ref()
+        .and_then(|past| Some((past, past.due_ns?)))
+    else {
+        return false;
+    };
+    let ended_ns = left.exit.as_ref().map(|file| file.exit.finished_at_ns);
+    if left.failed.is_some() || (ended_ns.is_some() && ended_ns != past.ended_ns) {
+        return false;
+    }
+    container.set_life(|life| {
+        life.state = State::Restarting;
+        life.end = left.exit.as_ref().map(|file| End {
+            exit_code: Some(file.exit.exit_code),
+            finished_at_ns: file.exit.finished_at_ns,
+            oom_killed: false,
+            oom: None,
+            reason: file.reason.clone(),
+            failed: None,
+        });
+    });
+    // A clock that was set meanwhile makes it wait no longer than it was to.
+    let left_over = Duration::from_nanos(due_ns.saturating_sub(clock::now_ns()));
+    again::later(shared, container, left_over.min(past.backoff().pause));
+    true
+}
+
+/// `always`, and `unless-stopped` where no user had stopped it.
+fn starts_with_the_agent(shared: &Arc<Shared>, container: &Arc<Container>) {
+    let policy = container
+        .request
+        .as_ref()
+        .map_or(RestartPolicy::No, |request| request.life.restart);
+    let backoff = container.facts().backoff;
+    let ran = container.life().started_at_ns.is_some();
+    if !ran || !backoff.with_the_agent(policy) {
+        return;
+    }
+    container.unfreeze();
+    container.facts().backoff = Backoff::default();
+    container.set_life(|life| life.state = State::Restarting);
+    remember(shared, container, Some(Duration::ZERO));
+    shared.publish(container, "restarting");
+    again::later(shared, container, Duration::ZERO);
 }
 
 /// Its slot in a predecessor's maps, or a new one for one that lives.
@@ -193,13 +283,14 @@ fn had_ended(shared: &Shared, container: &Container, left: &Left, dir: &Path) ->
         ),
         (None, None) => (KILLED, modified_ns(dir), None),
     };
-    shared.registry.freeze(container, outcome.counters());
+    shared.registry.freeze(container, outcome.sums.counters());
     container.set_life(|life| {
         life.state = State::Exited;
         life.end = Some(End {
             exit_code: Some(exit_code),
             finished_at_ns,
             oom_killed: outcome.oom_killed,
+            oom: outcome.oom.clone(),
             reason,
             failed: left.failed.clone(),
         });

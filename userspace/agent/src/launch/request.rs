@@ -5,15 +5,16 @@ use std::path::{Path, PathBuf};
 use paddock_runtime::{
     defaults,
     spec::{
-        Capabilities, ContainerSpec, ExecSpec, IdMaps, LaunchSpec, Mount, MountSource, Process,
-        Propagation, Rootfs, Target, User,
+        Capabilities, ContainerSpec, ExecSpec, IdMaps, LaunchSpec, LogLimits, Mount, MountSource,
+        Process, Propagation, Rootfs, Target, User,
     },
 };
 
 use super::{Error, sharing::Sharing};
 use crate::{
     api::{CreateRequest, ExecRequest, NamespaceMode, Volume},
-    naming,
+    life::RestartPolicy,
+    naming, signal,
 };
 
 /// Refuses what could not work, before anything is made.
@@ -65,7 +66,31 @@ pub(super) fn check(request: &CreateRequest) -> Result<(), Error> {
         }
         exists(&volume.source)?;
     }
+    check_life(request)?;
     capabilities(request).map(drop)
+}
+
+/// The smallest file of a log: several of the longest lines.
+const SMALLEST_LOG: u64 = 64 << 10;
+const MOST_LOGS: u32 = 1000;
+
+fn check_life(request: &CreateRequest) -> Result<(), Error> {
+    let life = &request.life;
+    if request.remove && life.restart != RestartPolicy::No {
+        return Err(Error::invalid(format!(
+            "--rm and --restart {}: one that is removed cannot be started again; leave one out",
+            life.restart
+        )));
+    }
+    if let Some(signal) = life.stop_signal {
+        signal::parse(&signal.to_string()).map_err(Error::invalid)?;
+    }
+    if life.log.max_size < SMALLEST_LOG || !(1..=MOST_LOGS).contains(&life.log.max_files) {
+        return Err(Error::invalid(
+            "log: max-size must be 64k or more, max-file 1 to 1000",
+        ));
+    }
+    Ok(())
 }
 
 fn exists(source: &Path) -> Result<(), Error> {
@@ -175,6 +200,7 @@ pub(super) fn container_spec(
         dir: dir.to_owned(),
         process,
         target,
+        log: request.life.log,
     })
 }
 
@@ -218,6 +244,7 @@ pub(super) fn exec_spec(
         dir: dir.to_owned(),
         process,
         target: Target::Exec(target),
+        log: LogLimits::default(),
     })
 }
 
@@ -269,6 +296,7 @@ mod tests {
             rlimits: vec![],
             oom_score_adj: None,
             labels: vec![],
+            life: crate::life::LifeOptions::default(),
         }
     }
 

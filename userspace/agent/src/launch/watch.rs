@@ -88,7 +88,7 @@ fn failed_ending(failed: Failed) -> Ending {
 /// The workload has been executed: it is what /proc says, if that is still the same process.
 /// Whose its namespaces are, the kernel half has seen for itself. `false`: that was known.
 pub(super) fn on_started(container: &Arc<Container>, started: &Started) -> bool {
-    if container.state() != State::Created {
+    if !matches!(container.state(), State::Created | State::Restarting) {
         return false;
     }
     let inums = namespaces::of(started.pid)
@@ -100,6 +100,8 @@ pub(super) fn on_started(container: &Arc<Container>, started: &Started) -> bool 
         life.state = State::Running;
         life.main = Some((started.pid, started.start_time));
         life.started_at_ns = Some(started.started_at_ns);
+        life.end = None;
+        life.started += 1;
     });
     true
 }

@@ -78,24 +78,11 @@ pub(super) fn collect(shared: &Shared, exported: &Exported) -> Vec<MetricFamily>
 }
 
 fn read(shared: &Shared, container: &Arc<Container>) -> Reading {
-    let name = container.name.clone();
-    if let Some(last) = container.facts().last.clone() {
-        return Reading {
-            name,
-            counters: last,
-            gauges: None,
-        };
-    }
-    let kernel = container.kernel_counters(&shared.kernel);
-    let stats = container.stats(&shared.hierarchies);
-    let recent = stats
-        .clone()
-        .or_else(|| container.facts().recent.clone())
-        .unwrap_or_default();
+    let (counters, gauges) = container.read(&shared.kernel, &shared.hierarchies);
     Reading {
-        name,
-        counters: Counters::new(&kernel, &recent),
-        gauges: stats,
+        name: container.name.clone(),
+        counters,
+        gauges,
     }
 }
 
@@ -192,11 +179,12 @@ fn escapes(name: &str, counters: &SlotCounters) -> Vec<(Labels, f64)> {
 }
 
 /// Containers by state.
-pub(super) fn states(exported: &Exported) -> [(State, u64); 3] {
-    let [created, running, exited] = exported.states;
+pub(super) fn states(exported: &Exported) -> [(State, u64); 4] {
+    let [created, running, restarting, exited] = exported.states;
     [
         (State::Created, created),
         (State::Running, running),
+        (State::Restarting, restarting),
         (State::Exited, exited),
     ]
 }

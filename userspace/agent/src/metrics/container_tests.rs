@@ -39,6 +39,7 @@ fn full() -> Stats {
         memory_working_set_bytes: Some(4096),
         memory_peak_bytes: Some(8192),
         memory_limit_bytes: Some(64 << 20),
+        memory_oom_group_kills: None,
         memory_oom_kills: Some(0),
         pids_current: Some(1),
         pids_limit: Some(10),

@@ -62,6 +62,7 @@ pub(super) fn collect(shared: &Shared, exported: &Exported) -> Vec<MetricFamily>
         let word = match state {
             State::Created => "created",
             State::Running | State::Paused => "running",
+            State::Restarting => "restarting",
             State::Exited => "exited",
         };
         (vec![("state", word.to_owned())], float(count))

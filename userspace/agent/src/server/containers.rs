@@ -1,6 +1,6 @@
 //! `/v1/containers`: the requests, each handed to `launch`.
 
-use std::{str::FromStr as _, sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use axum::{
     Json,
@@ -11,7 +11,6 @@ use axum::{
     http::{StatusCode, header::CONTENT_TYPE},
     response::{IntoResponse, Response},
 };
-use nix::sys::signal::Signal;
 use paddock_cgroups::Limits;
 use serde::Deserialize;
 
@@ -37,14 +36,29 @@ pub(super) struct ListOptions {
 }
 
 #[derive(Debug, Deserialize)]
+pub(super) struct CreateOptions {
+    prepare: Option<bool>,
+}
+
+#[derive(Debug, Deserialize)]
 pub(super) struct KillOptions {
     signal: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
 pub(super) struct StopOptions {
-    /// Seconds.
-    timeout: Option<u64>,
+    /// Seconds; negative: as long as it takes.
+    timeout: Option<i64>,
+    signal: Option<String>,
+}
+
+impl StopOptions {
+    fn how(&self) -> Result<launch::Stop, Failure> {
+        Ok(launch::Stop {
+            signal: self.signal.as_deref().map(signal).transpose()?,
+            timeout: self.timeout,
+        })
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -77,10 +91,12 @@ pub(super) async fn list(
 
 pub(super) async fn create(
     Extract(shared): Agent,
+    options: Options<CreateOptions>,
     body: Body<CreateRequest>,
 ) -> Result<(StatusCode, Json<Created>), Failure> {
+    let Query(options) = options.map_err(|error| Failure::from(error).before_run())?;
     let Json(request) = body.map_err(|error| Failure::from(error).before_run())?;
-    match launch::create(shared, request).await {
+    match launch::create(shared, request, options.prepare.unwrap_or(true)).await {
         Ok(created) => Ok((StatusCode::CREATED, Json(created))),
         Err(error) => Err(Failure::from(error).before_run()),
     }
@@ -104,6 +120,31 @@ pub(super) async fn start(
 ) -> Result<Json<StartedReply>, Failure> {
     let container = find(&shared, &reference).await?;
     match launch::start(&shared, &container).await {
+        Ok(pid) => Ok(Json(StartedReply { pid })),
+        Err(error) => Err(Failure::from(error).before_run()),
+    }
+}
+
+pub(super) async fn prepare(
+    Extract(shared): Agent,
+    Path(reference): Path<String>,
+) -> Result<Json<Created>, Failure> {
+    let container = find(&shared, &reference).await?;
+    match launch::prepare(&shared, &container).await {
+        Ok(created) => Ok(Json(created)),
+        Err(error) => Err(Failure::from(error).before_run()),
+    }
+}
+
+pub(super) async fn restart(
+    Extract(shared): Agent,
+    Path(reference): Path<String>,
+    options: Options<StopOptions>,
+) -> Result<Json<StartedReply>, Failure> {
+    let Query(options) = options?;
+    let how = options.how()?;
+    let container = find(&shared, &reference).await?;
+    match launch::restart(&shared, &container, how).await {
         Ok(pid) => Ok(Json(StartedReply { pid })),
         Err(error) => Err(Failure::from(error).before_run()),
     }
@@ -142,9 +183,9 @@ pub(super) async fn stop(
     options: Options<StopOptions>,
 ) -> Result<StatusCode, Failure> {
     let Query(options) = options?;
-    let patience = Duration::from_secs(options.timeout.unwrap_or(10));
+    let how = options.how()?;
     let container = find(&shared, &reference).await?;
-    launch::stop(&shared, &container, patience).await?;
+    launch::stop(&shared, &container, how).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -211,38 +252,6 @@ async fn find(shared: &Arc<Shared>, reference: &str) -> Result<Arc<Container>, F
     Ok(shared.registry.find(&container.id).unwrap_or(container))
 }
 
-/// `9`, `KILL` or `SIGKILL`.
-fn signal(text: &str) -> Result<Signal, Failure> {
-    let by_number = text
-        .parse::<i32>()
-        .ok()
-        .and_then(|number| Signal::try_from(number).ok());
-    let upper = text.to_ascii_uppercase();
-    let name = if upper.starts_with("SIG") {
-        upper
-    } else {
-        format!("SIG{upper}")
-    };
-    by_number
-        .or_else(|| Signal::from_str(&name).ok())
-        .ok_or_else(|| {
-            Failure::bad_input(&format!(
-                "signal '{text}': expected a name or a number from 1 to 31"
-            ))
-        })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn signals_by_name_and_number() {
-        for text in ["9", "KILL", "SIGKILL", "kill", "sigkill"] {
-            assert_eq!(signal(text).unwrap(), Signal::SIGKILL, "{text}");
-        }
-        for text in ["", "0", "-1", "99", "NOPE", "SIG"] {
-            assert!(signal(text).is_err(), "{text}");
-        }
-    }
+fn signal(text: &str) -> Result<i32, Failure> {
+    crate::signal::parse(text).map_err(|error| Failure::bad_input(&error))
 }

@@ -82,6 +82,14 @@ fn routes(shared: Arc<Shared>) -> Router {
             get(containers::inspect).delete(containers::remove),
         )
         .route("/v1/containers/{reference}/start", post(containers::start))
+        .route(
+            "/v1/containers/{reference}/prepare",
+            post(containers::prepare),
+        )
+        .route(
+            "/v1/containers/{reference}/restart",
+            post(containers::restart),
+        )
         .route("/v1/containers/{reference}/exec", post(containers::exec))
         .route("/v1/containers/{reference}/kill", post(containers::kill))
         .route("/v1/containers/{reference}/stop", post(containers::stop))

@@ -358,7 +358,9 @@ pub(crate) fn stats(place: &Place, stats: &mut Stats) -> Result<(), Error> {
         Version::V2 => file::read_u64_optional(&place.file("memory.swap.current"))?,
     };
     stats.memory_limit_bytes = text(max)?.as_deref().and_then(limit);
-    stats.memory_oom_kills = text(events)?.and_then(|text| file::flat_key(&text, "oom_kill"));
+    let events = text(events)?.unwrap_or_default();
+    stats.memory_oom_kills = file::flat_key(&events, "oom_kill");
+    stats.memory_oom_group_kills = file::flat_key(&events, "oom_group_kill");
     let inactive = text("memory.stat")?.and_then(|text| file::flat_key(&text, inactive));
     stats.memory_working_set_bytes = stats
         .memory_usage_bytes

@@ -1,5 +1,6 @@
 //! What to say about a workload that did not start, or was out of memory.
 
+use paddock_agent::api::{OomReport, OomVictim};
 use paddock_runtime::record::{Exit, Failed};
 
 use crate::{
@@ -25,63 +26,79 @@ pub(crate) fn monitor_gone(name: &str) -> anyhow::Error {
     .into()
 }
 
-/// The line for a workload that met its memory limit; none when nothing was killed for it.
-pub(crate) fn out_of_memory(name: &str, exit: &Exit, main_process: bool) -> Option<String> {
-    let kills = exit.stats.memory_oom_kills.unwrap_or(0);
-    if kills == 0 && !main_process {
+/// Left by the keys or a signal.
+pub(crate) fn detached(name: &str) -> String {
+    format!("{name}: detached, it goes on; `paddock attach {name}` comes back")
+}
+
+/// The line for a workload that met its memory limit, or a machine without memory.
+pub(crate) fn out_of_memory(name: &str, exit: &Exit, report: &OomReport) -> Option<String> {
+    if report.kills == 0 {
         return None;
     }
-    let limit = exit
-        .stats
-        .memory_limit_bytes
-        .map_or_else(String::new, |limit| {
-            format!(" at the {} limit", human::bytes(limit))
-        });
+    let of_host = report.constraint.as_deref() == Some("host");
+    let limit = report.limit_bytes.or(exit.stats.memory_limit_bytes);
+    let why = match limit {
+        _ if of_host => " because the host had no more".to_owned(),
+        Some(limit) => format!(" at the {} limit", human::bytes(limit)),
+        None => String::new(),
+    };
     let code = exit.exit_code;
-    Some(if main_process {
-        format!("{name}: out of memory: main process killed{limit} (exit {code})")
-    } else {
-        let processes = if kills == 1 {
-            "1 process".to_owned()
-        } else {
-            format!("{kills} processes")
-        };
-        format!(
-            "{name}: out of memory: {processes} killed{limit}; the main process went on (exit {code})"
-        )
+    let kills = report.kills;
+    Some(match report.victim {
+        OomVictim::MainProcess => {
+            format!("{name}: out of memory: main process killed{why} (exit {code})")
+        }
+        OomVictim::Group => {
+            format!("{name}: out of memory: all its processes killed{why} (exit {code})")
+        }
+        OomVictim::Child => {
+            let processes = if kills == 1 { "process" } else { "processes" };
+            format!(
+                "{name}: out of memory: {kills} {processes} killed{why}; the main process went on (exit {code})"
+            )
+        }
     })
 }
 
 #[cfg(test)]
 mod tests {
-    use paddock_cgroups::Stats;
-
     use super::*;
 
-    fn record(kills: Option<u64>, limit: Option<u64>) -> Exit {
-        let stats = Stats {
-            memory_oom_kills: kills,
-            memory_limit_bytes: limit,
-            ..Stats::default()
-        };
-        Exit {
+    fn said(victim: OomVictim, kills: u64, constraint: &str, limit: Option<u64>) -> String {
+        let exit = Exit {
             exit_code: 137,
             signal: Some(9),
             finished_at_ns: 0,
-            stats: Box::new(stats),
-        }
+            stats: Box::default(),
+        };
+        let report = OomReport {
+            victim,
+            constraint: Some(constraint.into()),
+            limit_bytes: limit,
+            kills,
+        };
+        out_of_memory("web", &exit, &report).unwrap_or_default()
     }
 
     #[test]
     fn out_of_memory_names_limit_and_victim() {
         assert_eq!(
-            out_of_memory("greedy", &record(Some(1), Some(64 << 20)), true).as_deref(),
-            Some("greedy: out of memory: main process killed at the 64 MiB limit (exit 137)")
+            said(OomVictim::MainProcess, 1, "memcg", Some(64 << 20)),
+            "web: out of memory: main process killed at the 64 MiB limit (exit 137)"
         );
         assert_eq!(
-            out_of_memory("web", &record(Some(2), None), false).as_deref(),
-            Some("web: out of memory: 2 processes killed; the main process went on (exit 137)")
+            said(OomVictim::Child, 2, "memcg", None),
+            "web: out of memory: 2 processes killed; the main process went on (exit 137)"
         );
-        assert_eq!(out_of_memory("web", &record(None, None), false), None);
+        assert_eq!(
+            said(OomVictim::MainProcess, 1, "host", None),
+            "web: out of memory: main process killed because the host had no more (exit 137)"
+        );
+        assert_eq!(
+            said(OomVictim::Group, 3, "memcg", Some(1 << 30)),
+            "web: out of memory: all its processes killed at the 1 GiB limit (exit 137)"
+        );
+        assert_eq!(said(OomVictim::Child, 0, "memcg", None), "");
     }
 }

@@ -8,13 +8,15 @@
 mod buffer;
 mod connection;
 mod dispositions;
+mod keys;
 mod message;
 mod pump;
 mod terminal;
 
 use std::path::Path;
 
-pub(crate) use self::message::{failed, monitor_gone, out_of_memory};
+pub(crate) use self::keys::DetachKeys;
+pub(crate) use self::message::{detached, failed, monitor_gone, out_of_memory};
 pub(crate) use self::pump::Pump;
 use paddock_runtime::record::{Exit, Failed};
 
@@ -29,14 +31,18 @@ pub(crate) struct Attach<'a> {
     /// Pass stdin on.
     pub(crate) stdin: bool,
     pub(crate) mode: Mode,
+    /// Leave it by these, when they are typed at a terminal.
+    pub(crate) keys: &'a DetachKeys,
+    /// Signals go to the workload; else they end the attaching.
+    pub(crate) sig_proxy: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mode {
-    /// Start it, and stand for it here: signals go to it.
+    /// Start it.
     Start,
-    /// Look at one that runs already, from its first output; signals end the looking.
-    Watch,
+    /// One that runs already, from now on.
+    Join,
 }
 
 #[derive(Debug)]
@@ -46,7 +52,7 @@ pub(crate) enum End {
     Failed(Failed),
     /// The monitor died, and its container with it.
     MonitorGone,
-    /// Only the watching ended.
+    /// Only the attaching ended.
     Detached,
     /// Nobody reads stdout any more; the workload was killed.
     ReaderLeft,

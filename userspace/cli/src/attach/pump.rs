@@ -22,6 +22,7 @@ use super::{
     buffer::Buffer,
     connection::Link,
     dispositions::{self, is_dropped},
+    keys::Typed,
     terminal::{self, Raw},
 };
 
@@ -55,6 +56,7 @@ pub(crate) struct Pump<'a> {
     signals: SignalFd,
     /// `None` after its end of file, or where it is not wanted.
     input: Option<Stdin>,
+    typed: Typed<'a>,
     output: Buffer<Stdout>,
     errors: Buffer<Stderr>,
     pid: Option<i32>,
@@ -88,19 +90,13 @@ impl<'a> Pump<'a> {
             .then(Raw::enter)
             .transpose()
             .context("cannot set the terminal to raw mode")?;
-        link.queue(
-            Request::Attach,
-            if attach.mode == Mode::Watch {
-                b"backlog"
-            } else {
-                b""
-            },
-        );
+        link.queue(Request::Attach, b"");
         let mut pump = Self {
             attach,
             link,
             signals,
             input: attach.stdin.then(stdin),
+            typed: Typed::new(attach.keys),
             output: Buffer::new(stdout()),
             errors: Buffer::new(stderr()),
             pid: None,
@@ -109,6 +105,9 @@ impl<'a> Pump<'a> {
             end: None,
             _raw: raw,
         };
+        if attach.mode == Mode::Join {
+            pump.redraw();
+        }
         pump.resize();
         if attach.mode == Mode::Start {
             pump.link.queue(Request::Start, b"");
@@ -214,7 +213,7 @@ impl<'a> Pump<'a> {
         self.output.ready(output).context("stdout: cannot write")?;
         self.errors.ready(errors).context("stderr: cannot write")?;
         if was_open && self.output.is_closed() {
-            if self.attach.mode == Mode::Watch {
+            if self.attach.mode == Mode::Join {
                 self.end = Some(End::Detached);
             } else if self.end.is_none() {
                 // What SIGPIPE does to the writer of a pipe.
@@ -236,6 +235,8 @@ impl<'a> Pump<'a> {
                 Poll::Ready(Some(Packet::Stdout(data))) => self.output.push(&data),
                 Poll::Ready(Some(Packet::Stderr(data))) => self.errors.push(&data),
                 Poll::Ready(Some(Packet::Started(started))) => self.pid = Some(started.pid),
+                // Nobody asked for the log.
+                Poll::Ready(Some(Packet::Logged(_))) => {}
                 Poll::Ready(Some(Packet::Failed(failed))) => self.end = Some(End::Failed(failed)),
                 Poll::Ready(Some(Packet::Exited(exit))) => self.end = Some(End::Exited(exit)),
                 Poll::Ready(None) => self.end = Some(End::MonitorGone),
@@ -256,8 +257,18 @@ impl<'a> Pump<'a> {
         let mut data = [0; 16 * 1024];
         match input.read(&mut data) {
             Ok(count @ 1..) => {
-                self.link
-                    .queue(Request::Stdin, data.get(..count).unwrap_or_default());
+                let data = data.get(..count).unwrap_or_default();
+                if !self.attach.terminal {
+                    self.link.queue(Request::Stdin, data);
+                    return;
+                }
+                let (passed, detach) = self.typed.take(data);
+                if !passed.is_empty() {
+                    self.link.queue(Request::Stdin, &passed);
+                }
+                if detach {
+                    self.end = Some(End::Detached);
+                }
             }
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
             // Its end, or a terminal that hung up: the same to the workload.
@@ -276,7 +287,7 @@ impl<'a> Pump<'a> {
             };
             if signal == Signal::SIGWINCH {
                 self.resize();
-            } else if self.attach.mode == Mode::Start {
+            } else if self.attach.sig_proxy {
                 self.forward(signal);
             } else if !matches!(signal, Signal::SIGUSR1 | Signal::SIGUSR2) {
                 self.end = Some(End::Detached);
@@ -320,6 +331,14 @@ impl<'a> Pump<'a> {
             _ => self
                 .link
                 .urge(Request::Signal, &signal_payload(signal as i32)),
+        }
+    }
+
+    /// A program that fills the screen draws it anew when the size changes.
+    fn redraw(&mut self) {
+        if let Some((rows, columns)) = terminal::size().filter(|_| self.attach.terminal) {
+            self.link
+                .queue(Request::Resize, &resize_payload(rows + 1, columns));
         }
     }
 

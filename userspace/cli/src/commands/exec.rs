@@ -4,7 +4,7 @@ use paddock_agent::api::{Created, ExecRequest};
 
 use super::{Context, run::environment};
 use crate::{
-    attach::{self, Attach, End, Mode},
+    attach::{self, Attach, DetachKeys, End, Mode},
     client::container_path,
     exit,
 };
@@ -24,6 +24,9 @@ pub(crate) struct Exec {
     /// Directory to start in
     #[arg(short, long, value_name = "DIR", value_parser = super::run::workdir)]
     workdir: Option<String>,
+    /// Keys that detach from its terminal
+    #[arg(long, value_name = "KEYS", default_value = DetachKeys::DEFAULT, value_parser = DetachKeys::parse)]
+    detach_keys: DetachKeys,
     #[arg(value_name = "NAME")]
     name: String,
     #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND")]
@@ -48,6 +51,8 @@ impl Exec {
             terminal: self.tty,
             stdin: self.interactive,
             mode: Mode::Start,
+            keys: &self.detach_keys,
+            sig_proxy: true,
         };
         let command = self.command.first().map_or("", String::as_str);
         match attach.ready()?.run()? {

@@ -1,7 +1,6 @@
 //! `paddock kill`: one signal to a container's first process.
 
 use hyper::Method;
-use nix::sys::signal::Signal;
 
 use super::{Context, for_each};
 use crate::client::container_path;
@@ -9,9 +8,9 @@ use crate::client::container_path;
 /// Send a signal to containers' first process
 #[derive(Debug, clap::Args)]
 pub(crate) struct Kill {
-    /// By name or number
-    #[arg(short, long, default_value = "KILL", value_parser = crate::signal::parse)]
-    signal: Signal,
+    /// By name or number; one that would end it also ends its restarts
+    #[arg(short, long, default_value = "KILL", value_parser = paddock_agent::signal::parse)]
+    signal: i32,
     #[arg(required = true, value_name = "NAME")]
     names: Vec<String>,
 }
@@ -19,7 +18,7 @@ pub(crate) struct Kill {
 impl Kill {
     pub(crate) fn run(&self, context: &Context) -> anyhow::Result<u8> {
         for_each(context, &self.names, |client, name| {
-            let path = container_path(name, &format!("/kill?signal={}", self.signal as i32));
+            let path = container_path(name, &format!("/kill?signal={}", self.signal));
             client.send(Method::POST, &path)?;
             Ok(name.to_owned())
         })

@@ -1,7 +1,9 @@
 //! One command a file; what they share is here.
 
 pub(crate) mod agent;
+pub(crate) mod attach;
 pub(crate) mod check;
+pub(crate) mod create;
 pub(crate) mod events;
 pub(crate) mod exec;
 pub(crate) mod inspect;
@@ -11,8 +13,10 @@ pub(crate) mod logs;
 pub(crate) mod ns;
 pub(crate) mod pause;
 pub(crate) mod ps;
+pub(crate) mod restart;
 pub(crate) mod rm;
 pub(crate) mod run;
+pub(crate) mod start;
 pub(crate) mod stop;
 pub(crate) mod unload;
 pub(crate) mod unpause;
@@ -63,6 +67,10 @@ pub(crate) fn dispatch(args: Args) -> anyhow::Result<u8> {
     };
     match args.command {
         Command::Run(command) => command.run(&context),
+        Command::Create(command) => command.run(&context),
+        Command::Start(command) => command.run(&context),
+        Command::Attach(command) => command.run(&context),
+        Command::Restart(command) => command.run(&context),
         Command::Ps(command) => command.run(&context),
         Command::Logs(command) => command.run(&context),
         Command::Exec(command) => command.run(&context),

@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use paddock_agent::api::{ContainerSummary, Origin, State};
+use paddock_agent::api::{ContainerSummary, OomVictim, Origin, State};
 
 use serde::de::DeserializeOwned;
 
@@ -96,24 +96,35 @@ fn list<T: DeserializeOwned>(client: &Client, path: &str) -> anyhow::Result<Vec<
     }
 }
 
-/// `Up 3m`, `Found, up 2h`, `Exited (0) 5s ago`, `OOM (137) 5s ago`.
+/// `Up 3m`, `Up 1s, 4 restarts`, `Found, up 2h`, `Exited (0) 5s ago`, `OOM (137) 5s ago`,
+/// `Restarting (1) 5s ago`.
 fn status(container: &ContainerSummary, now: SystemTime) -> String {
     let ago = |at: Option<u64>| at.map(|at| human::duration(human::since(now, at)));
     let up = ago(container.started_at_ns).map_or_else(String::new, |span| format!(" {span}"));
     match (container.state, container.origin) {
         (State::Created, _) => "Created".to_owned(),
-        (State::Running, Origin::Launched) => format!("Up{up}"),
+        (State::Running, Origin::Launched) => match container.restart_count {
+            0 => format!("Up{up}"),
+            1 => format!("Up{up}, 1 restart"),
+            count => format!("Up{up}, {count} restarts"),
+        },
         (State::Paused, Origin::Launched) => format!("Paused, up{up}"),
         (State::Paused, Origin::Found) => format!("Found, paused, up{up}"),
         (State::Running, Origin::Found) => format!("Found, up{up}"),
-        (State::Exited, _) => {
+        (State::Exited | State::Restarting, _) => {
             let code = container
                 .exit_code
                 .map_or_else(|| "?".to_owned(), |code| code.to_string());
             let when = ago(container.finished_at_ns)
                 .map_or_else(String::new, |span| format!(" {span} ago"));
-            let how = if container.oom_killed {
-                "OOM"
+            let how = if container.state == State::Restarting {
+                "Restarting"
+            } else if container.oom_killed {
+                match &container.oom {
+                    Some(oom) if oom.constraint.as_deref() == Some("host") => "Host OOM",
+                    Some(oom) if oom.victim == OomVictim::Group => "Group OOM",
+                    _ => "OOM",
+                }
             } else {
                 "Exited"
             };
@@ -146,7 +157,9 @@ mod tests {
             finished_at_ns: (state == State::Exited).then_some(95_000_000_000),
             exit_code: (state == State::Exited).then_some(137),
             oom_killed: state == State::Exited,
+            oom: None,
             oom_kills: 1,
+            restart_count: 0,
             escapes: 0,
         }
     }
@@ -162,6 +175,12 @@ mod tests {
         assert_eq!(said(State::Running, Origin::Launched), "Up 1m");
         assert_eq!(said(State::Running, Origin::Found), "Found, up 1m");
         assert_eq!(said(State::Exited, Origin::Launched), "OOM (137) 5s ago");
+        let mut again = container(State::Restarting, Origin::Launched);
+        (again.exit_code, again.finished_at_ns) = (Some(3), Some(95_000_000_000));
+        assert_eq!(status(&again, now()), "Restarting (3) 5s ago");
+        again.state = State::Running;
+        again.restart_count = 2;
+        assert_eq!(status(&again, now()), "Up 1m, 2 restarts");
     }
 
     #[test]

@@ -1,13 +1,10 @@
-//! One client of a monitor: what waits to be sent to it, and the replay of what was logged.
+//! One client of a monitor: what waits to be sent to it, live output or the log.
 //!
-//! Sends never block. A replay reads the log at the client's own pace and holds nobody back;
-//! when it has caught up with the log, live output goes on from there without a gap.
+//! Sends never block.
 #![forbid(unsafe_code)]
 
 use std::{
     collections::VecDeque,
-    fs::File,
-    io::{BufRead as _, BufReader},
     os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd},
     time::{Duration, Instant},
 };
@@ -17,23 +14,14 @@ use nix::{
     sys::socket::{MsgFlags, recv, send},
 };
 
-use super::log::{LONGEST_LINE, Log};
-use crate::{
-    protocol::{MAX_PACKET, Reply, STALL_SECONDS, encode},
-    record::LogLine,
-};
+use super::{follower::Follower, log::Log};
+use crate::protocol::{MAX_PACKET, STALL_SECONDS};
 
 /// Bytes queued for an attached client above which output is held back.
 const QUEUE_LIMIT: usize = 1 << 20;
 
-/// How much of a replay is read ahead of what the socket takes.
-const REPLAY_AHEAD: usize = 256 * 1024;
-
-/// Where a replay's packet ends; the longest line still fits after it, each of its bytes
-/// having become three (U+FFFD).
-const REPLAY_PACKET: usize = 12 * 1024;
-
-const _: () = assert!(REPLAY_PACKET + 3 * LONGEST_LINE <= MAX_PACKET);
+/// How much of the log is read ahead of what the socket takes.
+const READ_AHEAD: usize = 256 * 1024;
 
 #[derive(Debug)]
 pub(super) struct Client {
@@ -43,21 +31,13 @@ pub(super) struct Client {
     /// When the queue was empty or a packet went out, last.
     progress: Instant,
     attached: bool,
-    replay: Option<Replay>,
+    follower: Option<Follower>,
     /// Sent more stdin than there is room for: not read from until there is.
     pub stuffed: bool,
     /// To be forgotten.
     pub gone: bool,
-    /// The last packet of all, after the replay if there is one.
+    /// The last packet of all, after the rest of the log where that is followed.
     last: Option<Vec<u8>>,
-}
-
-#[derive(Debug)]
-struct Replay {
-    generation: u64,
-    reader: BufReader<File>,
-    /// Read, and of another stream than the packet it did not go into.
-    held: Option<LogLine>,
 }
 
 /// What a read found.
@@ -76,7 +56,7 @@ impl Client {
             queued: 0,
             progress: Instant::now(),
             attached: false,
-            replay: None,
+            follower: None,
             stuffed: false,
             gone: false,
             last: None,
@@ -100,22 +80,23 @@ impl Client {
         }
     }
 
-    /// Output from now on; with `backlog`, from the oldest that is kept.
-    pub(super) fn attach(&mut self, backlog: bool, log: &mut Log) {
-        if self.attached {
-            return;
-        }
+    /// Output from now on.
+    pub(super) fn attach(&mut self) {
         self.attached = true;
-        if backlog {
-            log.flush();
-            let oldest = log.generation().saturating_sub(1);
-            self.replay = Replay::open(log, oldest);
-        }
+    }
+
+    /// The log from its oldest line on.
+    pub(super) fn follow(&mut self, log: &Log) {
+        self.follower.get_or_insert_with(|| Follower::new(log));
+    }
+
+    /// The first file of the log that it may still have to open.
+    pub(super) fn needs(&self) -> Option<u64> {
+        self.follower.as_ref().map(Follower::needs)
     }
 
     pub(super) fn output(&mut self, packet: &[u8]) {
-        // A replay finds it in the log.
-        if self.attached && self.replay.is_none() {
+        if self.attached {
             self.push(packet.to_vec());
         }
     }
@@ -135,11 +116,12 @@ impl Client {
 
     /// Output must wait for this one.
     pub(super) fn is_full(&self) -> bool {
-        self.queued >= QUEUE_LIMIT
+        let behind = self.follower.as_ref().is_some_and(Follower::is_behind);
+        self.queued >= QUEUE_LIMIT || behind
     }
 
     pub(super) fn is_idle(&self) -> bool {
-        self.queue.is_empty() && self.replay.is_none() && self.last.is_none()
+        self.queue.is_empty() && self.last.is_none()
     }
 
     pub(super) fn stalls_at(&self) -> Option<Instant> {
@@ -147,11 +129,9 @@ impl Client {
     }
 
     /// Sends what the socket takes. `false`: the client is gone.
-    pub(super) fn flush(&mut self, log: &mut Log) -> bool {
+    pub(super) fn flush(&mut self, log: &Log) -> bool {
         loop {
-            if self.read_ahead(log).is_err() {
-                return false;
-            }
+            self.read_ahead(log);
             let Some(packet) = self.queue.front() else {
                 return true;
             };
@@ -172,83 +152,23 @@ impl Client {
         }
     }
 
-    fn read_ahead(&mut self, log: &mut Log) -> Result<(), RotatedAway> {
-        while self.queued < REPLAY_AHEAD {
-            let Some(replay) = &mut self.replay else {
-                break;
-            };
-            match replay.next(log)? {
+    fn read_ahead(&mut self, log: &Log) {
+        while self.queued < READ_AHEAD
+            && let Some(follower) = &mut self.follower
+        {
+            match follower.next(log) {
                 Some(packet) => self.push(packet),
-                None => self.replay = None,
+                None => break,
             }
         }
-        if self.replay.is_none()
+        if self.queued < READ_AHEAD
             && let Some(last) = self.last.take()
         {
+            self.follower = None;
             self.push(last);
         }
-        Ok(())
     }
 }
-
-impl Replay {
-    fn open(log: &Log, generation: u64) -> Option<Self> {
-        Some(Self {
-            generation,
-            reader: BufReader::new(log.open(generation)?),
-            held: None,
-        })
-    }
-
-    /// The next logged lines of one stream as a packet; `None` when it has caught up.
-    fn next(&mut self, log: &mut Log) -> Result<Option<Vec<u8>>, RotatedAway> {
-        let Some(first) = self.line(log)? else {
-            return Ok(None);
-        };
-        let kind = if first.stream == "stderr" {
-            Reply::Stderr
-        } else {
-            Reply::Stdout
-        };
-        let mut packet = encode(kind, first.text.as_bytes());
-        while packet.len() < REPLAY_PACKET {
-            match self.line(log)? {
-                Some(line) if line.stream == first.stream => packet.extend(line.text.bytes()),
-                other => {
-                    self.held = other;
-                    break;
-                }
-            }
-        }
-        Ok(Some(packet))
-    }
-
-    fn line(&mut self, log: &mut Log) -> Result<Option<LogLine>, RotatedAway> {
-        if let Some(line) = self.held.take() {
-            return Ok(Some(line));
-        }
-        loop {
-            let mut line = String::new();
-            if self.reader.read_line(&mut line).map_err(|_| RotatedAway)? > 0 {
-                // A line that is none is not paddock's.
-                let Ok(line) = serde_json::from_str(&line) else {
-                    continue;
-                };
-                return Ok(Some(line));
-            }
-            if self.generation < log.generation() {
-                *self = Self::open(log, self.generation + 1).ok_or(RotatedAway)?;
-            } else if !log.flush() {
-                return Ok(None);
-            }
-        }
-    }
-}
-
-/// The log was rotated twice under a slow replay, or can't be read: the client is dropped
-/// rather than shown output with a hole.
-#[derive(Debug)]
-struct RotatedAway;
 
 #[cfg(test)]
 mod tests {
@@ -260,7 +180,8 @@ mod tests {
     use crate::{
         client::Connection,
         monitor::log::Stream,
-        protocol::{Packet, Request},
+        protocol::{Packet, Reply, encode},
+        spec::LogLimits,
     };
 
     fn pair() -> (Client, Connection) {
@@ -278,21 +199,21 @@ mod tests {
     fn a_client_that_does_not_read_fills_up_and_stalls() {
         let directory = std::env::temp_dir().join(format!("paddock-full-{}", std::process::id()));
         fs::create_dir_all(&directory).unwrap();
-        let mut log = Log::create(&directory, 1 << 20).unwrap();
+        let log = Log::open(&directory, LogLimits::default()).unwrap();
         let (mut client, connection) = pair();
-        client.attach(false, &mut log);
+        client.attach();
         let packet = encode(Reply::Stdout, &vec![0; 32 * 1024]);
         let mut sent = 0;
         while !client.is_full() {
             client.output(&packet);
-            assert!(client.flush(&mut log));
+            assert!(client.flush(&log));
             sent += 1;
         }
         assert!(client.stalls_at().is_some());
         let mut got = 0;
         while let Packet::Stdout(_) = connection.recv().unwrap().unwrap() {
             got += 1;
-            assert!(client.flush(&mut log));
+            assert!(client.flush(&log));
             if got == sent {
                 break;
             }
@@ -301,34 +222,56 @@ mod tests {
         fs::remove_dir_all(&directory).unwrap();
     }
 
+    /// A reader that is slower than several rotations gets every line once, then the last packet.
     #[test]
-    fn a_replay_joins_live_output_without_a_gap() {
-        let directory = std::env::temp_dir().join(format!("paddock-replay-{}", std::process::id()));
+    fn a_follower_loses_nothing_across_rotations() {
+        let directory = std::env::temp_dir().join(format!("paddock-follow-{}", std::process::id()));
         fs::create_dir_all(&directory).unwrap();
-        let mut log = Log::create(&directory, 1 << 20).unwrap();
+        let limits = LogLimits {
+            max_size: 2_000,
+            max_files: 2,
+        };
+        let mut log = Log::open(&directory, limits).unwrap();
+        log.append(Stream::Stdout, b"0\n");
         let (mut client, connection) = pair();
         connection.set_nonblocking(true).unwrap();
-        connection.send(Request::Attach, b"backlog").unwrap();
-        assert!(matches!(client.receive(), Received::Packet(packet) if packet == b"\x02backlog"));
-        log.append(Stream::Stdout, b"one\nhalf");
-        client.attach(true, &mut log);
-        log.append(Stream::Stderr, b"more\n");
-        client.output(&encode(Reply::Stderr, b"more\n"));
-        client.finish(encode(Reply::Stdout, b"last"));
-        assert!(client.flush(&mut log));
-        let mut got = Vec::new();
-        while let Ok(Some(packet)) = connection.recv() {
-            got.push(packet);
+        client.follow(&log);
+        let mut bytes = Vec::new();
+        let mut marks = 0;
+        let mut last = false;
+        for round in 0..40_u32 {
+            for number in 0..50 {
+                log.append(
+                    Stream::Stderr,
+                    format!("{}\n", 1 + round * 50 + number).as_bytes(),
+                );
+            }
+            if round == 39 {
+                client.finish(encode(Reply::Stdout, b"last"));
+            }
+            assert!(client.flush(&log));
+            log.release(client.needs().unwrap_or(u64::MAX));
+            // Seldom: the socket is full long before.
+            while (round % 13 == 0 || round == 39)
+                && let Ok(Some(packet)) = connection.recv()
+            {
+                assert!(client.flush(&log));
+                match packet {
+                    Packet::Logged(part) if part.is_empty() => marks += 1,
+                    Packet::Logged(part) => bytes.extend(part),
+                    Packet::Stdout(_) => last = true,
+                    other => panic!("{other:?}"),
+                }
+            }
         }
-        let stdout = |text: &str| Packet::Stdout(text.into());
-        assert_eq!(
-            got,
-            [
-                stdout("one\nhalf"),
-                Packet::Stderr("more\n".into()),
-                stdout("last")
-            ]
-        );
+        let text = String::from_utf8(bytes).unwrap();
+        let numbers: Vec<u32> = text
+            .lines()
+            .map(|line| serde_json::from_str::<crate::record::LogLine>(line).unwrap())
+            .map(|line| line.text.trim().parse().unwrap())
+            .collect();
+        assert_eq!(numbers, (0..=2000).collect::<Vec<_>>());
+        assert!(last && marks == 1 && client.is_idle());
         fs::remove_dir_all(&directory).unwrap();
     }
 }

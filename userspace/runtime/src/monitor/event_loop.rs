@@ -54,6 +54,7 @@ pub(crate) struct Monitor {
     pub(super) early_eof: bool,
     listener: OwnedFd,
     termination: SignalFd,
+    left: bool,
 }
 
 #[derive(Debug)]
@@ -102,6 +103,7 @@ impl Monitor {
             early_eof: false,
             listener,
             termination,
+            left: false,
         })
     }
 
@@ -130,7 +132,7 @@ impl Monitor {
                 break;
             }
         }
-        let _ = fs::remove_file(self.spec.dir.join(SOCKET));
+        self.leave();
         // Who came while the socket was still there gets its answer, if it is quick.
         self.accept();
         self.flush_clients();
@@ -261,9 +263,8 @@ impl Monitor {
         };
         match request {
             Request::Start => self.start(),
-            Request::Attach => {
-                self.clients[index].attach(payload == b"backlog", &mut self.log);
-            }
+            Request::Attach => self.clients[index].attach(),
+            Request::Follow => self.clients[index].follow(&self.log),
             Request::Stdin => self.clients[index].stuffed = self.feed(payload),
             Request::StdinEof => self.end_stdin(),
             Request::Resize => {
@@ -315,7 +316,7 @@ impl Monitor {
     }
 
     fn flush_clients(&mut self) {
-        let (now, log) = (Instant::now(), &mut self.log);
+        let (now, log) = (Instant::now(), &self.log);
         self.clients.retain_mut(|client| {
             let stalled = client.stalls_at().is_some_and(|at| at <= now);
             if stalled {
@@ -323,6 +324,15 @@ impl Monitor {
             }
             client.flush(log) && !(stalled && client.stalls_at().is_some_and(|at| at <= now))
         });
+        let needed = self.clients.iter().filter_map(Client::needs).min();
+        self.log.release(needed.unwrap_or(u64::MAX));
+    }
+
+    /// Takes the socket away, once: after that the name may be the next run's.
+    pub(super) fn leave(&mut self) {
+        if !std::mem::replace(&mut self.left, true) {
+            let _ = fs::remove_file(self.spec.dir.join(SOCKET));
+        }
     }
 
     fn track_loneliness(&mut self) {

@@ -71,7 +71,7 @@ pub(super) fn launch(
     drop(channels);
     let mut opened = open_gate(&process, &plan, cgroup, joined, &gate_writer);
     if opened.is_ok() && plan.enter.as_ref().is_some_and(|enter| enter.again) {
-        opened = follow_sibling(&mut process, &status);
+        opened = follow_sibling(&mut process, &status, &gate_writer);
     }
     let names = plan.into_names();
     match opened {
@@ -93,7 +93,7 @@ pub(super) fn launch(
 
 /// The first child made another and ended: from now on that one is the workload. Whatever else
 /// it tells, or its silence, is a failure.
-fn follow_sibling(process: &mut Cloned, status: &OwnedFd) -> Result<u64, Failure> {
+fn follow_sibling(process: &mut Cloned, status: &OwnedFd, gate: &OwnedFd) -> Result<u64, Failure> {
     const STEP: &str = "join user namespace";
     let fail = |errno| Failure::without_path(STEP, errno);
     let mut fds = [PollFd::new(status.as_fd(), PollFlags::POLLIN)];
@@ -114,7 +114,9 @@ fn follow_sibling(process: &mut Cloned, status: &OwnedFd) -> Result<u64, Failure
     let first = std::mem::replace(process, sibling);
     while wait(&first) == Err(Errno::EINTR) {}
     let path = format!("/proc/{pid}/stat");
-    start_time(pid).map_err(|source| io_failure("identify", path, &source))
+    let started = start_time(pid).map_err(|source| io_failure("identify", path, &source))?;
+    write(gate, b"!").map_err(fail)?;
+    Ok(started)
 }
 
 /// Into the cgroup by birth where that can be; `false`: it is to be moved.

@@ -9,6 +9,7 @@
 mod client;
 mod event_loop;
 mod files;
+mod follower;
 pub(crate) mod identity;
 pub(crate) mod io;
 mod launch;
@@ -85,7 +86,7 @@ fn prepare(mut request: File) -> Result<event_loop::Monitor, Error> {
     };
     detach(&directory)?;
     let termination = block_termination().map_err(call("block signals for"))?;
-    let log = log::Log::create(&directory, log::ROTATE_AT).map_err(io("create log in"))?;
+    let log = log::Log::open(&directory, spec.log).map_err(io("create log in"))?;
     let path = directory.join(SOCKET);
     let listener = listen_at(&path).map_err(io("listen in"))?;
     event_loop::Monitor::new(spec, listener, termination, log).inspect_err(|_| {

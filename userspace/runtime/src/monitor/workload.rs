@@ -2,7 +2,8 @@
 //!
 //! The end, in order: reap, kill what is left in the cgroup, drain the pipes (complete, since
 //! nobody can write any more), read the cgroup's last values, remove it, write `exit.json`,
-//! tell the clients. An exec's end kills nothing and leaves the cgroup alone.
+//! take the socket away, tell the clients: who is told can start the next run in the same
+//! directory. An exec's end kills nothing and leaves the cgroup alone.
 #![forbid(unsafe_code)]
 
 use std::os::fd::AsFd as _;
@@ -190,6 +191,7 @@ impl Monitor {
     }
 
     fn end(&mut self, last: Vec<u8>) {
+        self.leave();
         for client in &mut self.clients {
             client.finish(last.clone());
         }

@@ -63,12 +63,9 @@ pub(crate) fn run(plan: &Plan, channels: &Channels) -> ! {
     // Failing is impossible for 0 and would only lose a defence in depth.
     let _ = prctl::set_dumpable(false);
     let _ = close(channels.gate_writer);
-    let mut byte = [0];
-    if read(&channels.gate, &mut byte) != Ok(1) {
-        exec::exit_now(super::SETUP_FAILED);
-    }
+    await_gate(channels);
     if let Some(enter) = &plan.enter
-        && let Err(errno) = enter_user(enter, status)
+        && let Err(errno) = enter_user(enter, channels)
     {
         fail(status, ENTER, errno);
     }
@@ -95,13 +92,26 @@ pub(crate) fn run(plan: &Plan, channels: &Channels) -> ! {
     fail(exec::STATUS, exec_index, errno);
 }
 
-fn enter_user(enter: &Enter, status: RawFd) -> nix::Result<()> {
+/// The monitor's byte, or the end: a monitor that is gone opens nothing.
+fn await_gate(channels: &Channels) {
+    if read(&channels.gate, &mut [0]) != Ok(1) {
+        exec::exit_now(super::SETUP_FAILED);
+    }
+}
+
+fn enter_user(enter: &Enter, channels: &Channels) -> nix::Result<()> {
+    let status = channels.status.as_raw_fd();
     setns(&enter.user, CloneFlags::CLONE_NEWUSER)?;
     if !enter.again {
         return unshare(enter.new);
     }
     match clone_sibling(enter.new)? {
-        Side::Child => prctl::set_dumpable(false),
+        Side::Child => {
+            prctl::set_dumpable(false)?;
+            // Not before the monitor knows this process: its own first words would come too early.
+            await_gate(channels);
+            Ok(())
+        }
         Side::Parent(pid) => {
             exec::write_status(status, encode_status(SIBLING, pid));
             exec::exit_now(0)

@@ -2,10 +2,11 @@
 //!
 //! It is what a launcher needs and no more: whoever fills it in (`paddock run`, an OCI bundle)
 //! has decided every default, so the plan has one way through it. Ids and paths are the
-//! container's own unless said otherwise. The container's cgroup is the agent's to make before,
-//! and to remove when `launch` itself fails; once a monitor listens, it is the monitor's.
+//! container's own unless said otherwise. The container's cgroup is the agent's to make before
+//! each run, and to remove when `launch` itself fails; once a monitor listens, it is the monitor's.
 #![forbid(unsafe_code)]
 
+mod log;
 mod mount;
 mod namespace;
 mod process;
@@ -15,6 +16,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 pub use self::{
+    log::LogLimits,
     mount::{Device, Mount, MountSource, Propagation},
     namespace::{IdMap, IdMaps, Joined, Namespace, Namespaces},
     process::{Capabilities, Process, Rlimit, User},
@@ -29,6 +31,8 @@ pub struct LaunchSpec {
     pub dir: PathBuf,
     pub process: Process,
     pub target: Target,
+    #[serde(default)]
+    pub log: LogLimits,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

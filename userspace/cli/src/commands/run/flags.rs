@@ -92,6 +92,29 @@ pub(crate) fn volume(text: &str) -> Result<Volume, String> {
     }
 }
 
+/// `--log-opt`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LogOption {
+    MaxSize(u64),
+    MaxFile(u32),
+}
+
+/// `max-size=10m`, `max-file=3`.
+pub(crate) fn log_option(text: &str) -> Result<LogOption, String> {
+    match text.split_once('=') {
+        Some(("max-size", size)) => match paddock_cgroups::parse::size(size) {
+            Ok(size) if size >= 64 << 10 => Ok(LogOption::MaxSize(size)),
+            Ok(_) => Err("max-size is 64k or more".to_owned()),
+            Err(error) => Err(format!("max-size: {}", error.reason)),
+        },
+        Some(("max-file", number)) => match number.parse() {
+            Ok(number @ 1..=1000) => Ok(LogOption::MaxFile(number)),
+            _ => Err("max-file is a number from 1 to 1000".to_owned()),
+        },
+        _ => Err("expected max-size=BYTES or max-file=NUMBER".to_owned()),
+    }
+}
+
 /// `nofile=1024:4096`; the name as in getrlimit(2), without `RLIMIT_`. -1 is unlimited.
 pub(crate) fn ulimit(text: &str) -> Result<Rlimit, String> {
     const NAMES: [&str; 16] = [
@@ -213,6 +236,22 @@ mod tests {
             "/tmp:/a:ro:x",
         ] {
             assert!(volume(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn log_options() {
+        assert_eq!(log_option("max-size=10m"), Ok(LogOption::MaxSize(10 << 20)));
+        assert_eq!(log_option("max-file=3"), Ok(LogOption::MaxFile(3)));
+        for wrong in [
+            "max-size",
+            "max-size=1k",
+            "max-file=0",
+            "max-file=x",
+            "mode=x",
+            "",
+        ] {
+            assert!(log_option(wrong).is_err(), "{wrong}");
         }
     }
 

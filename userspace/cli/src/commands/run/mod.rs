@@ -3,25 +3,29 @@
 //! Exit codes are docker's: the workload's own, 128 + signal, 127 and 126 for a command that is
 //! not there or cannot be executed, 125 for everything before.
 
+mod cidfile;
 mod flags;
 mod options;
 mod request;
 mod victim;
 
+use std::path::PathBuf;
+
 use paddock_agent::api::{Created, StartedReply};
 
 use self::{
+    cidfile::IdFile,
     flags::Image,
-    options::{FileFlags, NamespaceFlags, ProcessFlags},
-    victim::Victim,
+    options::{FileFlags, LifeFlags, NamespaceFlags, ProcessFlags},
 };
 pub(crate) use self::{
     flags::{variable, workdir},
     request::environment,
+    victim::Victim,
 };
 use super::{Context, limits::LimitFlags};
 use crate::{
-    attach::{self, Attach, End, Mode},
+    attach::{self, Attach, DetachKeys, End, Mode},
     client::{Client, Error, container_path},
     ephemeral, exit,
     output::print,
@@ -35,11 +39,8 @@ use crate::{
     after_help = "Examples:\n  \
         paddock run --rm --memory 256m --cpus 0.5 host make test\n  \
         paddock run -d --name web -v /srv:/srv:ro ./rootfs /bin/server\n  \
-        paddock run --rm -it host bash"
-)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "each is a flag of the command line"
+        paddock run --rm -it host bash\n  \
+        paddock run -d --restart on-failure:5 ./rootfs /bin/server"
 )]
 pub(crate) struct Run {
     /// Print help
@@ -48,16 +49,25 @@ pub(crate) struct Run {
     /// Print help, rare options too
     #[arg(long, action = clap::ArgAction::HelpLong)]
     help_all: Option<bool>,
+    /// Run in the background and print its id
+    #[arg(short, long)]
+    detach: bool,
+    /// Keys that detach from its terminal
+    #[arg(long, value_name = "KEYS", default_value = DetachKeys::DEFAULT, value_parser = DetachKeys::parse)]
+    detach_keys: DetachKeys,
+    #[command(flatten)]
+    recipe: Recipe,
+}
 
+/// What `run` and `create` make a container from.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Recipe {
     /// Name to call it by (default: made up)
     #[arg(long)]
     name: Option<String>,
     /// Remove it when it ends
     #[arg(long)]
     rm: bool,
-    /// Run in the background and print its id
-    #[arg(short, long)]
-    detach: bool,
     /// Pass standard input on
     #[arg(short, long)]
     interactive: bool,
@@ -67,6 +77,9 @@ pub(crate) struct Run {
     /// Label to find it by
     #[arg(short, long = "label", value_name = "KEY[=VALUE]")]
     labels: Vec<String>,
+    /// Write its id to this new file
+    #[arg(long, value_name = "FILE")]
+    cidfile: Option<PathBuf>,
 
     /// 'host' (the host's files, changes are thrown away) or the path of a root file system
     #[arg(value_parser = flags::image)]
@@ -75,6 +88,8 @@ pub(crate) struct Run {
     #[arg(trailing_var_arg = true, value_name = "COMMAND")]
     command: Vec<String>,
 
+    #[command(flatten)]
+    life: LifeFlags,
     #[command(flatten)]
     limits: LimitFlags,
     #[command(flatten)]
@@ -87,54 +102,72 @@ pub(crate) struct Run {
 
 impl Run {
     pub(crate) fn run(&self, context: &Context) -> anyhow::Result<u8> {
+        let recipe = &self.recipe;
         if !self.detach {
-            attach::check_input(self.interactive, self.tty)?;
+            attach::check_input(recipe.interactive, recipe.tty)?;
         }
-        let client = Client::new(&context.state_dir)?;
-        let created = self.create(context, &client)?;
+        let created = recipe.create(context, true)?;
         if self.detach {
             let path = container_path(&created.id, "/start");
-            let _: StartedReply = client.post(&path)?;
+            let _: StartedReply = Client::new(&context.state_dir)?.post(&path)?;
             print(&format!("{}\n", created.id))?;
             return Ok(0);
         }
         let attach = Attach {
             name: &created.name,
             monitor: &created.monitor_socket,
-            terminal: self.tty,
-            stdin: self.interactive,
+            terminal: recipe.tty,
+            stdin: recipe.interactive,
             mode: Mode::Start,
+            keys: &self.detach_keys,
+            sig_proxy: true,
         };
         let pump = attach.ready()?;
-        let victim = self
+        let victim = recipe
             .limits
             .memory
             .map(|_| Victim::ask(&context.state_dir, &created.id));
         match pump.run()? {
             End::Exited(exit) => {
-                let main = victim.is_some_and(|victim| victim.was_main_process(&exit));
-                if let Some(line) = attach::out_of_memory(&created.name, &exit, main) {
+                if let Some(line) = Victim::line(victim, &created.name, &exit) {
                     exit::note(&line);
                 }
                 Ok(exit::from_workload(exit.exit_code))
             }
             End::Failed(failed) => {
-                Err(attach::failed(&created.name, self.program(), &failed).into())
+                Err(attach::failed(&created.name, recipe.program(), &failed).into())
             }
             End::ReaderLeft => Ok(exit::BROKEN_PIPE),
-            End::Detached => Ok(0),
+            End::Detached => {
+                exit::note(&attach::detached(&created.name));
+                Ok(0)
+            }
             End::MonitorGone => Err(attach::monitor_gone(&created.name)),
         }
     }
+}
+
+impl Recipe {
+    /// Makes it; with `prepare`, up to its start.
+    pub(crate) fn create(&self, context: &Context, prepare: bool) -> anyhow::Result<Created> {
+        let cidfile = self.cidfile.as_deref().map(IdFile::new).transpose()?;
+        let created = self.ask(context, prepare)?;
+        if let Some(cidfile) = cidfile {
+            cidfile.write(&created.id)?;
+        }
+        Ok(created)
+    }
 
     /// An agent that is about to end can take the connection and not the request: asked twice.
-    fn create(&self, context: &Context, client: &Client) -> anyhow::Result<Created> {
+    fn ask(&self, context: &Context, prepare: bool) -> anyhow::Result<Created> {
+        let client = Client::new(&context.state_dir)?;
         let request = self.request();
+        let path = format!("/v1/containers?prepare={prepare}");
         ephemeral::ensure(&context.state_dir)?;
-        match client.post_json("/v1/containers", &request) {
+        match client.post_json(&path, &request) {
             Err(Error::NoAgent { .. } | Error::Broken { .. }) => {
                 ephemeral::ensure(&context.state_dir)?;
-                Ok(client.post_json("/v1/containers", &request)?)
+                Ok(client.post_json(&path, &request)?)
             }
             answer => Ok(answer?),
         }

@@ -1,9 +1,29 @@
 //! `run`'s flags, in the groups that its help shows. Names are docker's.
 
-use paddock_agent::api::{NamespaceMode, Volume};
+use paddock_agent::{
+    api::{NamespaceMode, Volume},
+    life::RestartPolicy,
+};
 use paddock_runtime::spec::Rlimit;
 
 use super::flags;
+
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Life")]
+pub(crate) struct LifeFlags {
+    /// Run it again when it ends: no, on-failure[:NUMBER], always, unless-stopped
+    #[arg(long, value_name = "POLICY", value_parser = str::parse::<RestartPolicy>, default_value = "no", hide_default_value = true)]
+    pub(crate) restart: RestartPolicy,
+    /// Signal that asks it to end (default: TERM)
+    #[arg(long, value_name = "SIGNAL", value_parser = paddock_agent::signal::parse)]
+    pub(crate) stop_signal: Option<i32>,
+    /// Seconds between that and SIGKILL, -1 for ever (default: 10)
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
+    pub(crate) stop_timeout: Option<i32>,
+    /// max-size=BYTES (default: 10m) or max-file=NUMBER (default: 2) of its log
+    #[arg(long = "log-opt", value_name = "OPTION", value_parser = flags::log_option)]
+    pub(crate) log_options: Vec<flags::LogOption>,
+}
 
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Process")]

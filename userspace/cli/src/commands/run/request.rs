@@ -2,12 +2,15 @@
 
 use std::{os::unix::fs::MetadataExt as _, path::Path};
 
-use paddock_agent::api::{CreateRequest, NamespaceMode, NamespaceModes};
+use paddock_agent::{
+    api::{CreateRequest, NamespaceMode, NamespaceModes},
+    life::LifeOptions,
+};
 use paddock_runtime::spec::Rootfs;
 
-use super::Run;
+use super::{Recipe, flags::LogOption};
 
-impl Run {
+impl Recipe {
     pub(crate) fn request(&self) -> CreateRequest {
         CreateRequest {
             name: self.name.clone(),
@@ -40,7 +43,24 @@ impl Run {
             rlimits: self.process.ulimits.clone(),
             oom_score_adj: self.process.oom_score_adj,
             labels: self.labels.iter().map(|label| split(label)).collect(),
+            life: self.life(),
         }
+    }
+
+    fn life(&self) -> LifeOptions {
+        let mut life = LifeOptions {
+            restart: self.life.restart,
+            stop_signal: self.life.stop_signal,
+            stop_timeout: self.life.stop_timeout.map(i64::from),
+            ..LifeOptions::default()
+        };
+        for option in &self.life.log_options {
+            match *option {
+                LogOption::MaxSize(size) => life.log.max_size = size,
+                LogOption::MaxFile(number) => life.log.max_files = number,
+            }
+        }
+        life
     }
 
     pub(crate) fn program(&self) -> &str {
@@ -116,7 +136,7 @@ mod tests {
     fn request(words: &[&str]) -> Result<CreateRequest, clap::Error> {
         let all = ["paddock", "run"].iter().chain(words);
         match Args::try_parse_from(all)?.command {
-            Command::Run(run) => Ok(run.request()),
+            Command::Run(run) => Ok(run.recipe.request()),
             other => panic!("{other:?}"),
         }
     }

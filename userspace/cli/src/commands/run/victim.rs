@@ -6,10 +6,13 @@
 
 use std::{path::Path, sync::mpsc, thread, time::Duration};
 
-use paddock_agent::api::WaitReply;
+use paddock_agent::api::{OomReport, OomVictim, WaitReply};
 use paddock_runtime::record::Exit;
 
-use crate::client::{Client, container_path};
+use crate::{
+    attach,
+    client::{Client, container_path},
+};
 
 /// How much later than the monitor the agent may know of the end.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -33,14 +36,27 @@ impl Victim {
         Self { answer }
     }
 
+    /// What to say of an end by lack of memory; `victim` was asked where there is a limit.
+    pub(crate) fn line(victim: Option<Self>, name: &str, exit: &Exit) -> Option<String> {
+        let report = victim?.report(exit)?;
+        attach::out_of_memory(name, exit, &report)
+    }
+
     /// Where nobody saw it, SIGKILL and a kill in the cgroup's own count have to do.
-    pub(crate) fn was_main_process(&self, exit: &Exit) -> bool {
-        // With --init the first process passes its child's end on as an exit code.
-        let possible = exit.exit_code == 137 && exit.stats.memory_oom_kills.unwrap_or(0) > 0;
-        possible
-            && self
-                .answer
-                .recv_timeout(PATIENCE)
-                .map_or(true, |reply| reply.oom_killed)
+    fn report(&self, exit: &Exit) -> Option<OomReport> {
+        let kills = exit.stats.memory_oom_kills.filter(|kills| *kills > 0)?;
+        let told = self.answer.recv_timeout(PATIENCE);
+        let seen = told.ok().and_then(|reply| reply.oom);
+        Some(seen.unwrap_or(OomReport {
+            // With --init the first process passes its child's end on as an exit code.
+            victim: if exit.exit_code == 137 {
+                OomVictim::MainProcess
+            } else {
+                OomVictim::Child
+            },
+            constraint: None,
+            limit_bytes: None,
+            kills,
+        }))
     }
 }

@@ -1,0 +1,113 @@
+//! A person's terminal for a command: a pseudo terminal, its keys and what it shows.
+
+use std::{
+    fs::File,
+    io::{Read as _, Write as _},
+    os::fd::OwnedFd,
+    process::{Child, Command},
+    sync::{Arc, Mutex, PoisonError},
+    thread,
+};
+
+use anyhow::{Result, ensure};
+use nix::pty::openpty;
+
+use crate::context::{Context, eventually};
+
+/// A command on a terminal of its own; killed when dropped.
+#[derive(Debug)]
+pub(super) struct Terminal {
+    child: Child,
+    keys: File,
+    /// Its device, for `stty`.
+    name: String,
+    shown: Arc<Mutex<Vec<u8>>>,
+}
+
+impl Terminal {
+    /// `paddock ARGS` as the leader of a session whose terminal it is.
+    pub(super) fn open(context: &Context, args: &[&str]) -> Result<Self> {
+        let pty = openpty(None, None)?;
+        let name = nix::unistd::ttyname(&pty.slave)?.display().to_string();
+        let slave = || pty.slave.try_clone();
+        let (input, output, errors) = (slave()?, slave()?, slave()?);
+        let child = Command::new("setsid")
+            .arg("-c")
+            .arg(&context.bin)
+            .arg("--state-dir")
+            .arg(&context.state)
+            .args(args)
+            .stdin(input)
+            .stdout(output)
+            .stderr(errors)
+            .spawn()?;
+        let shown = Arc::new(Mutex::new(Vec::new()));
+        let (screen, kept) = (read_end(&pty.master)?, Arc::clone(&shown));
+        thread::spawn(move || copy(screen, &kept));
+        Ok(Self {
+            child,
+            keys: File::from(pty.master),
+            name,
+            shown,
+        })
+    }
+
+    pub(super) fn type_keys(&mut self, keys: &[u8]) -> Result<()> {
+        Ok(self.keys.write_all(keys)?)
+    }
+
+    pub(super) fn shown(&self) -> String {
+        let shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        String::from_utf8_lossy(&shown).into_owned()
+    }
+
+    pub(super) fn shows(&self, text: &str) -> Result<()> {
+        eventually(text, || Ok(self.shown().contains(text)))
+            .map_err(|error| error.context(format!("the terminal shows {:?}", self.shown())))
+    }
+
+    /// As dragging a window's corner does.
+    pub(super) fn resize(&self, rows: u16, columns: u16) -> Result<()> {
+        let (rows, columns) = (rows.to_string(), columns.to_string());
+        let status = Command::new("stty")
+            .args(["-F", &self.name, "rows", &rows, "columns", &columns])
+            .status()?;
+        ensure!(status.success(), "stty: {status}");
+        Ok(())
+    }
+
+    /// Its exit code, once it has ended.
+    pub(super) fn ended(&mut self) -> Result<Option<i32>> {
+        let mut code = None;
+        let ended = eventually("the command ends", || {
+            let status = self.child.try_wait()?;
+            code = status.and_then(|status| status.code());
+            Ok(status.is_some())
+        });
+        ended.map_err(|error| error.context(format!("the terminal shows {:?}", self.shown())))?;
+        Ok(code)
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        // Both fail only when it has been waited for already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn read_end(master: &OwnedFd) -> Result<File> {
+    Ok(File::from(master.try_clone()?))
+}
+
+/// Ends with the last of those who write to it.
+fn copy(mut screen: File, shown: &Mutex<Vec<u8>>) {
+    let mut buffer = [0; 4096];
+    while let Ok(length @ 1..) = screen.read(&mut buffer) {
+        shown
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .extend_from_slice(&buffer[..length]);
+    }
+}
