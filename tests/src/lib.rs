@@ -9,5 +9,6 @@ pub mod demo;
 pub mod leaks;
 pub mod metrics;
 pub mod process;
+pub mod raw;
 pub mod runner;
 pub mod scenarios;

@@ -4,6 +4,7 @@ use crate::runner::Scenario;
 
 pub mod agent;
 pub mod cgroups;
+pub mod devices;
 pub mod faults;
 pub mod init;
 pub mod kernel;
@@ -14,6 +15,7 @@ pub mod ns;
 pub mod privilege;
 pub mod prometheus;
 pub mod rootfs;
+pub mod seccomp;
 pub mod sharing;
 
 /// In the order they run: foundations first, so that the first failure is the telling one.
@@ -29,6 +31,8 @@ pub fn all() -> Vec<Scenario> {
         sharing::ALL,
         ns::ALL,
         privilege::ALL,
+        seccomp::ALL,
+        devices::ALL,
         rootfs::ALL,
         life::ALL,
         init::ALL,

@@ -26,7 +26,7 @@
 
 use std::path::PathBuf;
 
-use paddock_cgroups::{Layout, Limits, Stats};
+use paddock_cgroups::{DeviceAccess, DeviceRule, Layout, Limits, Stats};
 use paddock_probe::CapabilityStatus;
 use paddock_runtime::spec::Rootfs;
 use serde::{Deserialize, Serialize};
@@ -71,6 +71,38 @@ pub struct CreateRequest {
     pub labels: Vec<(String, String)>,
     #[serde(default)]
     pub life: LifeOptions,
+    #[serde(default)]
+    pub seccomp: Seccomp,
+    #[serde(default)]
+    pub devices: Vec<HostDevice>,
+    /// `--device-cgroup-rule`, after the defaults and those of `devices`.
+    #[serde(default)]
+    pub device_rules: Vec<DeviceRule>,
+    /// Every device of the host's, nothing masked, /proc and /sys writable.
+    #[serde(default)]
+    pub privileged: bool,
+}
+
+/// `--device SOURCE[:TARGET[:rwm]]`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostDevice {
+    /// The host's node; a symlink is followed.
+    pub source: PathBuf,
+    /// Below /dev, inside.
+    pub target: PathBuf,
+    pub access: DeviceAccess,
+}
+
+/// `--security-opt seccomp=`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Seccomp {
+    /// Docker's rules for the container's capabilities.
+    #[default]
+    Default,
+    Unconfined,
+    /// A profile's JSON, Docker's form or OCI's.
+    Profile(String),
 }
 
 /// Whose namespaces the container gets, by docker's flags.

@@ -22,7 +22,7 @@ use crate::{
     found::Found,
     instance::Instance,
     kernel::{Kernel, keys},
-    launch::Keeper,
+    launch::{Filters, Keeper},
     namespaces,
     options::Options,
     registry::Registry,
@@ -37,6 +37,7 @@ pub(crate) struct Shared {
     pub(crate) registry: Registry,
     pub(crate) bus: Bus,
     pub(crate) zygote: Keeper,
+    pub(crate) filters: Filters,
     pub(crate) found: Found,
     pub(crate) metrics_address: Option<SocketAddr>,
     /// Turns true once; everything that waits ends then.

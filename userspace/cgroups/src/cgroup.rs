@@ -12,7 +12,9 @@ use serde::{Deserialize, Serialize};
 use crate::{
     Applied, CpuLimits, CpusetLimits, Error, Hierarchies, IoLimits, Limits, MemoryLimits, Stats,
     change::{self, Change},
-    controllers::{Place, blkio, cpu, cpuset, freezer, hugetlb, keyed, memory, pids, unified},
+    controllers::{
+        Place, blkio, cpu, cpuset, devices, freezer, hugetlb, keyed, memory, pids, unified,
+    },
     create,
     discovery::{Hierarchy, Version},
     file, path, stats,
@@ -157,6 +159,22 @@ impl Cgroup {
             None => Err(refused(format!(
                 "no mounted cgroup hierarchy has the {controller} controller"
             ))),
+        }
+    }
+
+    /// Limits device nodes where v1's controller is mounted. Else the v2 directory, to which the
+    /// caller is to attach [`devices::device_program`] of the same rules.
+    pub fn limit_devices(&self, rules: &[devices::DeviceRule]) -> Result<Option<OwnedFd>, Error> {
+        if let Some(place) = self.place("devices").filter(|place| place.dir.is_dir()) {
+            devices::apply(&place, rules)?;
+            return Ok(None);
+        }
+        match self.unified_fd()? {
+            Some(directory) => Ok(Some(directory)),
+            None => Err(Error::NoController {
+                controller: "devices",
+                hint: "",
+            }),
         }
     }
 

@@ -23,7 +23,11 @@ mod stats;
 
 pub use cgroup::{Cgroup, CgroupIds};
 pub use change::Applied;
-pub use controllers::{blkio::io_weight, cpu::shares_to_weight};
+pub use controllers::{
+    blkio::io_weight,
+    cpu::shares_to_weight,
+    devices::{DeviceAccess, DeviceKind, DeviceRule, device_program},
+};
 pub use discovery::{Hierarchies, Version};
 pub use error::Error;
 pub use limits::{

@@ -115,6 +115,7 @@ fn parse(id: &str, dir: &Path) -> Result<(LaunchSpec, Limits), Box<dyn Error>> {
         masked_paths: defaults::masked_paths(),
         read_only_paths: defaults::read_only_paths(),
         sysctls: Vec::new(),
+        device_rules: Vec::new(),
     };
     let mut volumes = Vec::new();
     let (mut terminal, mut stdin, mut exec) = (false, false, None);
@@ -166,6 +167,7 @@ fn parse(id: &str, dir: &Path) -> Result<(LaunchSpec, Limits), Box<dyn Error>> {
         no_new_privileges: true,
         rlimits: Vec::new(),
         oom_score_adj: None,
+        seccomp: None,
     };
     let target = exec.map_or_else(|| Target::Container(Box::new(target)), Target::Exec);
     Ok((

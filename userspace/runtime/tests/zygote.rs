@@ -46,6 +46,7 @@ fn hopeless() -> LaunchSpec {
         no_new_privileges: true,
         rlimits: vec![],
         oom_score_adj: None,
+        seccomp: None,
     };
     let target = Target::Exec(ExecSpec {
         pid: 1,

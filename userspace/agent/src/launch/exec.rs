@@ -62,7 +62,15 @@ fn make(
         start_time,
         cgroup: container.cgroup.clone(),
     };
-    let spec = request::exec_spec(&id, &dir, config, target, &container.hostname(), request)?;
+    let spec = request::exec_spec(
+        &id,
+        &dir,
+        config,
+        target,
+        &container.hostname(),
+        request,
+        shared.filters.of(config)?,
+    )?;
     let mut undo = Undo::default();
     private_dir(&dir)?;
     undo.push(|| {

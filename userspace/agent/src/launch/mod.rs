@@ -8,6 +8,7 @@ mod backoff;
 mod change;
 mod control;
 mod create;
+mod devices;
 mod end;
 mod exec;
 mod files;
@@ -17,6 +18,7 @@ mod logs;
 mod ready;
 mod reconcile;
 mod request;
+mod seccomp;
 mod sharing;
 mod undo;
 mod watch;
@@ -36,6 +38,7 @@ pub(crate) use self::{
     link::Link,
     logs::stream as logs,
     reconcile::{clean_exited, reconcile},
+    seccomp::Filters,
 };
 use crate::{kernel::EnrolError, registry};
 

@@ -68,7 +68,15 @@ pub(super) fn ready<'a>(
     config.slot = slot.map(|slot| slot.0);
     config.prepared = true;
     files::write_config(dir, config).map_err(Error::io("write", dir.join("config.json")))?;
-    let spec = request::container_spec(&config.id, dir, &config.cgroup, &config.request, sharing)?;
+    let seccomp = shared.filters.of(&config.request)?;
+    let spec = request::container_spec(
+        &config.id,
+        dir,
+        &config.cgroup,
+        &config.request,
+        sharing,
+        seccomp,
+    )?;
     let monitor = shared.zygote.launch(&shared.kernel, &spec)?;
     undo.push(move || {
         // SIGTERM: it removes what it made and ends.

@@ -9,8 +9,9 @@ use paddock_runtime::{
         Process, Propagation, Rootfs, Target, User,
     },
 };
+use paddock_seccomp::Filter;
 
-use super::{Error, sharing::Sharing};
+use super::{Error, devices::devices, sharing::Sharing};
 use crate::{
     api::{CreateRequest, ExecRequest, NamespaceMode, Volume},
     life::RestartPolicy,
@@ -67,6 +68,7 @@ pub(super) fn check(request: &CreateRequest) -> Result<(), Error> {
         exists(&volume.source)?;
     }
     check_life(request)?;
+    devices(request)?;
     capabilities(request).map(drop)
 }
 
@@ -106,7 +108,7 @@ fn exists(source: &Path) -> Result<(), Error> {
 }
 
 /// The kernel's words, without the number.
-fn reason(error: &std::io::Error) -> String {
+pub(super) fn reason(error: &std::io::Error) -> String {
     error.raw_os_error().map_or_else(
         || error.to_string(),
         |code| nix::errno::Errno::from_raw(code).desc().to_owned(),
@@ -124,7 +126,7 @@ fn check_args(args: &[String]) -> Result<(), Error> {
     }
 }
 
-fn capabilities(request: &CreateRequest) -> Result<Vec<String>, Error> {
+pub(super) fn capabilities(request: &CreateRequest) -> Result<Vec<String>, Error> {
     defaults::capabilities(&request.cap_add, &request.cap_drop)
         .map_err(|error| Error::invalid(error.to_string()))
 }
@@ -155,6 +157,7 @@ pub(super) fn container_spec(
     cgroup: &str,
     request: &CreateRequest,
     sharing: Sharing,
+    seccomp: Option<Filter>,
 ) -> Result<LaunchSpec, Error> {
     let hostname = request
         .hostname
@@ -171,12 +174,22 @@ pub(super) fn container_spec(
         no_new_privileges: request.no_new_privileges,
         rlimits: request.rlimits.clone(),
         oom_score_adj: request.oom_score_adj,
+        seccomp,
     };
     let namespaces = sharing.namespaces;
     let mut mounts = defaults::mounts(&namespaces, defaults::SHM_SIZE);
     mounts.extend(sharing.shm);
     mounts.extend(request.volumes.iter().map(volume));
-    let mut masked_paths = defaults::masked_paths();
+    let (devices, device_rules) = devices(request)?;
+    let (mut masked_paths, mut read_only_paths) =
+        (defaults::masked_paths(), defaults::read_only_paths());
+    if request.privileged {
+        masked_paths.clear();
+        read_only_paths.clear();
+        for mount in mounts.iter_mut().filter(|mount| !mount.follow) {
+            mount.set &= !defaults::READ_ONLY_MOUNT;
+        }
+    }
     if request.rootfs == Rootfs::Host {
         masked_paths.extend(state_directory(dir));
     }
@@ -190,10 +203,11 @@ pub(super) fn container_spec(
         namespaces,
         id_maps: sharing.id_maps.unwrap_or_else(IdMaps::identity),
         mounts,
-        devices: Vec::new(),
+        devices,
         masked_paths,
-        read_only_paths: defaults::read_only_paths(),
+        read_only_paths,
         sysctls: Vec::new(),
+        device_rules,
     }));
     Ok(LaunchSpec {
         id: id.to_owned(),
@@ -211,7 +225,7 @@ fn state_directory(container: &Path) -> Option<PathBuf> {
     (state != Path::new("/")).then(|| state.to_owned())
 }
 
-/// One more process of a container: its capabilities and limits, the request's command.
+/// One more process of a container: its capabilities, filter and limits, the request's command.
 pub(super) fn exec_spec(
     id: &str,
     dir: &Path,
@@ -219,6 +233,7 @@ pub(super) fn exec_spec(
     target: ExecSpec,
     hostname: &str,
     request: &ExecRequest,
+    seccomp: Option<Filter>,
 ) -> Result<LaunchSpec, Error> {
     check_args(&request.args)?;
     let mut env = container.env.clone();
@@ -238,6 +253,7 @@ pub(super) fn exec_spec(
         no_new_privileges: container.no_new_privileges,
         rlimits: container.rlimits.clone(),
         oom_score_adj: container.oom_score_adj,
+        seccomp,
     };
     Ok(LaunchSpec {
         id: id.to_owned(),
@@ -266,14 +282,14 @@ fn environment(hostname: &str, terminal: bool, own: &[String]) -> Vec<String> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use paddock_cgroups::Limits;
     use paddock_probe::Shares;
 
     use super::*;
     use crate::api::NamespaceModes;
 
-    fn request() -> CreateRequest {
+    pub(in crate::launch) fn request() -> CreateRequest {
         CreateRequest {
             name: None,
             rootfs: Rootfs::Host,
@@ -297,6 +313,10 @@ mod tests {
             oom_score_adj: None,
             labels: vec![],
             life: crate::life::LifeOptions::default(),
+            seccomp: crate::api::Seccomp::Default,
+            devices: vec![],
+            device_rules: vec![],
+            privileged: false,
         }
     }
 
@@ -309,12 +329,34 @@ mod tests {
             shm: None,
             shares: Shares::default(),
         };
-        let spec = container_spec(id, Path::new("/d"), "p/i/c", &request(), sharing).unwrap();
+        let spec = container_spec(id, Path::new("/d"), "p/i/c", &request(), sharing, None).unwrap();
         assert_eq!(
             spec.process.env,
             ["PATH=/x", "HOSTNAME=0123456789ab", "HOME=/root", "A=2=3"]
         );
         assert_eq!(spec.process.cwd, "/");
+    }
+
+    #[test]
+    fn a_privileged_container_has_nothing_hidden() {
+        let sharing = Sharing {
+            namespaces: defaults::namespaces(),
+            id_maps: None,
+            shm: None,
+            shares: Shares::default(),
+        };
+        let all = CreateRequest {
+            privileged: true,
+            rootfs: Rootfs::Directory("/tmp".into()),
+            ..request()
+        };
+        let spec = container_spec("0123", Path::new("/d"), "p", &all, sharing, None).unwrap();
+        let Target::Container(target) = spec.target else {
+            panic!("{spec:?}")
+        };
+        assert!(target.masked_paths.is_empty() && target.read_only_paths.is_empty());
+        let read_only = |mount: &Mount| mount.set & defaults::READ_ONLY_MOUNT != 0;
+        assert!(!target.mounts.iter().any(read_only));
     }
 
     #[test]

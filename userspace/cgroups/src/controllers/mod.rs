@@ -3,6 +3,7 @@
 pub(crate) mod blkio;
 pub(crate) mod cpu;
 pub(crate) mod cpuset;
+pub(crate) mod devices;
 pub(crate) mod freezer;
 pub(crate) mod hugetlb;
 pub(crate) mod keyed;

@@ -4,10 +4,12 @@
 //! parsed strictly: a name the kernel headers don't know is an error, never ignored.
 #![forbid(unsafe_code)]
 
+mod devices;
 mod mounts;
 
 use crate::spec::{Namespace, Namespaces};
 
+pub use self::devices::device_rules;
 pub use self::mounts::{READ_ONLY_MOUNT, masked_paths, mounts, read_only_paths};
 
 /// The 14 that Docker leaves a container's root.

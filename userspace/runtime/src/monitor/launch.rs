@@ -19,7 +19,7 @@ use nix::{
 };
 use paddock_cgroups::Cgroup;
 
-use super::{identity::start_time, io::Io};
+use super::{devices, identity::start_time, io::Io};
 use crate::{
     plan::{
         Failure, Join, Names, Plan,
@@ -27,7 +27,7 @@ use crate::{
         run::{self, Channels, READY},
     },
     record::KILLED,
-    spec::{IdMap, LaunchSpec},
+    spec::{IdMap, LaunchSpec, Target},
     sys::clone::{Cloned, Side, clone3, pidfd_open, pidfd_send_signal},
 };
 
@@ -67,6 +67,9 @@ pub(super) fn launch(
         status: child_status,
         gate_writer: gate_writer.as_raw_fd(),
     };
+    if let Target::Container(target) = &spec.target {
+        devices::limit(&target.device_rules, cgroup)?;
+    }
     let (mut process, joined) = clone(&plan, &channels, cgroup)?;
     drop(channels);
     let mut opened = open_gate(&process, &plan, cgroup, joined, &gate_writer);

@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod client;
+mod devices;
 mod event_loop;
 mod files;
 mod follower;

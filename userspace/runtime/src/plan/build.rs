@@ -5,11 +5,11 @@ use std::{ffi::CString, fs};
 
 use nix::{errno::Errno, libc, sys::stat::Mode};
 
-use super::{Exec, Failure, Op, Plan, Step, container, exec};
+use super::{Exec, Failure, Op, Plan, SECCOMP, Step, container, exec};
 use crate::{
     defaults,
     spec::{LaunchSpec, Process, Rlimit, Target, User},
-    sys::{exec::Strings, task::CapabilitySets},
+    sys::{exec::Strings, seccomp, task::CapabilitySets},
 };
 
 /// A plan and what the monitor needs for its side of it.
@@ -95,6 +95,12 @@ pub(super) fn push_credentials(
     steps.push(step_at("working directory", &process.cwd, enter));
     let keep = set(&wanted.bounding)?;
     steps.push(step("bounding set", Op::Bounding { keep, last }));
+    if let Some(filter) = &process.seccomp
+        && !process.no_new_privileges
+    {
+        let program = filter.into();
+        steps.push(step(SECCOMP, Op::Seccomp { program }));
+    }
     let User {
         uid, gid, groups, ..
     } = process.user.clone();
@@ -111,6 +117,14 @@ pub(super) fn push_credentials(
     }
     steps.push(step("parent death signal", Op::ParentDeath));
     Ok(())
+}
+
+/// The filter that is to come last; see [`Plan::seccomp`].
+pub(super) fn last_filter(process: &Process) -> Option<seccomp::Program> {
+    let filter = process.seccomp.as_ref();
+    filter
+        .filter(|_| process.no_new_privileges)
+        .map(seccomp::Program::from)
 }
 
 /// What the program makes is readable for all unless it was asked otherwise.
@@ -241,6 +255,7 @@ mod tests {
             no_new_privileges: true,
             rlimits: vec![],
             oom_score_adj: None,
+            seccomp: None,
         }
     }
 
@@ -288,6 +303,22 @@ mod tests {
         };
         assert_eq!((sets.effective, sets.permitted), (0x20, 0x20));
         assert_eq!((sets.inheritable, *ambient), (0, 0));
+    }
+
+    /// Where the kernel wants CAP_SYS_ADMIN for it, the filter comes before that goes.
+    #[test]
+    fn a_filter_is_last_or_a_step_before_the_user_changes() {
+        let mut process = process(&["x"], &[]);
+        process.seccomp = Some(paddock_seccomp::Filter::default());
+        let names = |process: &Process| {
+            let mut steps = Vec::new();
+            push_credentials(&mut steps, process, true).unwrap();
+            steps.iter().map(|step| step.name).collect::<Vec<_>>()
+        };
+        assert!(!names(&process).contains(&SECCOMP) && last_filter(&process).is_some());
+        process.no_new_privileges = false;
+        assert_eq!(names(&process)[1..4], ["bounding set", SECCOMP, "user"]);
+        assert!(last_filter(&process).is_none());
     }
 
     #[test]

@@ -16,7 +16,9 @@ use nix::{
 
 use super::{
     Enter, Failure, Join, Op, Plan, Step,
-    build::{Prepared, io_failure, program, push_credentials, push_session, step, umask},
+    build::{
+        Prepared, io_failure, last_filter, program, push_credentials, push_session, step, umask,
+    },
     dev::{self, Owner},
     mounts::{self, Made},
     rootfs,
@@ -84,6 +86,7 @@ pub(super) fn prepare(
         umask: umask(&process.user),
         terminal: process.terminal,
         init: target.init,
+        seccomp: last_filter(process),
         exec,
         joins,
         enter,

@@ -25,7 +25,9 @@ use nix::{
 
 use super::{
     Failure, Op, Plan,
-    build::{Prepared, io_failure, program, push_credentials, push_session, step, umask},
+    build::{
+        Prepared, io_failure, last_filter, program, push_credentials, push_session, step, umask,
+    },
     container::terminal,
     dev::Terminal,
 };
@@ -84,6 +86,7 @@ pub(super) fn prepare(
         umask: umask(&process.user),
         terminal: process.terminal,
         init: false,
+        seccomp: last_filter(process),
         exec,
         joins: Vec::new(),
         enter: None,

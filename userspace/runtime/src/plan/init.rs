@@ -3,7 +3,8 @@
 //!
 //! It runs after the last step, with the program's own privileges and the three standard
 //! descriptors. No allocation, no lock. It never execs, so /proc/1/exe is the sealed copy, and
-//! it stays undumpable: the container can't look into what it was before.
+//! it stays undumpable: the container can't look into what it was before. It lives under the
+//! program's seccomp filter, or a container that may ptrace would have a way around that.
 #![forbid(unsafe_code)]
 
 use std::os::fd::{AsFd as _, BorrowedFd};
@@ -19,9 +20,10 @@ use nix::{
     unistd::{Pid, setpgid, tcsetpgrp},
 };
 
+use super::SETUP_FAILED;
 use crate::sys::{
-    clone::{Cloned, Side, clone3, pidfd_send_signal},
-    exec,
+    clone::{Cloned, Side, fork, pidfd_open, pidfd_send_signal},
+    exec, seccomp,
 };
 
 /// What a shell says of a program that ended by a signal.
@@ -29,11 +31,17 @@ const SIGNAL_BASE: i32 = 128;
 
 /// Comes back in the child that is to exec, in a process group of its own, which has the
 /// terminal if there is one; the first process stays here to the end.
-pub(super) fn stay(terminal: Option<BorrowedFd<'_>>) -> nix::Result<()> {
+///
+/// `filter` is this process' own to install, like the child's at its exec; an earlier one may
+/// refuse clone3, as Docker's does, so it is fork.
+pub(super) fn stay(
+    terminal: Option<BorrowedFd<'_>>,
+    filter: Option<&seccomp::Program>,
+) -> nix::Result<()> {
     // From here on signals wait for the loop; for the child they wait until it can take them.
     let all = SigSet::all();
     all.thread_block()?;
-    match clone3(nix::sched::CloneFlags::empty(), None)? {
+    match fork()? {
         Side::Child => {
             setpgid(Pid::from_raw(0), Pid::from_raw(0))?;
             if let Some(terminal) = terminal {
@@ -42,20 +50,29 @@ pub(super) fn stay(terminal: Option<BorrowedFd<'_>>) -> nix::Result<()> {
             prctl::set_pdeathsig(Signal::SIGKILL)?;
             all.thread_unblock()
         }
-        Side::Parent(program) => {
+        Side::Parent(pid) => {
+            let program = Cloned {
+                pid: pid.as_raw(),
+                pidfd: pidfd_open(pid.as_raw())?,
+            };
             // The program's exec or its failure is told by the program alone.
             exec::close_status();
             // Names are for people.
             let _ = prctl::set_name(c"paddock-init");
-            exec::exit_now(serve(&program, &all))
+            let signals = SignalFd::with_flags(&all, SfdFlags::SFD_CLOEXEC);
+            if let Some(filter) = filter
+                && seccomp::install(filter).is_err()
+            {
+                exec::exit_now(SETUP_FAILED);
+            }
+            exec::exit_now(serve(&program, &signals))
         }
     }
 }
 
-fn serve(program: &Cloned, all: &SigSet) -> i32 {
-    // A kernel without signalfd, or without room for one more descriptor: the program's end is
-    // all that can be waited for.
-    let signals = SignalFd::with_flags(all, SfdFlags::SFD_CLOEXEC);
+/// A kernel without signalfd, or without room for one more descriptor: the program's end is all
+/// that can be waited for.
+fn serve(program: &Cloned, signals: &nix::Result<SignalFd>) -> i32 {
     loop {
         match signals.as_ref().map(SignalFd::read_signal) {
             Ok(Ok(Some(signal))) => {

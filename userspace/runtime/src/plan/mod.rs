@@ -30,6 +30,7 @@ use crate::{
     sys::{
         exec::Strings,
         mount::{Attributes, Param},
+        seccomp,
         task::CapabilitySets,
     },
 };
@@ -48,6 +49,9 @@ pub(crate) struct Plan {
     /// The first process stays and reaps; its child executes.
     pub init: bool,
     pub exec: Exec,
+    /// Installed when all else is done, so that the program's rules judge no call of ours but
+    /// exec itself. Where `no_new_privs` is off it is a step instead ([`Op::Seccomp`]).
+    pub seccomp: Option<seccomp::Program>,
     /// The monitor joins these itself, just before it clones: the child inherits them, and may
     /// not join what belongs to another user namespace once it is in a new one.
     pub joins: Vec<Join>,
@@ -185,6 +189,10 @@ pub(crate) enum Op {
         ambient: u64,
     },
     NoNewPrivileges,
+    /// Early, while CAP_SYS_ADMIN is still there.
+    Seccomp {
+        program: seccomp::Program,
+    },
     /// Death with the monitor, and an end at once if it has died already.
     ParentDeath,
 }
@@ -205,6 +213,9 @@ pub(crate) struct Failure {
     pub errno: Errno,
     pub exit_code: i32,
 }
+
+/// The step's name wherever it comes.
+const SECCOMP: &str = "seccomp filter";
 
 /// Docker's exit codes of a launch that failed.
 const SETUP_FAILED: i32 = 125;
@@ -234,12 +245,15 @@ impl Plan {
 // === impl Names ===
 
 impl Names {
-    /// What the child's report means: an index past the steps is the exec.
+    /// What the child's report means: an index past the steps is the last filter or the exec.
     pub(crate) fn failure(&self, index: u32, errno: Errno) -> Failure {
         if index == run::ENTER {
             return Failure::without_path("join user namespace", errno);
         }
         let index = usize::try_from(index).unwrap_or(usize::MAX);
+        if index == self.steps.len() + 1 {
+            return Failure::without_path(SECCOMP, errno);
+        }
         match self.steps.get(index) {
             Some((step, path, exit_code)) => Failure {
                 step,
@@ -324,6 +338,7 @@ mod tests {
             umask: Mode::empty(),
             terminal: false,
             init: false,
+            seccomp: None,
             joins: vec![],
             enter: None,
             maps: None,
@@ -337,6 +352,7 @@ mod tests {
             [code(2, Errno::ENOENT), code(2, Errno::ENOEXEC)],
             [127, 126]
         );
+        assert_eq!(names.failure(3, Errno::EINVAL).step, SECCOMP);
         assert_eq!(
             names.failure(2, Errno::EACCES).path.as_deref(),
             Some("nope")

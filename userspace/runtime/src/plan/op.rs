@@ -28,6 +28,7 @@ use nix::{
 use super::{Op, Plan};
 use crate::sys::{
     mount::{self as sys_mount, Attributes, NODEV, NOEXEC, NOSUID, Param, RDONLY},
+    seccomp,
     task::{self, CapabilitySets},
 };
 
@@ -126,6 +127,7 @@ impl Op {
                 task::set_ids(*uid, *gid)
             }
             Self::Capabilities { sets, ambient } => set_capabilities(*sets, *ambient),
+            Self::Seccomp { program } => seccomp::install(program),
             Self::NoNewPrivileges => prctl::set_no_new_privs(),
             Self::ParentDeath => die_with_parent(gate),
         }

@@ -19,7 +19,7 @@ use nix::{
 use super::{Enter, Plan, init};
 use crate::sys::{
     clone::{Side, clone_sibling},
-    exec, task,
+    exec, seccomp, task,
 };
 
 /// In place of a step's number: all steps are done and exec comes next.
@@ -75,7 +75,7 @@ pub(crate) fn run(plan: &Plan, channels: &Channels) -> ! {
             fail(status, index, errno);
         }
     }
-    let exec_index = u32::try_from(plan.steps.len()).unwrap_or(ENTER - 1);
+    let exec_index = u32::try_from(plan.steps.len()).unwrap_or(ENTER - 2);
     umask(plan.umask);
     task::reset_signals();
     if let Err(errno) = exec::close_others(channels.status.as_fd()) {
@@ -83,11 +83,16 @@ pub(crate) fn run(plan: &Plan, channels: &Channels) -> ! {
     }
     let terminal = plan.terminal.then(exec::stdin);
     if plan.init
-        && let Err(errno) = init::stay(terminal)
+        && let Err(errno) = init::stay(terminal, plan.seccomp.as_ref())
     {
         fail(exec::STATUS, exec_index, errno);
     }
     exec::write_status(exec::STATUS, encode_status(READY, 0));
+    if let Some(program) = &plan.seccomp
+        && let Err(errno) = seccomp::install(program)
+    {
+        fail(exec::STATUS, exec_index + 1, errno);
+    }
     let errno = exec::exec(&plan.exec.candidates, &plan.exec.argv, &plan.exec.envp);
     fail(exec::STATUS, exec_index, errno);
 }

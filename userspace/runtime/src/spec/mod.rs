@@ -13,6 +13,7 @@ mod process;
 
 use std::path::PathBuf;
 
+use paddock_cgroups::DeviceRule;
 use serde::{Deserialize, Serialize};
 
 pub use self::{
@@ -68,6 +69,8 @@ pub struct ContainerSpec {
     pub read_only_paths: Vec<PathBuf>,
     /// Name with dots or slashes and value, written below /proc/sys of the container's namespaces.
     pub sysctls: Vec<(String, String)>,
+    /// Which devices it may use, later ones counting more; none at all is no limit.
+    pub device_rules: Vec<DeviceRule>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -20,6 +20,8 @@ pub struct Process {
     pub rlimits: Vec<Rlimit>,
     /// -1000 to 1000; `None` is 0, never the agent's own.
     pub oom_score_adj: Option<i32>,
+    /// `None`: every syscall the kernel has.
+    pub seccomp: Option<paddock_seccomp::Filter>,
 }
 
 /// Numbers as the container's user namespace has them.

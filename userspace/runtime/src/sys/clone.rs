@@ -105,13 +105,13 @@ pub(crate) fn clone_sibling(flags: CloneFlags) -> nix::Result<Side<i32>> {
     }
 }
 
-/// fork(2), for the zygote.
+/// fork(2), for the zygote and a container's init.
 pub(crate) fn fork() -> nix::Result<Side<Pid>> {
     #[expect(
         clippy::disallowed_methods,
         reason = "this is the room where it is allowed"
     )]
-    // SAFETY: the zygote is single-threaded, so the child may do whatever its parent may.
+    // SAFETY: both are single-threaded, so the child may do whatever its parent may.
     let side = unsafe { nix::unistd::fork() }?;
     Ok(match side {
         nix::unistd::ForkResult::Child => Side::Child,

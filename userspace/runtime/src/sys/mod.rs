@@ -4,10 +4,12 @@
 //! takes no lock and reports the bare errno, so that a child may call it between clone and
 //! exec; who calls adds what it was for.
 
+pub(crate) mod bpf;
 pub(crate) mod clone;
 pub(crate) mod descriptor;
 pub(crate) mod exec;
 pub(crate) mod mount;
+pub(crate) mod seccomp;
 pub(crate) mod task;
 
 use nix::errno::Errno;

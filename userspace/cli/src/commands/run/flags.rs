@@ -1,8 +1,13 @@
 //! Values of `run`'s flags, checked before anything is made. Errors say what is accepted.
 
-use std::path::{Path, PathBuf, absolute};
+use std::{
+    fs::File,
+    io::Read as _,
+    path::{Path, PathBuf, absolute},
+};
 
-use paddock_agent::api::{NamespaceMode, Volume};
+use paddock_agent::api::{HostDevice, NamespaceMode, Seccomp, Volume};
+use paddock_cgroups::{DeviceAccess, DeviceRule};
 use paddock_runtime::{
     defaults,
     spec::{Rlimit, Rootfs},
@@ -115,6 +120,33 @@ pub(crate) fn log_option(text: &str) -> Result<LogOption, String> {
     }
 }
 
+/// `SOURCE[:TARGET[:rwm]]`; docker takes the access in the target's place too.
+pub(crate) fn device(text: &str) -> Result<HostDevice, String> {
+    const FORM: &str = "expected SOURCE[:TARGET[:rwm]]";
+    let access = |text| DeviceAccess::parse(text).ok_or(FORM);
+    let all = DeviceAccess::ALL;
+    let (source, target, access) = match text.split(':').collect::<Vec<_>>()[..] {
+        [source] => (source, source, all),
+        [source, last] if last.starts_with('/') => (source, last, all),
+        [source, last] => (source, source, access(last)?),
+        [source, target, last] => (source, target, access(last)?),
+        _ => return Err(FORM.to_owned()),
+    };
+    if !source.starts_with('/') || !target.starts_with("/dev/") {
+        return Err("SOURCE is an absolute path, TARGET one below /dev".to_owned());
+    }
+    Ok(HostDevice {
+        source: PathBuf::from(source),
+        target: PathBuf::from(target),
+        access,
+    })
+}
+
+pub(crate) fn device_rule(text: &str) -> Result<DeviceRule, String> {
+    DeviceRule::parse(text)
+        .ok_or_else(|| "expected a|b|c MAJOR:MINOR rwm, such as 'c 42:* rwm'".to_owned())
+}
+
 /// `nofile=1024:4096`; the name as in getrlimit(2), without `RLIMIT_`. -1 is unlimited.
 pub(crate) fn ulimit(text: &str) -> Result<Rlimit, String> {
     const NAMES: [&str; 16] = [
@@ -168,16 +200,47 @@ pub(crate) fn capability(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
-/// `no-new-privileges`, with `=` or `:` and a value.
-pub(crate) fn no_new_privileges(text: &str) -> Result<bool, String> {
-    let value = text
-        .strip_prefix("no-new-privileges")
-        .map(|rest| rest.trim_start_matches(['=', ':']));
-    match value {
-        Some("" | "true") => Ok(true),
-        Some("false") => Ok(false),
-        _ => Err("accepted now: no-new-privileges[=true|=false]".to_owned()),
+/// One of `--security-opt`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum SecurityOption {
+    NoNewPrivileges(bool),
+    Seccomp(Seccomp),
+}
+
+/// `no-new-privileges`, `seccomp=FILE`, with `=` or `:`.
+pub(crate) fn security_option(text: &str) -> Result<SecurityOption, String> {
+    let (name, value) = match text.split_once(['=', ':']) {
+        Some((name, value)) => (name, Some(value)),
+        None => (text, None),
+    };
+    match (name, value) {
+        ("no-new-privileges", None | Some("" | "true")) => {
+            Ok(SecurityOption::NoNewPrivileges(true))
+        }
+        ("no-new-privileges", Some("false")) => Ok(SecurityOption::NoNewPrivileges(false)),
+        ("seccomp", Some("default" | "builtin")) => Ok(SecurityOption::Seccomp(Seccomp::Default)),
+        ("seccomp", Some("unconfined")) => Ok(SecurityOption::Seccomp(Seccomp::Unconfined)),
+        ("seccomp", Some(path)) if !path.is_empty() => profile(path)
+            .map(|text| SecurityOption::Seccomp(Seccomp::Profile(text)))
+            .map_err(|error| format!("seccomp profile {path}: {error}")),
+        _ => Err(
+            "accepted: no-new-privileges[=true|=false], seccomp=default|unconfined|FILE".to_owned(),
+        ),
     }
+}
+
+/// The agent reads it; here only that it is a file of sane size.
+fn profile(path: &str) -> Result<String, String> {
+    const LIMIT: u64 = 1 << 20;
+    let file = File::open(path).map_err(|error| error.to_string())?;
+    let mut text = String::new();
+    file.take(LIMIT + 1)
+        .read_to_string(&mut text)
+        .map_err(|error| error.to_string())?;
+    if text.len() as u64 > LIMIT {
+        return Err(format!("more than {LIMIT} bytes"));
+    }
+    Ok(text)
 }
 
 pub(crate) fn hostname(text: &str) -> Result<String, String> {
@@ -256,6 +319,32 @@ mod tests {
     }
 
     #[test]
+    fn devices() {
+        for (text, target, access) in [
+            ("/dev/fuse", "/dev/fuse", "rwm"),
+            ("/dev/fuse:r", "/dev/fuse", "r"),
+            ("/dev/sda:/dev/xvdc", "/dev/xvdc", "rwm"),
+            ("/dev/sda:/dev/xvdc:rw", "/dev/xvdc", "rw"),
+        ] {
+            let device = device(text).unwrap();
+            assert_eq!(device.target, Path::new(target), "{text}");
+            assert_eq!(Some(device.access), DeviceAccess::parse(access), "{text}");
+        }
+        for wrong in [
+            "",
+            "fuse",
+            "/dev/a:b",
+            "/dev/a:/b",
+            "/dev/a:/dev/b:x",
+            "/dev/a:/dev/b:r:w",
+            "/dev/a:",
+        ] {
+            assert!(device(wrong).is_err(), "{wrong}");
+        }
+        assert!(device_rule("c 42:* rwm").is_ok() && device_rule("c 42 rwm").is_err());
+    }
+
+    #[test]
     fn ulimits() {
         let limit = |name: &str, soft, hard| {
             Ok(Rlimit {
@@ -285,8 +374,29 @@ mod tests {
             ("no-new-privileges:true", true),
             ("no-new-privileges=false", false),
         ] {
-            assert_eq!(no_new_privileges(text), Ok(value), "{text}");
+            let expected = Ok(SecurityOption::NoNewPrivileges(value));
+            assert_eq!(security_option(text), expected, "{text}");
         }
-        assert!(no_new_privileges("no-new-privileges=maybe").is_err());
+        for (text, value) in [
+            ("seccomp=default", Seccomp::Default),
+            ("seccomp:builtin", Seccomp::Default),
+            ("seccomp=unconfined", Seccomp::Unconfined),
+            ("seccomp=/dev/null", Seccomp::Profile(String::new())),
+        ] {
+            let expected = Ok(SecurityOption::Seccomp(value));
+            assert_eq!(security_option(text), expected, "{text}");
+        }
+        for wrong in [
+            "no-new-privileges=maybe",
+            "seccomp",
+            "seccomp=",
+            "seccomp=/nowhere-at-all",
+            "seccomp=/",
+            "seccomp=/dev/zero",
+            "apparmor=x",
+        ] {
+            let error = security_option(wrong).unwrap_err();
+            assert!(!error.contains('\n'), "{error}");
+        }
     }
 }

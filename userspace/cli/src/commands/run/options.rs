@@ -1,12 +1,13 @@
 //! `run`'s flags, in the groups that its help shows. Names are docker's.
 
 use paddock_agent::{
-    api::{NamespaceMode, Volume},
+    api::{HostDevice, NamespaceMode, Volume},
     life::RestartPolicy,
 };
+use paddock_cgroups::DeviceRule;
 use paddock_runtime::spec::Rlimit;
 
-use super::flags;
+use super::flags::{self, SecurityOption};
 
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Life")]
@@ -49,9 +50,13 @@ pub(crate) struct ProcessFlags {
     /// One capability less, or ALL
     #[arg(long, value_name = "CAP", value_delimiter = ',', value_parser = flags::capability)]
     pub(crate) cap_drop: Vec<String>,
-    /// no-new-privileges[=false]; it is on by default
-    #[arg(long = "security-opt", value_name = "OPTION", value_parser = flags::no_new_privileges)]
-    pub(crate) no_new_privileges: Vec<bool>,
+    /// All capabilities and devices, nothing masked, no seccomp, the host's user namespace: no
+    /// boundary against its root
+    #[arg(long)]
+    pub(crate) privileged: bool,
+    /// no-new-privileges[=false], on by default; seccomp=default, unconfined or a profile's FILE
+    #[arg(long = "security-opt", value_name = "OPTION", value_parser = flags::security_option)]
+    pub(crate) security_options: Vec<SecurityOption>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -60,6 +65,12 @@ pub(crate) struct FileFlags {
     /// Show a file or directory of the host inside
     #[arg(short, long = "volume", value_name = "SOURCE:TARGET[:ro]", value_parser = flags::volume)]
     pub(crate) volumes: Vec<Volume>,
+    /// Let it use a device of the host's
+    #[arg(long = "device", value_name = "SOURCE[:TARGET[:rwm]]", value_parser = flags::device)]
+    pub(crate) devices: Vec<HostDevice>,
+    /// Let it use what it makes by mknod, such as 'c 42:* rwm'
+    #[arg(long = "device-cgroup-rule", value_name = "RULE", value_parser = flags::device_rule)]
+    pub(crate) device_rules: Vec<DeviceRule>,
     /// No writing to the root file system
     #[arg(long)]
     pub(crate) read_only: bool,

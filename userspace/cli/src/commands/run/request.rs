@@ -3,12 +3,15 @@
 use std::{os::unix::fs::MetadataExt as _, path::Path};
 
 use paddock_agent::{
-    api::{CreateRequest, NamespaceMode, NamespaceModes},
+    api::{CreateRequest, NamespaceMode, NamespaceModes, Seccomp},
     life::LifeOptions,
 };
 use paddock_runtime::spec::Rootfs;
 
-use super::{Recipe, flags::LogOption};
+use super::{
+    Recipe,
+    flags::{LogOption, SecurityOption},
+};
 
 impl Recipe {
     pub(crate) fn request(&self) -> CreateRequest {
@@ -31,19 +34,18 @@ impl Recipe {
             limits: self.limits.limits(),
             namespaces: self.namespaces(),
             volumes: self.files.volumes.clone(),
-            cap_add: self.process.cap_add.clone(),
+            cap_add: self.capabilities_to_add(),
             cap_drop: self.process.cap_drop.clone(),
-            no_new_privileges: self
-                .process
-                .no_new_privileges
-                .last()
-                .copied()
-                .unwrap_or(true),
+            no_new_privileges: self.no_new_privileges(),
             read_only: self.files.read_only,
             rlimits: self.process.ulimits.clone(),
             oom_score_adj: self.process.oom_score_adj,
             labels: self.labels.iter().map(|label| split(label)).collect(),
             life: self.life(),
+            seccomp: self.seccomp(),
+            devices: self.files.devices.clone(),
+            device_rules: self.files.device_rules.clone(),
+            privileged: self.process.privileged,
         }
     }
 
@@ -89,6 +91,39 @@ impl Recipe {
         here.into_os_string().into_string().ok()
     }
 
+    /// Of one option given twice the last counts.
+    fn no_new_privileges(&self) -> bool {
+        let mut options = self.process.security_options.iter().rev();
+        let value = |option: &SecurityOption| match option {
+            SecurityOption::NoNewPrivileges(value) => Some(*value),
+            SecurityOption::Seccomp(_) => None,
+        };
+        options.find_map(value).unwrap_or(!self.process.privileged)
+    }
+
+    fn capabilities_to_add(&self) -> Vec<String> {
+        let mut add = self.process.cap_add.clone();
+        if self.process.privileged {
+            add.push("ALL".to_owned());
+        }
+        add
+    }
+
+    fn seccomp(&self) -> Seccomp {
+        let mut options = self.process.security_options.iter().rev();
+        let value = |option: &SecurityOption| match option {
+            SecurityOption::NoNewPrivileges(_) => None,
+            SecurityOption::Seccomp(seccomp) => Some(seccomp.clone()),
+        };
+        options
+            .find_map(value)
+            .unwrap_or(if self.process.privileged {
+                Seccomp::Unconfined
+            } else {
+                Seccomp::Default
+            })
+    }
+
     fn namespaces(&self) -> NamespaceModes {
         let chosen = &self.namespaces;
         let default = NamespaceModes::default();
@@ -99,7 +134,10 @@ impl Recipe {
             network: or(&chosen.network, default.network),
             pid: or(&chosen.pid, default.pid),
             time: or(&chosen.timens, default.time),
-            user: chosen.userns.clone(),
+            user: match &chosen.userns {
+                None if self.process.privileged => Some(NamespaceMode::Host),
+                chosen => chosen.clone(),
+            },
             uts: or(&chosen.uts, default.uts),
         }
     }
@@ -172,6 +210,27 @@ mod tests {
             request.no_new_privileges && !request.read_only && !request.stdin && !request.terminal
         );
         assert_eq!(request.rootfs, Rootfs::Host);
+        assert_eq!(request.seccomp, Seccomp::Default);
+    }
+
+    #[test]
+    fn privileged_is_all_but_what_is_said_otherwise() {
+        let all = request(&["--privileged", "host"]).unwrap();
+        assert!(all.privileged && !all.no_new_privileges);
+        assert_eq!(all.seccomp, Seccomp::Unconfined);
+        assert_eq!(all.cap_add, ["ALL"]);
+        assert_eq!(all.namespaces.user, Some(NamespaceMode::Host));
+        let words = [
+            "--privileged",
+            "--userns=private",
+            "--security-opt=seccomp=default",
+            "--security-opt=no-new-privileges",
+            "host",
+        ];
+        let less = request(&words).unwrap();
+        assert!(less.no_new_privileges);
+        assert_eq!(less.seccomp, Seccomp::Default);
+        assert_eq!(less.namespaces.user, Some(NamespaceMode::Private));
     }
 
     #[test]
@@ -226,11 +285,14 @@ mod tests {
             "net_admin,CHOWN",
             "--security-opt",
             "no-new-privileges=false",
+            "--security-opt",
+            "seccomp=unconfined",
             "host",
             "true",
         ])
         .unwrap();
         assert!(request.terminal && request.stdin && !request.no_new_privileges);
+        assert_eq!(request.seccomp, Seccomp::Unconfined);
         assert_eq!(
             (request.hostname.as_deref(), request.cwd.as_deref()),
             (Some("box"), Some("/tmp"))
@@ -256,7 +318,7 @@ mod tests {
             &["--cap-add", "CAP_NOPE", "host"],
             &["--network", "bridge", "host"],
             &["--ulimit", "nofile=9:3", "host"],
-            &["--security-opt", "seccomp=unconfined", "host"],
+            &["--security-opt", "seccomp=/nowhere-at-all", "host"],
             &["-v", "/nowhere-at-all:/mnt", "host"],
             &["-w", "relative", "host"],
             &["alpine"],
