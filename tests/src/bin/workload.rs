@@ -10,10 +10,13 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use nix::sched::{CloneFlags, setns, unshare};
+use nix::{
+    sched::{CloneFlags, setns, unshare},
+    unistd::{Gid, getegid, geteuid, getgroups},
+};
 
 const USAGE: &str = "alloc BYTES | spin SECONDS | setns-loop PATH NSTYPE COUNT | \
-    unshare-loop FLAGS COUNT | getppid-loop COUNT | sleep SECONDS | exit CODE";
+    unshare-loop FLAGS COUNT | getppid-loop COUNT | sleep SECONDS | ids | exit CODE";
 
 fn main() -> ExitCode {
     let args: Vec<_> = std::env::args().skip(1).collect();
@@ -35,10 +38,22 @@ fn run(args: &[&str]) -> Result<ExitCode> {
         ["unshare-loop", kinds, count] => unshare_loop(flags(kinds)?, count.parse()?),
         ["getppid-loop", count] => getppid_loop(count.parse()?),
         ["sleep", seconds] => thread::sleep(Duration::from_secs_f64(seconds.parse()?)),
+        ["ids"] => ids()?,
         ["exit", code] => return Ok(ExitCode::from(code.parse::<u8>()?)),
         _ => bail!("usage: {USAGE}"),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// User, group and the other groups, as the kernel tells this process.
+fn ids() -> Result<()> {
+    let groups = getgroups()?;
+    let all = [geteuid().as_raw(), getegid().as_raw()]
+        .into_iter()
+        .chain(groups.into_iter().map(Gid::as_raw));
+    let all: Vec<_> = all.map(|id| id.to_string()).collect();
+    println!("{}", all.join(" "));
+    Ok(())
 }
 
 /// Touches every page, so that it is charged.

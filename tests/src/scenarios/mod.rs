@@ -15,6 +15,7 @@ pub mod privilege;
 pub mod prometheus;
 pub mod rootfs;
 pub mod sharing;
+pub mod users;
 
 /// In the order they run: foundations first, so that the first failure is the telling one.
 pub fn all() -> Vec<Scenario> {
@@ -29,6 +30,7 @@ pub fn all() -> Vec<Scenario> {
         sharing::ALL,
         ns::ALL,
         privilege::ALL,
+        users::ALL,
         rootfs::ALL,
         life::ALL,
         init::ALL,

@@ -56,6 +56,10 @@ pub struct CreateRequest {
     pub limits: Limits,
     pub namespaces: NamespaceModes,
     pub volumes: Vec<Volume>,
+    /// Absent: root. In [`paddock_runtime::spec::Wanted`]'s notation.
+    pub user: Option<String>,
+    /// More groups of the user's, by name or number.
+    pub group_add: Vec<String>,
     pub cap_add: Vec<String>,
     pub cap_drop: Vec<String>,
     pub no_new_privileges: bool,
@@ -133,6 +137,8 @@ pub struct ExecRequest {
     pub args: Vec<String>,
     pub env: Vec<String>,
     pub cwd: Option<String>,
+    /// Absent: the container's.
+    pub user: Option<String>,
     pub terminal: bool,
     pub stdin: bool,
 }

@@ -161,6 +161,7 @@ fn parse(id: &str, dir: &Path) -> Result<(LaunchSpec, Limits), Box<dyn Error>> {
         terminal,
         stdin,
         user: User::default(),
+        account: None,
         capabilities: Capabilities::of_root(capabilities),
         no_new_privileges: true,
         rlimits: Vec::new(),

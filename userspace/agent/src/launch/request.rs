@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use paddock_runtime::{
     defaults,
     spec::{
-        Capabilities, ContainerSpec, ExecSpec, IdMaps, LaunchSpec, Mount, MountSource, Process,
-        Propagation, Rootfs, Target, User,
+        Account, Capabilities, ContainerSpec, ExecSpec, IdMaps, InvalidAccount, LaunchSpec, Mount,
+        MountSource, Process, Propagation, Reference, Rootfs, Target, User, Wanted,
     },
 };
 
@@ -65,7 +65,42 @@ pub(super) fn check(request: &CreateRequest) -> Result<(), Error> {
         }
         exists(&volume.source)?;
     }
+    for group in &request.group_add {
+        let _: Reference = group.parse().map_err(invalid_account)?;
+    }
+    account(request, None)?;
     capabilities(request).map(drop)
+}
+
+fn invalid_account(error: InvalidAccount) -> Error {
+    Error::invalid(format!("user or group {error}"))
+}
+
+/// What the monitor is to look up; nothing for root, whom everybody knows.
+fn account(request: &CreateRequest, user: Option<&str>) -> Result<Option<Account>, Error> {
+    let user = user
+        .or(request.user.as_deref())
+        .filter(|user| !user.is_empty());
+    if user.is_none() && request.group_add.is_empty() {
+        return Ok(None);
+    }
+    let user = user.unwrap_or("0");
+    let _: Wanted = user.parse().map_err(invalid_account)?;
+    let all = capabilities(request)?;
+    // Of the defaults a user who is not root has none: only what is asked for by name.
+    let mut drop = request.cap_drop.clone();
+    drop.push("ALL".to_owned());
+    let added = defaults::capabilities(&request.cap_add, &drop)
+        .map_err(|error| Error::invalid(error.to_string()))?;
+    Ok(Some(Account {
+        user: user.to_owned(),
+        groups: request.group_add.clone(),
+        default_home: !has_home(&request.env),
+        capabilities: added
+            .into_iter()
+            .filter(|name| all.contains(name))
+            .collect(),
+    }))
 }
 
 fn exists(source: &Path) -> Result<(), Error> {
@@ -142,6 +177,7 @@ pub(super) fn container_spec(
         terminal: request.terminal,
         stdin: request.stdin,
         user: User::default(),
+        account: account(request, None)?,
         capabilities: Capabilities::of_root(capabilities(request)?),
         no_new_privileges: request.no_new_privileges,
         rlimits: request.rlimits.clone(),
@@ -208,6 +244,10 @@ pub(super) fn exec_spec(
         terminal: request.terminal,
         stdin: request.stdin,
         user: User::default(),
+        account: account(container, request.user.as_deref())?.map(|account| Account {
+            default_home: account.default_home && !has_home(&request.env),
+            ..account
+        }),
         capabilities: Capabilities::of_root(capabilities(container)?),
         no_new_privileges: container.no_new_privileges,
         rlimits: container.rlimits.clone(),
@@ -219,6 +259,10 @@ pub(super) fn exec_spec(
         process,
         target: Target::Exec(target),
     })
+}
+
+fn has_home(env: &[String]) -> bool {
+    env.iter().any(|variable| variable.starts_with("HOME="))
 }
 
 /// The defaults, then the user's own; of one variable the last counts.
@@ -262,6 +306,8 @@ mod tests {
             limits: Limits::default(),
             namespaces: NamespaceModes::default(),
             volumes: vec![],
+            user: None,
+            group_add: vec![],
             cap_add: vec![],
             cap_drop: vec![],
             no_new_privileges: true,
@@ -290,6 +336,28 @@ mod tests {
     }
 
     #[test]
+    fn a_user_who_is_not_root_gets_what_was_added_by_name() {
+        let ambient = |add: &[&str], drop: &[&str]| {
+            let list = |names: &[&str]| names.iter().map(ToString::to_string).collect();
+            let request = CreateRequest {
+                user: Some("1000".into()),
+                cap_add: list(add),
+                cap_drop: list(drop),
+                ..request()
+            };
+            account(&request, None).unwrap().unwrap().capabilities
+        };
+        assert!(ambient(&[], &[]).is_empty());
+        assert_eq!(
+            ambient(&["net_admin", "chown"], &["CHOWN"]),
+            ["CAP_NET_ADMIN"]
+        );
+        assert_eq!(ambient(&["KILL"], &["ALL"]), ["CAP_KILL"]);
+        assert_eq!(ambient(&["ALL"], &["CHOWN"]).len(), 40);
+        assert_eq!(account(&request(), None).unwrap(), None);
+    }
+
+    #[test]
     fn what_cannot_work_is_refused_in_one_line() {
         let refused = |change: fn(&mut CreateRequest)| {
             let mut request = request();
@@ -307,5 +375,7 @@ mod tests {
                 .contains("/not/there: No such file")
         );
         assert!(refused(|r| r.cap_add = vec!["CAP_NOPE".into()]).contains("CAP_NOPE"));
+        assert!(refused(|r| r.user = Some("4294967295".into())).contains("4294967294"));
+        assert!(refused(|r| r.group_add = vec!["-1".into()]).contains("\"-1\""));
     }
 }

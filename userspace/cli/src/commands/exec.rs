@@ -24,6 +24,9 @@ pub(crate) struct Exec {
     /// Directory to start in
     #[arg(short, long, value_name = "DIR", value_parser = super::run::workdir)]
     workdir: Option<String>,
+    /// Who runs it (default: as in the container)
+    #[arg(short, long, value_name = "UID[:GID]|NAME[:GROUP]", value_parser = super::run::user, allow_hyphen_values = true)]
+    user: Option<String>,
     #[arg(value_name = "NAME")]
     name: String,
     #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND")]
@@ -38,6 +41,7 @@ impl Exec {
             args: self.command.clone(),
             env: environment(&self.env),
             cwd: self.workdir.clone(),
+            user: self.user.clone(),
             terminal: self.tty,
             stdin: self.interactive,
         };

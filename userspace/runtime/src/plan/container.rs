@@ -15,7 +15,7 @@ use nix::{
 };
 
 use super::{
-    Enter, Failure, Join, Op, Plan, Step,
+    Enter, Failure, Join, Op, Plan, Step, account,
     build::{Prepared, io_failure, program, push_credentials, push_session, step, umask},
     dev::{self, Owner},
     mounts::{self, Made},
@@ -35,16 +35,16 @@ pub(super) fn prepare(
     target: &ContainerSpec,
     window: Option<(u16, u16)>,
 ) -> Result<Prepared, Failure> {
-    let process = &spec.process;
     let namespaces = &target.namespaces;
     let ids = Ids::new(target);
-    // First of all what can be refused before anything is made.
-    let exec = program(process)?;
-    let user = ids.uid(process.user.uid)?;
-    ids.gid(process.user.gid)?;
     let joins = joins(namespaces)?;
     let enter = enter(namespaces)?;
     let root = rootfs::open(&target.rootfs, &spec.dir)?;
+    let process = &account::resolve(&spec.process, &root)?;
+    // What can be refused before anything is made.
+    let exec = program(process)?;
+    let user = ids.uid(process.user.uid)?;
+    ids.gid(process.user.gid)?;
     let made = make(target, process.terminal, &ids)?;
     let (io, stdio) = match (&made, process) {
         (Made { pts: Some(pts), .. }, process) if process.terminal => {
@@ -168,7 +168,8 @@ fn null() -> Result<OwnedFd, Failure> {
 }
 
 /// A user who is not root can open /proc/self/fd/1 and /dev/stdout only if they are theirs.
-fn hand_over(stdio: &[OwnedFd; 3], user: u32) -> Result<(), Failure> {
+/// `user` is the host's number.
+pub(super) fn hand_over(stdio: &[OwnedFd; 3], user: u32) -> Result<(), Failure> {
     if user == 0 {
         return Ok(());
     }

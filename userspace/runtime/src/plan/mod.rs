@@ -5,6 +5,7 @@
 //! and without a lock, and reports the number of the step that failed with its errno.
 #![forbid(unsafe_code)]
 
+pub(crate) mod account;
 pub(crate) mod build;
 mod cgroupfs;
 mod container;
@@ -108,6 +109,8 @@ pub(crate) enum Op {
     MakeDirectory {
         parent: CString,
         name: CString,
+        /// The container's numbers of whom a new one belongs to; else root.
+        owner: Option<(u32, u32)>,
     },
     MakeFile {
         parent: CString,

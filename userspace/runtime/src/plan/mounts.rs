@@ -52,7 +52,8 @@ pub(super) fn push(
         steps.push(sysctl(name, value)?);
     }
     push_protections(steps, target)?;
-    push_directories(steps, "working directory", &process.cwd)?;
+    let user = (process.user.uid, process.user.gid);
+    push_owned_directories(steps, "working directory", &process.cwd, Some(user))?;
     if target.read_only {
         steps.push(step("read-only rootfs", Op::ReadOnlyRoot));
     }
@@ -218,11 +219,27 @@ fn push_file(steps: &mut Vec<Step>, name: &'static str, path: &str) -> Result<()
 
 /// mkdir -p, a step a component.
 fn push_directories(steps: &mut Vec<Step>, name: &'static str, path: &str) -> Result<(), Failure> {
+    push_owned_directories(steps, name, path, None)
+}
+
+/// The same; the last one, when it is new, belongs to `owner`, those above it to root.
+fn push_owned_directories(
+    steps: &mut Vec<Step>,
+    name: &'static str,
+    path: &str,
+    owner: Option<(u32, u32)>,
+) -> Result<(), Failure> {
     let mut parent = String::new();
-    for component in path.split('/').filter(|component| !component.is_empty()) {
+    let mut components = path
+        .split('/')
+        .filter(|component| !component.is_empty())
+        .peekable();
+    while let Some(component) = components.next() {
+        let last = components.peek().is_none();
         let op = Op::MakeDirectory {
             parent: parent_path(&parent)?,
             name: c_string(name, component)?,
+            owner: owner.filter(|_| last),
         };
         parent.push('/');
         parent.push_str(component);

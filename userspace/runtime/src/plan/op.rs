@@ -11,7 +11,7 @@ use std::{
 
 use nix::{
     errno::Errno,
-    fcntl::{OFlag, OpenHow, ResolveFlag, openat, openat2},
+    fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat, openat2},
     mount::{MntFlags, MsFlags, mount, umount2},
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sched::{CloneFlags, setns, unshare},
@@ -22,7 +22,7 @@ use nix::{
         stat::{Mode, SFlag, fstat, makedev, mkdirat},
         statfs::{PROC_SUPER_MAGIC, fstatfs},
     },
-    unistd::{chdir, fchdir, pivot_root, sethostname, setsid, write},
+    unistd::{Gid, Uid, chdir, fchdir, fchownat, pivot_root, sethostname, setsid, write},
 };
 
 use super::{Op, Plan};
@@ -50,13 +50,11 @@ impl Op {
                 )
             }
             Self::AttachRoot => attach_root(root(plan)?),
-            Self::MakeDirectory { parent, name } => {
-                let parent = directory(root(plan)?, parent)?;
-                ignore(
-                    Errno::EEXIST,
-                    mkdirat(parent, name.as_c_str(), Mode::from_bits_truncate(0o755)),
-                )
-            }
+            Self::MakeDirectory {
+                parent,
+                name,
+                owner,
+            } => make_directory(&directory(root(plan)?, parent)?, name, *owner),
             Self::MakeFile { parent, name } => make_file(root(plan)?, parent, name),
             Self::Attach {
                 mount,
@@ -145,6 +143,18 @@ fn make_file(root: &OwnedFd, parent: &CStr, name: &CStr) -> nix::Result<()> {
     let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let made = openat(parent, name, flags, Mode::from_bits_truncate(0o644));
     ignore(Errno::EEXIST, made.map(drop))
+}
+
+fn make_directory(parent: &OwnedFd, name: &CStr, owner: Option<(u32, u32)>) -> nix::Result<()> {
+    match mkdirat(parent, name, Mode::from_bits_truncate(0o755)) {
+        Err(Errno::EEXIST) => Ok(()),
+        Ok(()) if let Some((uid, gid)) = owner => {
+            let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
+            let flags = AtFlags::AT_SYMLINK_NOFOLLOW;
+            fchownat(parent, name, Some(uid), Some(gid), flags)
+        }
+        other => other,
+    }
 }
 
 fn root(plan: &Plan) -> nix::Result<&OwnedFd> {

@@ -6,6 +6,7 @@
 //! and to remove when `launch` itself fails; once a monitor listens, it is the monitor's.
 #![forbid(unsafe_code)]
 
+mod account;
 mod mount;
 mod namespace;
 mod process;
@@ -15,6 +16,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 pub use self::{
+    account::{Account, InvalidAccount, Reference, Wanted, id},
     mount::{Device, Mount, MountSource, Propagation},
     namespace::{IdMap, IdMaps, Joined, Namespace, Namespaces},
     process::{Capabilities, Process, Rlimit, User},

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf, absolute};
 use paddock_agent::api::{NamespaceMode, Volume};
 use paddock_runtime::{
     defaults,
-    spec::{Rlimit, Rootfs},
+    spec::{InvalidAccount, Reference, Rlimit, Rootfs, Wanted},
 };
 
 /// Whose namespace.
@@ -136,6 +136,16 @@ pub(crate) fn ulimit(text: &str) -> Result<Rlimit, String> {
         soft,
         hard,
     })
+}
+
+pub(crate) fn user(text: &str) -> Result<String, String> {
+    let _: Wanted = text.parse().map_err(|error: InvalidAccount| error.reason)?;
+    Ok(text.to_owned())
+}
+
+pub(crate) fn group(text: &str) -> Result<String, String> {
+    let _: Reference = text.parse().map_err(|error: InvalidAccount| error.reason)?;
+    Ok(text.to_owned())
 }
 
 pub(crate) fn capability(text: &str) -> Result<String, String> {

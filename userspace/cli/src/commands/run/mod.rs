@@ -16,7 +16,7 @@ use self::{
     victim::Victim,
 };
 pub(crate) use self::{
-    flags::{variable, workdir},
+    flags::{user, variable, workdir},
     request::environment,
 };
 use super::{Context, limits::LimitFlags};

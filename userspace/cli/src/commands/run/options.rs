@@ -23,7 +23,13 @@ pub(crate) struct ProcessFlags {
     /// A first process that reaps and hands signals on
     #[arg(long)]
     pub(crate) init: bool,
-    /// One capability more, or ALL
+    /// Who runs it (default: root), names by the container's own files
+    #[arg(short, long, value_name = "UID[:GID]|NAME[:GROUP]", value_parser = flags::user, allow_hyphen_values = true)]
+    pub(crate) user: Option<String>,
+    /// One more group of the user's
+    #[arg(long, value_name = "GROUP", value_parser = flags::group)]
+    pub(crate) group_add: Vec<String>,
+    /// One capability more, or ALL; a user who is not root has only these
     #[arg(long, value_name = "CAP", value_delimiter = ',', value_parser = flags::capability)]
     pub(crate) cap_add: Vec<String>,
     /// One capability less, or ALL

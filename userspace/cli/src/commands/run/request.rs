@@ -28,6 +28,8 @@ impl Run {
             limits: self.limits.limits(),
             namespaces: self.namespaces(),
             volumes: self.files.volumes.clone(),
+            user: self.process.user.clone(),
+            group_add: self.process.group_add.clone(),
             cap_add: self.process.cap_add.clone(),
             cap_drop: self.process.cap_drop.clone(),
             no_new_privileges: self
