@@ -102,6 +102,7 @@ fn parse(id: &str, dir: &Path) -> Result<(LaunchSpec, Limits), Box<dyn Error>> {
         .collect();
     let mut target = ContainerSpec {
         rootfs: Rootfs::Host,
+        root_maps: None,
         read_only: false,
         init: false,
         hostname: Some("example".into()),

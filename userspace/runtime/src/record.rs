@@ -8,7 +8,7 @@ use nix::errno::Errno;
 use paddock_cgroups::Stats;
 use serde::{Deserialize, Serialize};
 
-use crate::plan::account;
+use crate::plan::{account, idmap};
 
 /// The workload runs: its exec succeeded.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,6 +74,9 @@ impl Failed {
             ),
             (account::FILE, _) => format!(
                 "{container}: cannot look up users: the container's {path} is no regular file of at most 4 MiB: {why} (exit {code})"
+            ),
+            (idmap::STEP, _) => format!(
+                "{container}: {path}: cannot show its files' owners as the container's ids (idmapped mounts: {why}); leave --userns-remap out, or give a volume's files away by ':U' (exit {code})"
             ),
             (KILLED, _) => format!(
                 "{container}: killed during set-up: too little memory to start in, unless somebody killed it"

@@ -17,7 +17,9 @@ use nix::{
 use super::{
     Enter, Failure, Join, Op, Plan, Step, account,
     build::{Prepared, io_failure, program, push_credentials, push_session, step, umask},
+    chown,
     dev::{self, Owner},
+    idmap::Owners,
     mounts::{self, Made},
     rootfs,
 };
@@ -39,12 +41,14 @@ pub(super) fn prepare(
     let ids = Ids::new(target);
     let joins = joins(namespaces)?;
     let enter = enter(namespaces)?;
-    let root = rootfs::open(&target.rootfs, &spec.dir)?;
+    let mut owners = Owners::default();
+    let maps = target.root_maps.as_ref();
+    let root = rootfs::open(&target.rootfs, maps, &mut owners, &spec.dir)?;
     let process = &account::resolve(&spec.process, &root)?;
     // What can be refused before anything is made.
     let exec = program(process)?;
     let user = ids.uid(process.user.uid)?;
-    ids.gid(process.user.gid)?;
+    let group = ids.gid(process.user.gid)?;
     let made = make(target, process.terminal, &ids)?;
     let (io, stdio) = match (&made, process) {
         (Made { pts: Some(pts), .. }, process) if process.terminal => {
@@ -65,7 +69,11 @@ pub(super) fn prepare(
     if namespaces.cgroup.is_new() {
         steps.push(step("cgroup namespace", Op::UnshareCgroup));
     }
-    mounts::push(&mut steps, process, target, made)?;
+    let program = chown::Owner {
+        uid: user,
+        gid: group,
+    };
+    mounts::push(&mut steps, process, target, made, (&mut owners, program))?;
     push_names(&mut steps, target);
     if namespaces.net.is_new() {
         steps.push(step("loopback", Op::Loopback));

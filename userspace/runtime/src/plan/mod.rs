@@ -8,10 +8,13 @@
 pub(crate) mod account;
 pub(crate) mod build;
 mod cgroupfs;
+mod chown;
 mod container;
 mod dev;
 mod exec;
+pub(crate) mod idmap;
 mod init;
+mod mountinfo;
 mod mounts;
 mod op;
 mod rootfs;

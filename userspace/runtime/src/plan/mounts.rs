@@ -15,7 +15,9 @@ use nix::{errno::Errno, libc};
 use super::{
     Failure, Op, Step,
     build::{c_string, io_failure, literal, step, step_at},
-    cgroupfs, rootfs,
+    cgroupfs, chown,
+    idmap::Owners,
+    rootfs,
 };
 use crate::{
     spec::{ContainerSpec, Mount, MountSource, Process, Propagation},
@@ -35,11 +37,12 @@ pub(super) fn push(
     process: &Process,
     target: &ContainerSpec,
     mut made: Made,
+    (owners, user): (&mut Owners, chown::Owner),
 ) -> Result<(), Failure> {
     steps.push(step("private mounts", Op::PrivateMounts));
     steps.push(step("attach rootfs", Op::AttachRoot));
     for mount in &target.mounts {
-        push_mount(steps, mount, &mut made)?;
+        push_mount(steps, mount, &mut made, owners, user)?;
     }
     if process.terminal {
         let bind = Op::Bind {
@@ -61,7 +64,13 @@ pub(super) fn push(
     Ok(())
 }
 
-fn push_mount(steps: &mut Vec<Step>, mount: &Mount, made: &mut Made) -> Result<(), Failure> {
+fn push_mount(
+    steps: &mut Vec<Step>,
+    mount: &Mount,
+    made: &mut Made,
+    owners: &mut Owners,
+    user: chown::Owner,
+) -> Result<(), Failure> {
     let at = target(mount)?;
     let attributes = attributes(mount);
     let again = || Failure::new("mount", at, Errno::EEXIST);
@@ -70,13 +79,21 @@ fn push_mount(steps: &mut Vec<Step>, mount: &Mount, made: &mut Made) -> Result<(
             const STEP: &str = "bind";
             let fail = |source: std::io::Error| io_failure(STEP, path, &source);
             let source = rootfs::open_path(path, 0).map_err(fail)?;
-            if source.metadata().map_err(fail)?.is_dir() {
+            let is_dir = source.metadata().map_err(fail)?.is_dir();
+            let source = OwnedFd::from(source);
+            if mount.chown {
+                chown::give(&source, user, path)?;
+            }
+            if is_dir {
                 push_directories(steps, STEP, at)?;
             } else {
                 push_file(steps, STEP, at)?;
             }
             let tree = clone_tree(source.as_fd(), c"", *recursive)
                 .map_err(|errno| Failure::new(STEP, path, errno))?;
+            if let Some(maps) = &mount.id_maps {
+                owners.map(&tree, maps, *recursive, (source.as_fd(), path))?;
+            }
             steps.push(attach(STEP, tree, at, attributes, mount.follow)?);
         }
         MountSource::Of {

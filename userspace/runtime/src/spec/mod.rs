@@ -44,6 +44,9 @@ pub enum Target {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ContainerSpec {
     pub rootfs: Rootfs,
+    /// Shows the root's files with their owners taken through these maps; `None`: as on disk.
+    #[serde(default)]
+    pub root_maps: Option<IdMaps>,
     /// The root mount itself, not what is mounted below it.
     pub read_only: bool,
     /// Needs a UTS namespace that is not the host's, likewise `domainname`.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::Joined;
+use super::{IdMaps, Joined};
 
 /// One mount. Its target is made when missing and never leads out of the root.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,6 +22,12 @@ pub struct Mount {
     /// Whether symlinks on the way, inside the root, are followed. /dev, /proc and /sys must
     /// be what they seem; a volume goes where its path leads.
     pub follow: bool,
+    /// Shows a bind's files with their owners taken through these maps; `None`: as on disk.
+    #[serde(default)]
+    pub id_maps: Option<IdMaps>,
+    /// A bind's files become the program's user's, on disk.
+    #[serde(default)]
+    pub chown: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -87,6 +93,8 @@ impl Mount {
             recursive: false,
             propagation: Propagation::Private,
             follow: false,
+            id_maps: None,
+            chown: false,
         }
     }
 }
