@@ -3,6 +3,7 @@
 
 pub mod api;
 pub mod event;
+pub mod mount;
 
 mod agent;
 mod bus;

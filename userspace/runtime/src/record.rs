@@ -8,7 +8,7 @@ use nix::errno::Errno;
 use paddock_cgroups::Stats;
 use serde::{Deserialize, Serialize};
 
-use crate::plan::{account, idmap};
+use crate::plan::{account, idmap, mounts};
 
 /// The workload runs: its exec succeeded.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -77,6 +77,9 @@ impl Failed {
             ),
             (idmap::STEP, _) => format!(
                 "{container}: {path}: cannot show its files' owners as the container's ids (idmapped mounts: {why}); leave --userns-remap out, or give a volume's files away by ':U' (exit {code})"
+            ),
+            (mounts::PROPAGATION, _) => format!(
+                "{container}: {path}: not on a shared mount, so nothing can propagate: mount --make-shared its mount point first (exit {code})"
             ),
             (KILLED, _) => format!(
                 "{container}: killed during set-up: too little memory to start in, unless somebody killed it"

@@ -64,7 +64,11 @@ fn make(shared: &Arc<Shared>, mut request: CreateRequest) -> Result<Created, Err
     });
     cgroup.apply(&request.limits)?;
 
-    let sharing = sharing::resolve(shared, &request.namespaces)?;
+    let mut sharing = sharing::resolve(shared, &request.namespaces)?;
+    let remap = request.userns_remap.as_deref();
+    let choice = remap
+        .map(|wanted| sharing.remap(wanted, &shared.instance.containers_dir()))
+        .transpose()?;
     let own = sharing.shares;
     let slot = shared.kernel.enrol(&cgroup.ids()?, &own)?;
     undo.push(move || {
@@ -81,9 +85,11 @@ fn make(shared: &Arc<Shared>, mut request: CreateRequest) -> Result<Created, Err
         slot: slot.map(|slot| slot.0),
         shared_with_host: own.with_host,
         joined: own.joined,
+        id_maps: choice.as_ref().map(|choice| choice.maps.clone()),
         request,
     };
     files::write_config(&dir, &config).map_err(Error::io("write", dir.join("config.json")))?;
+    drop(choice);
     let spec = request::container_spec(&id, &dir, &cgroup_path, &config.request, sharing)?;
     let monitor = shared.zygote.launch(&shared.kernel, &spec)?;
     undo.push(move || {

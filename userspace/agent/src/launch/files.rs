@@ -7,7 +7,10 @@
 use std::{io, path::Path};
 
 use paddock_probe::{NsInums, Shares, SlotCounters};
-use paddock_runtime::record::{Exit, Failed, Started};
+use paddock_runtime::{
+    record::{Exit, Failed, Started},
+    spec::IdMaps,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -31,6 +34,9 @@ pub(super) struct Config {
     pub(super) shared_with_host: u32,
     /// Namespaces of other containers that it was put into.
     pub(super) joined: NsInums,
+    /// Ids of its user namespace that were chosen for it.
+    #[serde(default)]
+    pub(super) id_maps: Option<IdMaps>,
     pub(super) request: CreateRequest,
 }
 

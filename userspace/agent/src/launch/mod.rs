@@ -7,14 +7,17 @@ mod change;
 mod control;
 mod create;
 mod end;
+mod etc;
 mod exec;
 mod files;
 mod keeper;
 mod link;
 mod logs;
 mod reconcile;
+mod remap;
 mod request;
 mod sharing;
+mod sysctl;
 mod undo;
 mod watch;
 

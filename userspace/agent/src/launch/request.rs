@@ -5,16 +5,19 @@ use std::path::{Path, PathBuf};
 use paddock_runtime::{
     defaults,
     spec::{
-        Account, Capabilities, ContainerSpec, ExecSpec, IdMaps, InvalidAccount, LaunchSpec, Mount,
-        MountSource, Process, Propagation, Reference, Rootfs, Target, User, Wanted,
+        Account, Capabilities, ContainerSpec, ExecSpec, IdMaps, InvalidAccount, LaunchSpec,
+        Process, Reference, Rootfs, Target, User, Wanted,
     },
 };
 
-use super::{Error, sharing::Sharing};
+use super::{Error, etc, remap, sharing::Sharing, sysctl};
 use crate::{
-    api::{CreateRequest, ExecRequest, NamespaceMode, Volume},
-    naming,
+    api::{CreateRequest, ExecRequest, NamespaceMode},
+    mount, naming,
 };
+
+/// There when the kernel labels files.
+const SELINUX: &str = "/sys/fs/selinux/enforce";
 
 /// Refuses what could not work, before anything is made.
 pub(super) fn check(request: &CreateRequest) -> Result<(), Error> {
@@ -57,14 +60,35 @@ pub(super) fn check(request: &CreateRequest) -> Result<(), Error> {
         }
     }
     for volume in &request.volumes {
-        if !volume.target.is_absolute() {
+        exists(&volume.source)?;
+        if volume.relabel && Path::new(SELINUX).exists() {
             return Err(Error::invalid(format!(
-                "volume target {}: expected an absolute path",
+                "volume {}: SELinux is on, and paddock sets no labels: leave z and Z out and label it with chcon",
                 volume.target.display()
             )));
         }
-        exists(&volume.source)?;
     }
+    if let Some(target) = mount::doubled(&request.volumes, &request.tmpfs) {
+        return Err(Error::invalid(format!(
+            "{}: mounted on twice",
+            target.display()
+        )));
+    }
+    if request.shm_size.is_some() && request.namespaces.ipc != NamespaceMode::Private {
+        return Err(Error::invalid(
+            "--shm-size: needs an IPC namespace of its own (--ipc private)",
+        ));
+    }
+    if !(-1000..=1000).contains(&request.oom_score_adj.unwrap_or(0)) {
+        return Err(Error::invalid("--oom-score-adj: expected -1000 to 1000"));
+    }
+    for (name, value) in &request.sysctls {
+        sysctl::check(name, value, &request.namespaces)?;
+    }
+    if let Some(wanted) = &request.userns_remap {
+        remap::check(wanted)?;
+    }
+    etc::check(request)?;
     for group in &request.group_add {
         let _: Reference = group.parse().map_err(invalid_account)?;
     }
@@ -139,26 +163,6 @@ fn capabilities(request: &CreateRequest) -> Result<Vec<String>, Error> {
         .map_err(|error| Error::invalid(error.to_string()))
 }
 
-fn volume(volume: &Volume) -> Mount {
-    let source = MountSource::Bind {
-        path: volume.source.clone(),
-        recursive: true,
-    };
-    Mount {
-        target: volume.target.clone(),
-        source,
-        set: if volume.read_only {
-            defaults::READ_ONLY_MOUNT
-        } else {
-            0
-        },
-        clear: 0,
-        recursive: true,
-        propagation: Propagation::Private,
-        follow: true,
-    }
-}
-
 pub(super) fn container_spec(
     id: &str,
     dir: &Path,
@@ -184,27 +188,36 @@ pub(super) fn container_spec(
         oom_score_adj: request.oom_score_adj,
     };
     let namespaces = sharing.namespaces;
-    let mut mounts = defaults::mounts(&namespaces, defaults::SHM_SIZE);
+    let id_maps = sharing.id_maps.unwrap_or_else(IdMaps::identity);
+    let shown_maps = (!id_maps.is_identity()).then(|| id_maps.clone());
+    let shm_size = request.shm_size.unwrap_or(defaults::SHM_SIZE);
+    let mut mounts = defaults::mounts(&namespaces, shm_size);
     mounts.extend(sharing.shm);
-    mounts.extend(request.volumes.iter().map(volume));
+    mounts.extend(etc::make(dir, request, &namespaces, &hostname, &id_maps)?);
+    mounts.extend(mount::to_spec(
+        &request.volumes,
+        &request.tmpfs,
+        shown_maps.as_ref(),
+    ));
     let mut masked_paths = defaults::masked_paths();
     if request.rootfs == Rootfs::Host {
         masked_paths.extend(state_directory(dir));
     }
     let target = Target::Container(Box::new(ContainerSpec {
         rootfs: request.rootfs.clone(),
+        root_maps: shown_maps,
         read_only: request.read_only,
         init: request.init,
         hostname: namespaces.uts.is_new().then_some(hostname),
-        domainname: None,
+        domainname: request.lookup.domainname.clone(),
         cgroup: cgroup.to_owned(),
         namespaces,
-        id_maps: sharing.id_maps.unwrap_or_else(IdMaps::identity),
+        id_maps,
         mounts,
         devices: Vec::new(),
         masked_paths,
         read_only_paths: defaults::read_only_paths(),
-        sysctls: Vec::new(),
+        sysctls: request.sysctls.clone(),
     }));
     Ok(LaunchSpec {
         id: id.to_owned(),
@@ -288,7 +301,7 @@ mod tests {
     use paddock_probe::Shares;
 
     use super::*;
-    use crate::api::NamespaceModes;
+    use crate::api::{Lookup, NamespaceModes};
 
     fn request() -> CreateRequest {
         CreateRequest {
@@ -305,7 +318,12 @@ mod tests {
             remove: false,
             limits: Limits::default(),
             namespaces: NamespaceModes::default(),
+            userns_remap: None,
             volumes: vec![],
+            tmpfs: vec![],
+            shm_size: None,
+            lookup: Lookup::default(),
+            sysctls: vec![],
             user: None,
             group_add: vec![],
             cap_add: vec![],

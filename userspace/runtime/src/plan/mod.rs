@@ -15,7 +15,7 @@ mod exec;
 pub(crate) mod idmap;
 mod init;
 mod mountinfo;
-mod mounts;
+pub(crate) mod mounts;
 mod op;
 mod rootfs;
 pub(crate) mod run;
@@ -124,6 +124,12 @@ pub(crate) enum Op {
         at: CString,
         attributes: Attributes,
         follow: bool,
+    },
+    /// Onto a file that is there, wherever inside links lead; else nothing.
+    AttachToFile {
+        mount: OwnedFd,
+        at: CString,
+        attributes: Attributes,
     },
     NewFilesystem {
         kind: CString,

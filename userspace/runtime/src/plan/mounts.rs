@@ -17,12 +17,15 @@ use super::{
     build::{c_string, io_failure, literal, step, step_at},
     cgroupfs, chown,
     idmap::Owners,
-    rootfs,
+    mountinfo, rootfs,
 };
 use crate::{
     spec::{ContainerSpec, Mount, MountSource, Process, Propagation},
     sys::mount::{Attributes, Param, clone_tree},
 };
+
+/// The step's name, which [`crate::record::Failed::explain`] knows.
+pub(crate) const PROPAGATION: &str = "propagation";
 
 /// The mounts that the monitor has made, since the terminal and stdin come from them.
 #[derive(Debug, Default)]
@@ -84,15 +87,25 @@ fn push_mount(
             if mount.chown {
                 chown::give(&source, user, path)?;
             }
-            if is_dir {
-                push_directories(steps, STEP, at)?;
-            } else {
-                push_file(steps, STEP, at)?;
+            check_propagation(mount, &source, path)?;
+            match (mount.only_there, is_dir) {
+                (true, _) => {}
+                (false, true) => push_directories(steps, STEP, at)?,
+                (false, false) => push_file(steps, STEP, at)?,
             }
             let tree = clone_tree(source.as_fd(), c"", *recursive)
                 .map_err(|errno| Failure::new(STEP, path, errno))?;
             if let Some(maps) = &mount.id_maps {
                 owners.map(&tree, maps, *recursive, (source.as_fd(), path))?;
+            }
+            if mount.only_there {
+                let op = Op::AttachToFile {
+                    mount: tree,
+                    at: c_string(STEP, at)?,
+                    attributes,
+                };
+                steps.push(step_at(STEP, at, op));
+                return Ok(());
             }
             steps.push(attach(STEP, tree, at, attributes, mount.follow)?);
         }
@@ -137,6 +150,22 @@ fn push_mount(
         }
     }
     Ok(())
+}
+
+/// A bind joins the peer group that its source is in; of a private one there is none, and what
+/// was asked for would silently not be.
+fn check_propagation(mount: &Mount, source: &OwnedFd, path: &Path) -> Result<(), Failure> {
+    let peers = || mountinfo::of(source.as_fd());
+    let met = match mount.propagation {
+        Propagation::Private | Propagation::Unbindable => true,
+        Propagation::Shared => peers().is_none_or(|mount| mount.shared),
+        Propagation::Slave => peers().is_none_or(|mount| mount.shared || mount.slave),
+    };
+    if met {
+        Ok(())
+    } else {
+        Err(Failure::new(PROPAGATION, path, Errno::EINVAL))
+    }
 }
 
 /// Absolute, not the root itself, and without `..`.

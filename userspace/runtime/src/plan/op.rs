@@ -65,6 +65,11 @@ impl Op {
                 let target = open(root(plan)?, at, *follow)?;
                 attach(mount, &target, *attributes)
             }
+            Self::AttachToFile {
+                mount,
+                at,
+                attributes,
+            } => attach_to_file(root(plan)?, mount, at, *attributes),
             Self::NewFilesystem {
                 kind,
                 params,
@@ -194,6 +199,20 @@ fn attach_root(root: &OwnedFd) -> nix::Result<()> {
 fn attach(mount: &OwnedFd, target: &OwnedFd, attributes: Attributes) -> nix::Result<()> {
     sys_mount::attach(mount.as_fd(), target.as_fd())?;
     sys_mount::change(mount.as_fd(), attributes)
+}
+
+fn attach_to_file(
+    root: &OwnedFd,
+    mount: &OwnedFd,
+    at: &CStr,
+    attributes: Attributes,
+) -> nix::Result<()> {
+    match open(root, at, true) {
+        Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP) => Ok(()),
+        Ok(target) if is(&target, SFlag::S_IFREG)? => attach(mount, &target, attributes),
+        Ok(_) => Ok(()),
+        Err(errno) => Err(errno),
+    }
 }
 
 /// pivot_root(2): with "." twice the old root ends up stacked on the new one, and detaching

@@ -22,6 +22,9 @@ pub struct Mount {
     /// Whether symlinks on the way, inside the root, are followed. /dev, /proc and /sys must
     /// be what they seem; a volume goes where its path leads.
     pub follow: bool,
+    /// Left out where nothing is at its target, instead of making that.
+    #[serde(default)]
+    pub only_there: bool,
     /// Shows a bind's files with their owners taken through these maps; `None`: as on disk.
     #[serde(default)]
     pub id_maps: Option<IdMaps>,
@@ -93,6 +96,7 @@ impl Mount {
             recursive: false,
             propagation: Propagation::Private,
             follow: false,
+            only_there: false,
             id_maps: None,
             chown: false,
         }

@@ -3,6 +3,7 @@
 //! Exit codes are docker's: the workload's own, 128 + signal, 127 and 126 for a command that is
 //! not there or cannot be executed, 125 for everything before.
 
+mod env_file;
 mod flags;
 mod options;
 mod request;

@@ -2,7 +2,10 @@
 
 use std::{os::unix::fs::MetadataExt as _, path::Path};
 
-use paddock_agent::api::{CreateRequest, NamespaceMode, NamespaceModes};
+use paddock_agent::{
+    api::{CreateRequest, Lookup, NamespaceMode, NamespaceModes, Tmpfs, Volume},
+    mount::Mounted,
+};
 use paddock_runtime::spec::Rootfs;
 
 use super::Run;
@@ -14,7 +17,7 @@ impl Run {
             rootfs: self.image.rootfs.clone(),
             image: self.image.typed.clone(),
             args: self.args(),
-            env: environment(&self.process.env),
+            env: environment(&self.variables()),
             cwd: self
                 .process
                 .workdir
@@ -27,7 +30,18 @@ impl Run {
             remove: self.rm,
             limits: self.limits.limits(),
             namespaces: self.namespaces(),
-            volumes: self.files.volumes.clone(),
+            userns_remap: self.namespaces.userns_remap.clone(),
+            volumes: self.volumes(),
+            tmpfs: self.tmpfs(),
+            shm_size: self.files.shm_size,
+            lookup: Lookup {
+                domainname: self.namespaces.domainname.clone(),
+                hosts: self.files.hosts.clone(),
+                servers: self.files.dns.clone(),
+                search: self.files.dns_search.clone(),
+                options: self.files.dns_options.clone(),
+            },
+            sysctls: self.process.sysctls.clone(),
             user: self.process.user.clone(),
             group_add: self.process.group_add.clone(),
             cap_add: self.process.cap_add.clone(),
@@ -43,6 +57,28 @@ impl Run {
             oom_score_adj: self.process.oom_score_adj,
             labels: self.labels.iter().map(|label| split(label)).collect(),
         }
+    }
+
+    /// Those of the command line count more than a file's.
+    fn variables(&self) -> Vec<String> {
+        let files = self.process.env_files.iter().flat_map(|file| &file.0);
+        files.chain(&self.process.env).cloned().collect()
+    }
+
+    fn volumes(&self) -> Vec<Volume> {
+        let mounted = self.files.mounts.iter().filter_map(|mount| match mount {
+            Mounted::Volume(volume) => Some(volume),
+            Mounted::Tmpfs(_) => None,
+        });
+        self.files.volumes.iter().chain(mounted).cloned().collect()
+    }
+
+    fn tmpfs(&self) -> Vec<Tmpfs> {
+        let mounted = self.files.mounts.iter().filter_map(|mount| match mount {
+            Mounted::Tmpfs(tmpfs) => Some(tmpfs),
+            Mounted::Volume(_) => None,
+        });
+        self.files.tmpfs.iter().chain(mounted).cloned().collect()
     }
 
     pub(crate) fn program(&self) -> &str {
@@ -225,7 +261,9 @@ mod tests {
         );
         let volume = &request.volumes[0];
         assert!(
-            volume.read_only && volume.source.ends_with("tmp") && volume.target.ends_with("mnt")
+            volume.flags.read_only == Some(true)
+                && volume.source.ends_with("tmp")
+                && volume.target.ends_with("mnt")
         );
     }
 
