@@ -5,6 +5,8 @@ use crate::runner::Scenario;
 pub mod agent;
 pub mod cgroups;
 pub mod faults;
+pub mod files;
+pub mod hostile;
 pub mod init;
 pub mod kernel;
 pub mod life;
@@ -13,6 +15,7 @@ pub mod namespaces;
 pub mod ns;
 pub mod privilege;
 pub mod prometheus;
+pub mod remap;
 pub mod rootfs;
 pub mod sharing;
 pub mod users;
@@ -31,7 +34,10 @@ pub fn all() -> Vec<Scenario> {
         ns::ALL,
         privilege::ALL,
         users::ALL,
+        remap::ALL,
+        files::ALL,
         rootfs::ALL,
+        hostile::ALL,
         life::ALL,
         init::ALL,
         kernel::calls::ALL,

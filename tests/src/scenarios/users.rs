@@ -44,7 +44,7 @@ pub const ALL: &[Scenario] = &[
 const CAP_NET_ADMIN: u64 = 1 << 12;
 
 /// Uid, Gid and Groups of a container's first process, as the host has them.
-fn ids(context: &Context, name: &str) -> Result<[String; 3]> {
+pub(super) fn ids(context: &Context, name: &str) -> Result<[String; 3]> {
     let status = status(context, name)?;
     let value = |key: &str| {
         let found = status.iter().find(|(name, _)| name == key);
@@ -55,7 +55,7 @@ fn ids(context: &Context, name: &str) -> Result<[String; 3]> {
 }
 
 /// One line on stderr, exit 125, nothing on stdout.
-fn refused(output: &Output, words: &[&str]) -> Result<()> {
+pub(super) fn refused(output: &Output, words: &[&str]) -> Result<()> {
     let said = output.stderr.trim();
     ensure!(
         output.code == Some(125)
