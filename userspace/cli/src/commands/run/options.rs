@@ -67,7 +67,7 @@ pub(crate) struct FileFlags {
     #[arg(long = "mount", value_name = "KEY=VALUE,...", value_parser = flags::mounted)]
     pub(crate) mounts: Vec<Mounted>,
     /// Size of /dev/shm (default: 64m)
-    #[arg(long, value_name = "BYTES", value_parser = flags::shm_size)]
+    #[arg(long, value_name = "BYTES", value_parser = flags::shm_size, allow_hyphen_values = true)]
     pub(crate) shm_size: Option<u64>,
     /// A line more for /etc/hosts
     #[arg(long = "add-host", value_name = "NAME:ADDRESS", value_parser = flags::add_host)]
@@ -96,7 +96,7 @@ pub(crate) struct NamespaceFlags {
     #[arg(long, value_name = "NAME")]
     pub(crate) domainname: Option<String>,
     /// Other ids outside than inside: auto, a user of /etc/subuid, or UID[:SIZE]
-    #[arg(long, value_name = "IDS")]
+    #[arg(long, value_name = "IDS", allow_hyphen_values = true)]
     pub(crate) userns_remap: Option<String>,
     /// Users and capabilities (default: private, or that of a container joined below)
     #[arg(long, value_name = "MODE", value_parser = flags::whose)]
