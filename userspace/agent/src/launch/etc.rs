@@ -134,29 +134,24 @@ fn host(path: &str) -> String {
 }
 
 fn hosts(base: &str, own: Option<&str>, lookup: &Lookup) -> String {
-    let mut text = base.to_owned();
-    if !text.is_empty() && !text.ends_with('\n') {
-        text.push('\n');
-    }
+    let mut lines: Vec<_> = base.lines().map(str::to_owned).collect();
     if let Some(own) = own {
         let full = lookup.domainname.as_ref();
         let full = full.map_or_else(String::new, |domain| format!("{own}.{domain} "));
-        text += &format!("127.0.1.1\t{full}{own}\n");
+        lines.push(format!("127.0.1.1\t{full}{own}"));
     }
-    for (name, address) in &lookup.hosts {
-        text += &format!("{address}\t{name}\n");
-    }
-    text
+    let added = lookup.hosts.iter();
+    lines.extend(added.map(|(name, address)| format!("{address}\t{name}")));
+    text(&lines)
 }
 
 /// The host's with the flags in place of what they name. In a `private` network the host's own
 /// loopback does not answer.
 fn resolv_conf(base: &str, lookup: &Lookup, private: bool) -> String {
-    let mut text = String::new();
-    for line in base.lines() {
+    let kept = |line: &&str| {
         let mut words = line.split_whitespace();
         let (keyword, value) = (words.next(), words.next());
-        let kept = match keyword {
+        match keyword {
             Some("nameserver") => {
                 let address = value.and_then(|value| value.parse::<IpAddr>().ok());
                 lookup.servers.is_empty() && !(private && address.is_none_or(|ip| ip.is_loopback()))
@@ -164,25 +159,29 @@ fn resolv_conf(base: &str, lookup: &Lookup, private: bool) -> String {
             Some("search" | "domain") => lookup.search.is_empty(),
             Some("options") => lookup.options.is_empty(),
             _ => false,
-        };
-        if kept {
-            text += line.trim();
-            text.push('\n');
         }
-    }
-    for server in &lookup.servers {
-        text += &format!("nameserver {server}\n");
-    }
+    };
+    let host = base.lines().map(str::trim).filter(kept);
+    let mut lines: Vec<_> = host.map(str::to_owned).collect();
+    let servers = lookup.servers.iter();
+    lines.extend(servers.map(|server| format!("nameserver {server}")));
     // Docker's word for no search domain at all.
-    let search: Vec<_> = lookup.search.iter().filter(|name| *name != ".").collect();
+    let search = lookup.search.iter().filter(|name| *name != ".");
+    let search: Vec<_> = search.map(String::as_str).collect();
     if !search.is_empty() {
-        let search: Vec<_> = search.into_iter().map(String::as_str).collect();
-        text += &format!("search {}\n", search.join(" "));
+        lines.push(format!("search {}", search.join(" ")));
     }
     if !lookup.options.is_empty() {
-        text += &format!("options {}\n", lookup.options.join(" "));
+        lines.push(format!("options {}", lookup.options.join(" ")));
     }
-    text
+    text(&lines)
+}
+
+fn text(lines: &[String]) -> String {
+    lines
+        .iter()
+        .flat_map(|line| [line.as_str(), "\n"])
+        .collect()
 }
 
 #[cfg(test)]

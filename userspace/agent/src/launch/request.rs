@@ -90,13 +90,13 @@ pub(super) fn check(request: &CreateRequest) -> Result<(), Error> {
     }
     etc::check(request)?;
     for group in &request.group_add {
-        let _: Reference = group.parse().map_err(invalid_account)?;
+        let _: Reference = group.parse().map_err(|error| invalid_account(&error))?;
     }
     account(request, None)?;
     capabilities(request).map(drop)
 }
 
-fn invalid_account(error: InvalidAccount) -> Error {
+fn invalid_account(error: &InvalidAccount) -> Error {
     Error::invalid(format!("user or group {error}"))
 }
 
@@ -109,7 +109,7 @@ fn account(request: &CreateRequest, user: Option<&str>) -> Result<Option<Account
         return Ok(None);
     }
     let user = user.unwrap_or("0");
-    let _: Wanted = user.parse().map_err(invalid_account)?;
+    let _: Wanted = user.parse().map_err(|error| invalid_account(&error))?;
     let all = capabilities(request)?;
     // Of the defaults a user who is not root has none: only what is asked for by name.
     let mut drop = request.cap_drop.clone();

@@ -219,10 +219,9 @@ mod tests {
         }
     }
 
-    fn found(
-        user: &str,
-        more: &[&str],
-    ) -> Result<(u32, u32, Vec<u32>, String), (&'static str, Errno)> {
+    type Found = (u32, u32, Vec<u32>, String);
+
+    fn found(user: &str, more: &[&str]) -> Result<Found, (&'static str, Errno)> {
         let account = Account {
             user: user.into(),
             groups: more.iter().map(ToString::to_string).collect(),

@@ -67,13 +67,11 @@ impl Owners {
     }
 
     fn namespace(&mut self, maps: &IdMaps) -> Result<BorrowedFd<'_>, Failure> {
-        let index = match self.made.iter().position(|(known, _)| known == maps) {
-            Some(index) => index,
-            None => {
-                self.made.push((maps.clone(), user_namespace(maps)?));
-                self.made.len() - 1
-            }
-        };
+        let known = self.made.iter().position(|(known, _)| known == maps);
+        if known.is_none() {
+            self.made.push((maps.clone(), user_namespace(maps)?));
+        }
+        let index = known.unwrap_or(self.made.len() - 1);
         Ok(self.made[index].1.as_fd())
     }
 }
@@ -89,9 +87,8 @@ pub(crate) fn write_maps(pid: i32, maps: &IdMaps) -> Result<(), Failure> {
 }
 
 fn lines(map: &[IdMap]) -> String {
-    map.iter()
-        .map(|one| format!("{} {} {}\n", one.inside, one.outside, one.size))
-        .collect()
+    let line = |one: &IdMap| format!("{} {} {}\n", one.inside, one.outside, one.size);
+    map.iter().map(line).collect::<Vec<_>>().concat()
 }
 
 /// A user namespace that lives as long as its descriptor. The process it takes to make one ends

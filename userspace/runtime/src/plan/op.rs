@@ -39,23 +39,14 @@ impl Op {
         match self {
             Self::UnshareCgroup => unshare(CloneFlags::CLONE_NEWCGROUP),
             Self::Join { pidfd, flags } => setns(pidfd, *flags),
-            Self::PrivateMounts => {
-                let none = None::<&CStr>;
-                mount(
-                    none,
-                    c"/",
-                    none,
-                    MsFlags::MS_REC | MsFlags::MS_PRIVATE,
-                    none,
-                )
-            }
+            Self::PrivateMounts => private_mounts(),
             Self::AttachRoot => attach_root(root(plan)?),
             Self::MakeDirectory {
                 parent,
                 name,
                 owner,
             } => make_directory(&directory(root(plan)?, parent)?, name, *owner),
-            Self::MakeFile { parent, name } => make_file(root(plan)?, parent, name),
+            Self::MakeFile { parent, name } => make_file(&directory(root(plan)?, parent)?, name),
             Self::Attach {
                 mount,
                 at,
@@ -143,13 +134,6 @@ fn set_capabilities(sets: CapabilitySets, ambient: u64) -> nix::Result<()> {
         .try_for_each(task::raise_ambient)
 }
 
-fn make_file(root: &OwnedFd, parent: &CStr, name: &CStr) -> nix::Result<()> {
-    let parent = directory(root, parent)?;
-    let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    let made = openat(parent, name, flags, Mode::from_bits_truncate(0o644));
-    ignore(Errno::EEXIST, made.map(drop))
-}
-
 fn make_directory(parent: &OwnedFd, name: &CStr, owner: Option<(u32, u32)>) -> nix::Result<()> {
     match mkdirat(parent, name, Mode::from_bits_truncate(0o755)) {
         Err(Errno::EEXIST) => Ok(()),
@@ -166,8 +150,18 @@ fn root(plan: &Plan) -> nix::Result<&OwnedFd> {
     plan.root.as_ref().ok_or(Errno::EBADF)
 }
 
-fn ignore(errno: Errno, result: nix::Result<()>) -> nix::Result<()> {
-    if result == Err(errno) { Ok(()) } else { result }
+fn private_mounts() -> nix::Result<()> {
+    let none = None::<&CStr>;
+    let flags = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+    mount(none, c"/", none, flags, none)
+}
+
+fn make_file(parent: &OwnedFd, name: &CStr) -> nix::Result<()> {
+    let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    match openat(parent, name, flags, Mode::from_bits_truncate(0o644)) {
+        Ok(_) | Err(Errno::EEXIST) => Ok(()),
+        Err(errno) => Err(errno),
+    }
 }
 
 fn open(root: &OwnedFd, path: &CStr, follow: bool) -> nix::Result<OwnedFd> {
@@ -208,9 +202,8 @@ fn attach_to_file(
     attributes: Attributes,
 ) -> nix::Result<()> {
     match open(root, at, true) {
-        Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP) => Ok(()),
         Ok(target) if is(&target, SFlag::S_IFREG)? => attach(mount, &target, attributes),
-        Ok(_) => Ok(()),
+        Ok(_) | Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP) => Ok(()),
         Err(errno) => Err(errno),
     }
 }

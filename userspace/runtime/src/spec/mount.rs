@@ -9,6 +9,10 @@ use super::{IdMaps, Joined};
 
 /// One mount. Its target is made when missing and never leads out of the root.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is an option of a mount, on or off"
+)]
 pub struct Mount {
     /// Absolute, inside.
     pub target: PathBuf,
