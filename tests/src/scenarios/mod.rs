@@ -6,6 +6,8 @@ pub mod agent;
 pub mod cgroups;
 pub mod devices;
 pub mod faults;
+pub mod files;
+pub mod hostile;
 pub mod init;
 pub mod kernel;
 pub mod life;
@@ -14,9 +16,11 @@ pub mod namespaces;
 pub mod ns;
 pub mod privilege;
 pub mod prometheus;
+pub mod remap;
 pub mod rootfs;
 pub mod seccomp;
 pub mod sharing;
+pub mod users;
 
 /// In the order they run: foundations first, so that the first failure is the telling one.
 pub fn all() -> Vec<Scenario> {
@@ -33,7 +37,11 @@ pub fn all() -> Vec<Scenario> {
         privilege::ALL,
         seccomp::ALL,
         devices::ALL,
+        users::ALL,
+        remap::ALL,
+        files::ALL,
         rootfs::ALL,
+        hostile::ALL,
         life::ALL,
         init::ALL,
         life::stop::ALL,

@@ -31,11 +31,11 @@ pub const ALL: &[Scenario] = &[
 
 /// Docker's fourteen: chown dac_override fowner fsetid kill setgid setuid setpcap
 /// net_bind_service net_raw sys_chroot mknod audit_write setfcap.
-const DOCKER_DEFAULT: u64 = 0xa804_25fb;
+pub(super) const DOCKER_DEFAULT: u64 = 0xa804_25fb;
 const CAP_SYS_ADMIN: u64 = 1 << 21;
 const CAP_CHOWN: u64 = 1;
 
-fn status(context: &Context, name: &str) -> Result<Vec<(String, String)>> {
+pub(super) fn status(context: &Context, name: &str) -> Result<Vec<(String, String)>> {
     let pid = context.inspect(name)?["pid"].as_i64().context("no pid")?;
     let text = fs::read_to_string(format!("/proc/{pid}/status"))?;
     Ok(text
@@ -47,7 +47,7 @@ fn status(context: &Context, name: &str) -> Result<Vec<(String, String)>> {
         .collect())
 }
 
-fn field(status: &[(String, String)], key: &str) -> Result<u64> {
+pub(super) fn field(status: &[(String, String)], key: &str) -> Result<u64> {
     let value = &status
         .iter()
         .find(|(name, _)| name == key)

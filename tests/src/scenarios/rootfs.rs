@@ -60,7 +60,7 @@ fn host_is_a_throwaway(context: &Context) -> Result<()> {
 }
 
 /// A directory with nothing but the static workload as its program.
-fn small_root(context: &Context) -> Result<PathBuf> {
+pub(super) fn small_root(context: &Context) -> Result<PathBuf> {
     let root = context.state.with_extension("root");
     fs::create_dir(&root)?;
     fs::create_dir(root.join("bin"))?;
@@ -69,7 +69,7 @@ fn small_root(context: &Context) -> Result<PathBuf> {
     Ok(root)
 }
 
-fn with_root(context: &Context, test: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+pub(super) fn with_root(context: &Context, test: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     let root = small_root(context)?;
     let result = test(&root);
     fs::remove_dir_all(&root)?;
@@ -132,6 +132,8 @@ fn host_mounts_are_gone(context: &Context) -> Result<()> {
         let known = ["/", "/proc", "/sys", "/dev"]
             .iter()
             .any(|top| point == *top || (*top != "/" && point.starts_with(&format!("{top}/"))))
+            // Its own, generated.
+            || ["/etc/hosts", "/etc/hostname", "/etc/resolv.conf"].contains(&point)
             // What hides the agent's own files from a workload that sees the host's root.
             || (Path::new(point) == context.state && line.contains(" - tmpfs ") && line.contains(" ro,"));
         ensure!(known, "a mount of the host's: {line}");

@@ -24,7 +24,7 @@
 //! `{ref}` is a name, a full id, or an id's unambiguous prefix. Failures carry [`ErrorBody`]
 //! with 400 (bad input), 404 (no such container), 409 (name in use, wrong state) or 500.
 
-use std::path::PathBuf;
+use std::{net::IpAddr, path::PathBuf};
 
 use paddock_cgroups::{DeviceAccess, DeviceRule, Layout, Limits, Stats};
 use paddock_probe::CapabilityStatus;
@@ -32,6 +32,7 @@ use paddock_runtime::spec::Rootfs;
 use serde::{Deserialize, Serialize};
 
 use crate::life::LifeOptions;
+pub use crate::mount::{MountFlags, Tmpfs, Volume};
 
 /// What `paddock run` asks for; the agent fills in id, cgroup and defaults.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -59,7 +60,19 @@ pub struct CreateRequest {
     pub remove: bool,
     pub limits: Limits,
     pub namespaces: NamespaceModes,
+    /// `auto`, a user of /etc/subuid, or `UID[:SIZE]`; absent: ids inside are those outside.
+    pub userns_remap: Option<String>,
     pub volumes: Vec<Volume>,
+    pub tmpfs: Vec<Tmpfs>,
+    /// Of /dev/shm, in bytes.
+    pub shm_size: Option<u64>,
+    pub lookup: Lookup,
+    /// Of the container's own namespaces only.
+    pub sysctls: Vec<(String, String)>,
+    /// Absent: root. In [`paddock_runtime::spec::Wanted`]'s notation.
+    pub user: Option<String>,
+    /// More groups of the user's, by name or number.
+    pub group_add: Vec<String>,
     pub cap_add: Vec<String>,
     pub cap_drop: Vec<String>,
     pub no_new_privileges: bool,
@@ -127,14 +140,24 @@ pub enum NamespaceMode {
     Container(String),
 }
 
-/// `-v SOURCE:TARGET[:ro]`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Volume {
-    /// The host's.
-    pub source: PathBuf,
-    /// Absolute, inside; made when missing, never followed out of the root.
-    pub target: PathBuf,
-    pub read_only: bool,
+/// What a container finds in /etc/hosts and /etc/resolv.conf beside the usual.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lookup {
+    pub domainname: Option<String>,
+    pub hosts: Vec<(String, IpAddr)>,
+    pub servers: Vec<IpAddr>,
+    pub search: Vec<String>,
+    pub options: Vec<String>,
+}
+
+impl Lookup {
+    /// More than a name: something that files have to tell.
+    pub(crate) fn is_asked(&self) -> bool {
+        !(self.hosts.is_empty()
+            && self.servers.is_empty()
+            && self.search.is_empty()
+            && self.options.is_empty())
+    }
 }
 
 impl Default for NamespaceModes {
@@ -171,6 +194,8 @@ pub struct ExecRequest {
     pub args: Vec<String>,
     pub env: Vec<String>,
     pub cwd: Option<String>,
+    /// Absent: the container's.
+    pub user: Option<String>,
     pub terminal: bool,
     pub stdin: bool,
 }

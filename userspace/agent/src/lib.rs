@@ -4,6 +4,7 @@
 pub mod api;
 pub mod event;
 pub mod life;
+pub mod mount;
 pub mod signal;
 
 mod agent;

@@ -103,6 +103,7 @@ fn parse(id: &str, dir: &Path) -> Result<(LaunchSpec, Limits), Box<dyn Error>> {
         .collect();
     let mut target = ContainerSpec {
         rootfs: Rootfs::Host,
+        root_maps: None,
         read_only: false,
         init: false,
         hostname: Some("example".into()),
@@ -163,6 +164,7 @@ fn parse(id: &str, dir: &Path) -> Result<(LaunchSpec, Limits), Box<dyn Error>> {
         terminal,
         stdin,
         user: User::default(),
+        account: None,
         capabilities: Capabilities::of_root(capabilities),
         no_new_privileges: true,
         rlimits: Vec::new(),

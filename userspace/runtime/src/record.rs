@@ -8,6 +8,8 @@ use nix::errno::Errno;
 use paddock_cgroups::Stats;
 use serde::{Deserialize, Serialize};
 
+use crate::plan::{account, idmap, mounts};
+
 /// The workload runs: its exec succeeded.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Started {
@@ -56,6 +58,7 @@ impl Failed {
     pub fn explain(&self, container: &str, program: &str) -> String {
         let why = Errno::from_raw(self.errno).desc();
         let code = self.exit_code;
+        let path = self.path.as_deref().unwrap_or_default();
         match (self.step.as_str(), code) {
             ("exec", 127) => {
                 format!("{container}: {program}: command not found in the container (exit {code})")
@@ -63,6 +66,21 @@ impl Failed {
             ("exec", 126) => {
                 format!("{container}: {program}: cannot be executed: {why} (exit {code})")
             }
+            (account::USER, _) => format!(
+                "{container}: user {path}: not in the container's /etc/passwd; a number needs no line there (exit {code})"
+            ),
+            (account::USERS_GROUP, _) => format!(
+                "{container}: group {path}: not in the container's /etc/group; a number needs no line there (exit {code})"
+            ),
+            (account::FILE, _) => format!(
+                "{container}: cannot look up users: the container's {path} is no regular file of at most 4 MiB: {why} (exit {code})"
+            ),
+            (idmap::STEP, _) => format!(
+                "{container}: {path}: cannot show its files' owners as the container's ids (idmapped mounts: {why}); leave --userns-remap out, or give a volume's files away by ':U' (exit {code})"
+            ),
+            (mounts::PROPAGATION, _) => format!(
+                "{container}: {path}: not on a shared mount, so nothing can propagate: mount --make-shared its mount point first (exit {code})"
+            ),
             (KILLED, _) => format!(
                 "{container}: killed during set-up: too little memory to start in, unless somebody killed it"
             ),

@@ -42,6 +42,7 @@ fn hopeless() -> LaunchSpec {
         terminal: false,
         stdin: false,
         user: User::default(),
+        account: None,
         capabilities: Capabilities::default(),
         no_new_privileges: true,
         rlimits: vec![],

@@ -67,6 +67,7 @@ fn make(shared: &Arc<Shared>, mut request: CreateRequest, prepare: bool) -> Resu
         slot: None,
         shared_with_host: 0,
         joined: [0; NS_TYPES],
+        id_maps: None,
         request,
         prepared: prepare,
     };

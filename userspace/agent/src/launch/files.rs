@@ -7,7 +7,10 @@
 use std::{io, path::Path, time::Duration};
 
 use paddock_probe::{NsInums, Shares, SlotCounters};
-use paddock_runtime::record::{Exit, Failed, Started};
+use paddock_runtime::{
+    record::{Exit, Failed, Started},
+    spec::IdMaps,
+};
 use serde::{Deserialize, Serialize};
 
 use super::backoff::Backoff;
@@ -34,6 +37,9 @@ pub(super) struct Config {
     pub(super) shared_with_host: u32,
     /// Namespaces of other containers that it was put into.
     pub(super) joined: NsInums,
+    /// Ids of its user namespace that were chosen for it.
+    #[serde(default)]
+    pub(super) id_maps: Option<IdMaps>,
     pub(super) request: CreateRequest,
     /// It has had a monitor; one without waits for its first start.
     #[serde(default = "prepared")]

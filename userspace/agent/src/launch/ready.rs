@@ -50,7 +50,17 @@ pub(super) fn ready<'a>(
     cgroup.apply(&config.request.limits)?;
 
     // Another container that it joins may have other namespaces at each run.
-    let sharing = sharing::resolve(shared, &config.request.namespaces)?;
+    let mut sharing = sharing::resolve(shared, &config.request.namespaces)?;
+    let choice = match &config.request.userns_remap {
+        Some(wanted) => {
+            let containers = shared.instance.containers_dir();
+            sharing.remap(wanted, config.id_maps.as_ref(), &containers)?
+        }
+        None => None,
+    };
+    if let Some(choice) = &choice {
+        config.id_maps = Some(choice.maps.clone());
+    }
     config.shared_with_host = sharing.shares.with_host;
     config.joined = sharing.shares.joined;
     let slot = if let Some(slot) = slot {
@@ -68,6 +78,8 @@ pub(super) fn ready<'a>(
     config.slot = slot.map(|slot| slot.0);
     config.prepared = true;
     files::write_config(dir, config).map_err(Error::io("write", dir.join("config.json")))?;
+    // It is written down: another container's choice sees it.
+    drop(choice);
     let seccomp = shared.filters.of(&config.request)?;
     let spec = request::container_spec(
         &config.id,

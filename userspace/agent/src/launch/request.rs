@@ -5,18 +5,21 @@ use std::path::{Path, PathBuf};
 use paddock_runtime::{
     defaults,
     spec::{
-        Capabilities, ContainerSpec, ExecSpec, IdMaps, LaunchSpec, LogLimits, Mount, MountSource,
-        Process, Propagation, Rootfs, Target, User,
+        Account, Capabilities, ContainerSpec, ExecSpec, IdMaps, InvalidAccount, LaunchSpec,
+        LogLimits, Process, Reference, Rootfs, Target, User, Wanted,
     },
 };
 use paddock_seccomp::Filter;
 
-use super::{Error, devices::devices, sharing::Sharing};
+use super::{Error, devices::devices, etc, remap, sharing::Sharing, sysctl};
 use crate::{
-    api::{CreateRequest, ExecRequest, NamespaceMode, Volume},
+    api::{CreateRequest, ExecRequest, NamespaceMode},
     life::RestartPolicy,
-    naming, signal,
+    mount, naming, signal,
 };
+
+/// There when the kernel labels files.
+const SELINUX: &str = "/sys/fs/selinux/enforce";
 
 /// Refuses what could not work, before anything is made.
 pub(super) fn check(request: &CreateRequest) -> Result<(), Error> {
@@ -59,17 +62,73 @@ pub(super) fn check(request: &CreateRequest) -> Result<(), Error> {
         }
     }
     for volume in &request.volumes {
-        if !volume.target.is_absolute() {
+        exists(&volume.source)?;
+        if volume.relabel && Path::new(SELINUX).exists() {
             return Err(Error::invalid(format!(
-                "volume target {}: expected an absolute path",
+                "volume {}: SELinux is on, and paddock sets no labels: leave z and Z out and label it with chcon",
                 volume.target.display()
             )));
         }
-        exists(&volume.source)?;
     }
+    if let Some(target) = mount::doubled(&request.volumes, &request.tmpfs) {
+        return Err(Error::invalid(format!(
+            "{}: mounted on twice",
+            target.display()
+        )));
+    }
+    if request.shm_size.is_some() && request.namespaces.ipc != NamespaceMode::Private {
+        return Err(Error::invalid(
+            "--shm-size: needs an IPC namespace of its own (--ipc private)",
+        ));
+    }
+    if !(-1000..=1000).contains(&request.oom_score_adj.unwrap_or(0)) {
+        return Err(Error::invalid("--oom-score-adj: expected -1000 to 1000"));
+    }
+    for (name, value) in &request.sysctls {
+        sysctl::check(name, value, &request.namespaces)?;
+    }
+    if let Some(wanted) = &request.userns_remap {
+        remap::check(wanted)?;
+    }
+    etc::check(request)?;
+    for group in &request.group_add {
+        let _: Reference = group.parse().map_err(|error| invalid_account(&error))?;
+    }
+    account(request, None)?;
     check_life(request)?;
     devices(request)?;
     capabilities(request).map(drop)
+}
+
+fn invalid_account(error: &InvalidAccount) -> Error {
+    Error::invalid(format!("user or group {error}"))
+}
+
+/// What the monitor is to look up; nothing for root, whom everybody knows.
+fn account(request: &CreateRequest, user: Option<&str>) -> Result<Option<Account>, Error> {
+    let user = user
+        .or(request.user.as_deref())
+        .filter(|user| !user.is_empty());
+    if user.is_none() && request.group_add.is_empty() {
+        return Ok(None);
+    }
+    let user = user.unwrap_or("0");
+    let _: Wanted = user.parse().map_err(|error| invalid_account(&error))?;
+    let all = capabilities(request)?;
+    // Of the defaults a user who is not root has none: only what is asked for by name.
+    let mut drop = request.cap_drop.clone();
+    drop.push("ALL".to_owned());
+    let added = defaults::capabilities(&request.cap_add, &drop)
+        .map_err(|error| Error::invalid(error.to_string()))?;
+    Ok(Some(Account {
+        user: user.to_owned(),
+        groups: request.group_add.clone(),
+        default_home: !has_home(&request.env),
+        capabilities: added
+            .into_iter()
+            .filter(|name| all.contains(name))
+            .collect(),
+    }))
 }
 
 /// The smallest file of a log: several of the longest lines.
@@ -131,26 +190,6 @@ pub(super) fn capabilities(request: &CreateRequest) -> Result<Vec<String>, Error
         .map_err(|error| Error::invalid(error.to_string()))
 }
 
-fn volume(volume: &Volume) -> Mount {
-    let source = MountSource::Bind {
-        path: volume.source.clone(),
-        recursive: true,
-    };
-    Mount {
-        target: volume.target.clone(),
-        source,
-        set: if volume.read_only {
-            defaults::READ_ONLY_MOUNT
-        } else {
-            0
-        },
-        clear: 0,
-        recursive: true,
-        propagation: Propagation::Private,
-        follow: true,
-    }
-}
-
 pub(super) fn container_spec(
     id: &str,
     dir: &Path,
@@ -170,6 +209,7 @@ pub(super) fn container_spec(
         terminal: request.terminal,
         stdin: request.stdin,
         user: User::default(),
+        account: account(request, None)?,
         capabilities: Capabilities::of_root(capabilities(request)?),
         no_new_privileges: request.no_new_privileges,
         rlimits: request.rlimits.clone(),
@@ -177,9 +217,12 @@ pub(super) fn container_spec(
         seccomp,
     };
     let namespaces = sharing.namespaces;
-    let mut mounts = defaults::mounts(&namespaces, defaults::SHM_SIZE);
+    let id_maps = sharing.id_maps.unwrap_or_else(IdMaps::identity);
+    let shown_maps = (!id_maps.is_identity()).then(|| id_maps.clone());
+    let shm_size = request.shm_size.unwrap_or(defaults::SHM_SIZE);
+    let mut mounts = defaults::mounts(&namespaces, shm_size);
     mounts.extend(sharing.shm);
-    mounts.extend(request.volumes.iter().map(volume));
+    mounts.extend(etc::make(dir, request, &namespaces, &hostname, &id_maps)?);
     let (devices, device_rules) = devices(request)?;
     let (mut masked_paths, mut read_only_paths) =
         (defaults::masked_paths(), defaults::read_only_paths());
@@ -190,23 +233,29 @@ pub(super) fn container_spec(
             mount.set &= !defaults::READ_ONLY_MOUNT;
         }
     }
+    mounts.extend(mount::to_spec(
+        &request.volumes,
+        &request.tmpfs,
+        shown_maps.as_ref(),
+    ));
     if request.rootfs == Rootfs::Host {
         masked_paths.extend(state_directory(dir));
     }
     let target = Target::Container(Box::new(ContainerSpec {
         rootfs: request.rootfs.clone(),
+        root_maps: shown_maps,
         read_only: request.read_only,
         init: request.init,
         hostname: namespaces.uts.is_new().then_some(hostname),
-        domainname: None,
+        domainname: request.lookup.domainname.clone(),
         cgroup: cgroup.to_owned(),
         namespaces,
-        id_maps: sharing.id_maps.unwrap_or_else(IdMaps::identity),
+        id_maps,
         mounts,
         devices,
         masked_paths,
         read_only_paths,
-        sysctls: Vec::new(),
+        sysctls: request.sysctls.clone(),
         device_rules,
     }));
     Ok(LaunchSpec {
@@ -249,6 +298,10 @@ pub(super) fn exec_spec(
         terminal: request.terminal,
         stdin: request.stdin,
         user: User::default(),
+        account: account(container, request.user.as_deref())?.map(|account| Account {
+            default_home: account.default_home && !has_home(&request.env),
+            ..account
+        }),
         capabilities: Capabilities::of_root(capabilities(container)?),
         no_new_privileges: container.no_new_privileges,
         rlimits: container.rlimits.clone(),
@@ -262,6 +315,10 @@ pub(super) fn exec_spec(
         target: Target::Exec(target),
         log: LogLimits::default(),
     })
+}
+
+fn has_home(env: &[String]) -> bool {
+    env.iter().any(|variable| variable.starts_with("HOME="))
 }
 
 /// The defaults, then the user's own; of one variable the last counts.
@@ -287,7 +344,7 @@ pub(super) mod tests {
     use paddock_probe::Shares;
 
     use super::*;
-    use crate::api::NamespaceModes;
+    use crate::api::{Lookup, NamespaceModes};
 
     pub(in crate::launch) fn request() -> CreateRequest {
         CreateRequest {
@@ -304,7 +361,14 @@ pub(super) mod tests {
             remove: false,
             limits: Limits::default(),
             namespaces: NamespaceModes::default(),
+            userns_remap: None,
             volumes: vec![],
+            tmpfs: vec![],
+            shm_size: None,
+            lookup: Lookup::default(),
+            sysctls: vec![],
+            user: None,
+            group_add: vec![],
             cap_add: vec![],
             cap_drop: vec![],
             no_new_privileges: true,
@@ -355,8 +419,31 @@ pub(super) mod tests {
             panic!("{spec:?}")
         };
         assert!(target.masked_paths.is_empty() && target.read_only_paths.is_empty());
-        let read_only = |mount: &Mount| mount.set & defaults::READ_ONLY_MOUNT != 0;
+        let read_only =
+            |mount: &paddock_runtime::spec::Mount| mount.set & defaults::READ_ONLY_MOUNT != 0;
         assert!(!target.mounts.iter().any(read_only));
+    }
+
+    #[test]
+    fn a_user_who_is_not_root_gets_what_was_added_by_name() {
+        let ambient = |add: &[&str], drop: &[&str]| {
+            let list = |names: &[&str]| names.iter().map(ToString::to_string).collect();
+            let request = CreateRequest {
+                user: Some("1000".into()),
+                cap_add: list(add),
+                cap_drop: list(drop),
+                ..request()
+            };
+            account(&request, None).unwrap().unwrap().capabilities
+        };
+        assert!(ambient(&[], &[]).is_empty());
+        assert_eq!(
+            ambient(&["net_admin", "chown"], &["CHOWN"]),
+            ["CAP_NET_ADMIN"]
+        );
+        assert_eq!(ambient(&["KILL"], &["ALL"]), ["CAP_KILL"]);
+        assert_eq!(ambient(&["ALL"], &["CHOWN"]).len(), 40);
+        assert_eq!(account(&request(), None).unwrap(), None);
     }
 
     #[test]
@@ -377,5 +464,7 @@ pub(super) mod tests {
                 .contains("/not/there: No such file")
         );
         assert!(refused(|r| r.cap_add = vec!["CAP_NOPE".into()]).contains("CAP_NOPE"));
+        assert!(refused(|r| r.user = Some("4294967295".into())).contains("4294967294"));
+        assert!(refused(|r| r.group_add = vec!["-1".into()]).contains("\"-1\""));
     }
 }

@@ -4,12 +4,15 @@
 //! there may mount its /proc or its cgroups. So who joins another container's namespaces joins
 //! its user namespace with them unless told otherwise, and what could not work is refused here.
 
-use std::{fs, sync::Arc};
+use std::{fs, path::Path, sync::Arc};
 
 use paddock_probe::{NS_TYPES, NsInums, NsType, Shares};
 use paddock_runtime::spec::{IdMap, IdMaps, Joined, Mount, MountSource, Namespace, Namespaces};
 
-use super::Error;
+use super::{
+    Error,
+    remap::{self, Choice},
+};
 use crate::{
     api::{NamespaceMode, NamespaceModes, State},
     container::Container,
@@ -26,6 +29,29 @@ pub(super) struct Sharing {
     /// A joined IPC namespace's /dev/shm: POSIX shared memory is files.
     pub(super) shm: Option<Mount>,
     pub(super) shares: Shares,
+}
+
+impl Sharing {
+    /// Ids of its own for a new user namespace: those of its earlier runs, else a choice.
+    pub(super) fn remap(
+        &mut self,
+        wanted: &str,
+        kept: Option<&IdMaps>,
+        containers: &Path,
+    ) -> Result<Option<Choice>, Error> {
+        if !self.namespaces.user.is_new() {
+            return Err(Error::invalid(
+                "--userns-remap: needs a user namespace of the container's own (--userns private)",
+            ));
+        }
+        if let Some(kept) = kept {
+            self.id_maps = Some(kept.clone());
+            return Ok(None);
+        }
+        let choice = remap::choose(wanted, containers)?;
+        self.id_maps = Some(choice.maps.clone());
+        Ok(Some(choice))
+    }
 }
 
 /// Another container and its namespaces at one moment.

@@ -27,6 +27,9 @@ pub(crate) struct Exec {
     /// Keys that detach from its terminal
     #[arg(long, value_name = "KEYS", default_value = DetachKeys::DEFAULT, value_parser = DetachKeys::parse)]
     detach_keys: DetachKeys,
+    /// Who runs it (default: as in the container)
+    #[arg(short, long, value_name = "UID[:GID]|NAME[:GROUP]", value_parser = super::run::user, allow_hyphen_values = true)]
+    user: Option<String>,
     #[arg(value_name = "NAME")]
     name: String,
     #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND")]
@@ -41,6 +44,7 @@ impl Exec {
             args: self.command.clone(),
             env: environment(&self.env),
             cwd: self.workdir.clone(),
+            user: self.user.clone(),
             terminal: self.tty,
             stdin: self.interactive,
         };

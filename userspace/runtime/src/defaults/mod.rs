@@ -10,7 +10,10 @@ mod mounts;
 use crate::spec::{Namespace, Namespaces};
 
 pub use self::devices::device_rules;
-pub use self::mounts::{READ_ONLY_MOUNT, masked_paths, mounts, read_only_paths};
+pub use self::mounts::{
+    NODEV_MOUNT, NOEXEC_MOUNT, NOSUID_MOUNT, READ_ONLY_MOUNT, SAFE_MOUNT, masked_paths, mounts,
+    read_only_paths,
+};
 
 /// The 14 that Docker leaves a container's root.
 pub const CAPABILITIES: [&str; 14] = [

@@ -88,6 +88,13 @@ pub fn read_only_paths() -> Vec<PathBuf> {
 /// `MOUNT_ATTR_RDONLY`, for a volume.
 pub const READ_ONLY_MOUNT: u64 = RDONLY;
 
+/// `MOUNT_ATTR_NOSUID`, `MOUNT_ATTR_NODEV`, `MOUNT_ATTR_NOEXEC`.
+pub const NOSUID_MOUNT: u64 = NOSUID;
+pub const NODEV_MOUNT: u64 = NODEV;
+pub const NOEXEC_MOUNT: u64 = NOEXEC;
+/// All three.
+pub const SAFE_MOUNT: u64 = SAFE;
+
 /// POSIX shared memory, charged to who writes it.
 fn shm(size: u64) -> MountSource {
     MountSource::New {

@@ -24,10 +24,11 @@ use crate::{
     plan::{
         Failure, Join, Names, Plan,
         build::{Prepared, io_failure, prepare},
+        idmap::write_maps,
         run::{self, Channels, READY},
     },
     record::KILLED,
-    spec::{IdMap, LaunchSpec, Target},
+    spec::{LaunchSpec, Target},
     sys::clone::{Cloned, Side, clone3, pidfd_open, pidfd_send_signal},
 };
 
@@ -188,12 +189,7 @@ fn open_gate(
 ) -> Result<u64, Failure> {
     let pid = process.pid;
     if let Some(maps) = &plan.maps {
-        for (file, map) in [("uid_map", &maps.uids), ("gid_map", &maps.gids)] {
-            let path = format!("/proc/{pid}/{file}");
-            // One write: the kernel takes a map whole or not at all.
-            fs::write(&path, lines(map))
-                .map_err(|source| io_failure("write id map", path, &source))?;
-        }
+        write_maps(pid, maps)?;
     }
     if joined {
         for directory in cgroup.v1_dirs() {
@@ -209,13 +205,6 @@ fn open_gate(
     let started = start_time(pid).map_err(|source| io_failure("identify", path, &source))?;
     write(gate, b"!").map_err(|errno| Failure::without_path("open gate", errno))?;
     Ok(started)
-}
-
-/// user_namespaces(7): inside, outside, length.
-fn lines(map: &[IdMap]) -> String {
-    let line = |one: &IdMap| format!("{} {} {}", one.inside, one.outside, one.size);
-    let lines: Vec<_> = map.iter().map(line).collect();
-    lines.join("\n") + "\n"
 }
 
 /// An agent that is shielded from the OOM killer must not shield its containers.

@@ -251,6 +251,7 @@ mod tests {
             terminal: false,
             stdin: false,
             user: User::default(),
+            account: None,
             capabilities: Capabilities::of_root(vec!["CAP_KILL".into()]),
             no_new_privileges: true,
             rlimits: vec![],

@@ -15,11 +15,13 @@ use nix::{
 };
 
 use super::{
-    Enter, Failure, Join, Op, Plan, Step,
+    Enter, Failure, Join, Op, Plan, Step, account,
     build::{
         Prepared, io_failure, last_filter, program, push_credentials, push_session, step, umask,
     },
+    chown,
     dev::{self, Owner},
+    idmap::Owners,
     mounts::{self, Made},
     rootfs,
 };
@@ -37,16 +39,18 @@ pub(super) fn prepare(
     target: &ContainerSpec,
     window: Option<(u16, u16)>,
 ) -> Result<Prepared, Failure> {
-    let process = &spec.process;
     let namespaces = &target.namespaces;
     let ids = Ids::new(target);
-    // First of all what can be refused before anything is made.
-    let exec = program(process)?;
-    let user = ids.uid(process.user.uid)?;
-    ids.gid(process.user.gid)?;
     let joins = joins(namespaces)?;
     let enter = enter(namespaces)?;
-    let root = rootfs::open(&target.rootfs, &spec.dir)?;
+    let mut owners = Owners::default();
+    let maps = target.root_maps.as_ref();
+    let root = rootfs::open(&target.rootfs, maps, &mut owners, &spec.dir)?;
+    let process = &account::resolve(&spec.process, &root)?;
+    // What can be refused before anything is made.
+    let exec = program(process)?;
+    let user = ids.uid(process.user.uid)?;
+    let group = ids.gid(process.user.gid)?;
     let made = make(target, process.terminal, &ids)?;
     let (io, stdio) = match (&made, process) {
         (Made { pts: Some(pts), .. }, process) if process.terminal => {
@@ -67,7 +71,11 @@ pub(super) fn prepare(
     if namespaces.cgroup.is_new() {
         steps.push(step("cgroup namespace", Op::UnshareCgroup));
     }
-    mounts::push(&mut steps, process, target, made)?;
+    let program = chown::Owner {
+        uid: user,
+        gid: group,
+    };
+    mounts::push(&mut steps, process, target, made, (&mut owners, program))?;
     push_names(&mut steps, target);
     if namespaces.net.is_new() {
         steps.push(step("loopback", Op::Loopback));
@@ -171,7 +179,8 @@ fn null() -> Result<OwnedFd, Failure> {
 }
 
 /// A user who is not root can open /proc/self/fd/1 and /dev/stdout only if they are theirs.
-fn hand_over(stdio: &[OwnedFd; 3], user: u32) -> Result<(), Failure> {
+/// `user` is the host's number.
+pub(super) fn hand_over(stdio: &[OwnedFd; 3], user: u32) -> Result<(), Failure> {
     if user == 0 {
         return Ok(());
     }

@@ -6,12 +6,12 @@
 #![forbid(unsafe_code)]
 
 use std::{
-    fs::{self, File},
-    io,
+    fs, io,
     os::{
         fd::{AsFd as _, AsRawFd as _, OwnedFd},
         unix::fs::MetadataExt as _,
     },
+    path::Path,
 };
 
 use nix::{
@@ -24,16 +24,17 @@ use nix::{
 };
 
 use super::{
-    Failure, Op, Plan,
+    Failure, Op, Plan, account,
     build::{
         Prepared, io_failure, last_filter, program, push_credentials, push_session, step, umask,
     },
-    container::terminal,
+    container::{hand_over, terminal},
     dev::Terminal,
+    rootfs,
 };
 use crate::{
     monitor::{identity::start_time, io::pipes},
-    spec::{ExecSpec, Process},
+    spec::{ExecSpec, IdMap, IdMaps, Process},
     sys::clone::{NEWTIME, pidfd_open},
 };
 
@@ -54,9 +55,10 @@ pub(super) fn prepare(
     target: &ExecSpec,
     window: Option<(u16, u16)>,
 ) -> Result<Prepared, Failure> {
-    let exec = program(process)?;
     let pidfd = identify(target)?;
     let flags = differing(target.pid)?;
+    let process = &account::resolve(process, &open_root(target.pid)?)?;
+    let exec = program(process)?;
     let (io, stdio) = if process.terminal {
         terminal(open_terminal(target.pid)?, window)?
     } else if process.stdin {
@@ -64,6 +66,8 @@ pub(super) fn prepare(
     } else {
         pipes(Some(open_null(target.pid)?))?
     };
+    let user = host_uid(target.pid, process.user.uid)?;
+    hand_over(&stdio, user)?;
     // The process was alive after all this was opened, so it was this process' that was opened.
     alive(&pidfd)?;
     setns(&pidfd, CloneFlags::CLONE_NEWPID)
@@ -138,10 +142,37 @@ fn differing(pid: i32) -> Result<CloneFlags, Failure> {
     Ok(flags)
 }
 
+fn open_root(pid: i32) -> Result<OwnedFd, Failure> {
+    let path = format!("/proc/{pid}/root");
+    rootfs::open_path(Path::new(&path), libc::O_DIRECTORY)
+        .map(OwnedFd::from)
+        .map_err(|source| io_failure("open the container's root", path, &source))
+}
+
+/// The host's number of an id inside, by the map of the container's user namespace.
+fn host_uid(pid: i32, inside: u32) -> Result<u32, Failure> {
+    let path = format!("/proc/{pid}/uid_map");
+    let text =
+        fs::read_to_string(&path).map_err(|source| io_failure("read id map", &path, &source))?;
+    let range = |line: &str| {
+        let mut numbers = line.split_whitespace().map(|number| number.parse().ok());
+        Some(IdMap {
+            inside: numbers.next()??,
+            outside: numbers.next()??,
+            size: numbers.next()??,
+        })
+    };
+    let maps = IdMaps {
+        uids: text.lines().filter_map(range).collect(),
+        gids: Vec::new(),
+    };
+    maps.host_uid(inside)
+        .ok_or_else(|| Failure::new("uid", inside.to_string(), Errno::EINVAL))
+}
+
 /// A device of the container's, or the errno of its absence. ENODEV: not what it should be.
 fn open_device(pid: i32, path: &str, device: libc::dev_t, flags: OFlag) -> nix::Result<OwnedFd> {
-    let errno = |source: io::Error| source.raw_os_error().map_or(Errno::EIO, Errno::from_raw);
-    let root = File::open(format!("/proc/{pid}/root")).map_err(errno)?;
+    let root = open_root(pid).map_err(|failure| failure.errno)?;
     let resolve = ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_SYMLINKS;
     let how = OpenHow::new()
         .flags(OFlag::O_PATH | OFlag::O_CLOEXEC)

@@ -5,13 +5,17 @@
 //! and without a lock, and reports the number of the step that failed with its errno.
 #![forbid(unsafe_code)]
 
+pub(crate) mod account;
 pub(crate) mod build;
 mod cgroupfs;
+mod chown;
 mod container;
 mod dev;
 mod exec;
+pub(crate) mod idmap;
 mod init;
-mod mounts;
+mod mountinfo;
+pub(crate) mod mounts;
 mod op;
 mod rootfs;
 pub(crate) mod run;
@@ -112,6 +116,8 @@ pub(crate) enum Op {
     MakeDirectory {
         parent: CString,
         name: CString,
+        /// The container's numbers of whom a new one belongs to; else root.
+        owner: Option<(u32, u32)>,
     },
     MakeFile {
         parent: CString,
@@ -122,6 +128,12 @@ pub(crate) enum Op {
         at: CString,
         attributes: Attributes,
         follow: bool,
+    },
+    /// Onto a file that is there, wherever inside links lead; else nothing.
+    AttachToFile {
+        mount: OwnedFd,
+        at: CString,
+        attributes: Attributes,
     },
     NewFilesystem {
         kind: CString,

@@ -15,12 +15,17 @@ use nix::{errno::Errno, libc};
 use super::{
     Failure, Op, Step,
     build::{c_string, io_failure, literal, step, step_at},
-    cgroupfs, rootfs,
+    cgroupfs, chown,
+    idmap::Owners,
+    mountinfo, rootfs,
 };
 use crate::{
     spec::{ContainerSpec, Mount, MountSource, Process, Propagation},
     sys::mount::{Attributes, Param, clone_tree},
 };
+
+/// The step's name, which [`crate::record::Failed::explain`] knows.
+pub(crate) const PROPAGATION: &str = "propagation";
 
 /// The mounts that the monitor has made, since the terminal and stdin come from them.
 #[derive(Debug, Default)]
@@ -35,11 +40,12 @@ pub(super) fn push(
     process: &Process,
     target: &ContainerSpec,
     mut made: Made,
+    (owners, user): (&mut Owners, chown::Owner),
 ) -> Result<(), Failure> {
     steps.push(step("private mounts", Op::PrivateMounts));
     steps.push(step("attach rootfs", Op::AttachRoot));
     for mount in &target.mounts {
-        push_mount(steps, mount, &mut made)?;
+        push_mount(steps, mount, &mut made, owners, user)?;
     }
     if process.terminal {
         let bind = Op::Bind {
@@ -52,7 +58,8 @@ pub(super) fn push(
         steps.push(sysctl(name, value)?);
     }
     push_protections(steps, target)?;
-    push_directories(steps, "working directory", &process.cwd)?;
+    let user = (process.user.uid, process.user.gid);
+    push_owned_directories(steps, "working directory", &process.cwd, Some(user))?;
     if target.read_only {
         steps.push(step("read-only rootfs", Op::ReadOnlyRoot));
     }
@@ -60,7 +67,13 @@ pub(super) fn push(
     Ok(())
 }
 
-fn push_mount(steps: &mut Vec<Step>, mount: &Mount, made: &mut Made) -> Result<(), Failure> {
+fn push_mount(
+    steps: &mut Vec<Step>,
+    mount: &Mount,
+    made: &mut Made,
+    owners: &mut Owners,
+    user: chown::Owner,
+) -> Result<(), Failure> {
     let at = target(mount)?;
     let attributes = attributes(mount);
     let again = || Failure::new("mount", at, Errno::EEXIST);
@@ -69,13 +82,31 @@ fn push_mount(steps: &mut Vec<Step>, mount: &Mount, made: &mut Made) -> Result<(
             const STEP: &str = "bind";
             let fail = |source: std::io::Error| io_failure(STEP, path, &source);
             let source = rootfs::open_path(path, 0).map_err(fail)?;
-            if source.metadata().map_err(fail)?.is_dir() {
-                push_directories(steps, STEP, at)?;
-            } else {
-                push_file(steps, STEP, at)?;
+            let is_dir = source.metadata().map_err(fail)?.is_dir();
+            let source = OwnedFd::from(source);
+            if mount.chown {
+                chown::give(&source, user, path)?;
+            }
+            check_propagation(mount, &source, path)?;
+            match (mount.only_there, is_dir) {
+                (true, _) => {}
+                (false, true) => push_directories(steps, STEP, at)?,
+                (false, false) => push_file(steps, STEP, at)?,
             }
             let tree = clone_tree(source.as_fd(), c"", *recursive)
                 .map_err(|errno| Failure::new(STEP, path, errno))?;
+            if let Some(maps) = &mount.id_maps {
+                owners.map(&tree, maps, *recursive, (source.as_fd(), path))?;
+            }
+            if mount.only_there {
+                let op = Op::AttachToFile {
+                    mount: tree,
+                    at: c_string(STEP, at)?,
+                    attributes,
+                };
+                steps.push(step_at(STEP, at, op));
+                return Ok(());
+            }
             steps.push(attach(STEP, tree, at, attributes, mount.follow)?);
         }
         MountSource::Of {
@@ -119,6 +150,22 @@ fn push_mount(steps: &mut Vec<Step>, mount: &Mount, made: &mut Made) -> Result<(
         }
     }
     Ok(())
+}
+
+/// A bind joins the peer group that its source is in; of a private one there is none, and what
+/// was asked for would silently not be.
+fn check_propagation(mount: &Mount, source: &OwnedFd, path: &Path) -> Result<(), Failure> {
+    let peers = || mountinfo::of(source.as_fd());
+    let met = match mount.propagation {
+        Propagation::Private | Propagation::Unbindable => true,
+        Propagation::Shared => peers().is_none_or(|mount| mount.shared),
+        Propagation::Slave => peers().is_none_or(|mount| mount.shared || mount.slave),
+    };
+    if met {
+        Ok(())
+    } else {
+        Err(Failure::new(PROPAGATION, path, Errno::EINVAL))
+    }
 }
 
 /// Absolute, not the root itself, and without `..`.
@@ -218,11 +265,27 @@ fn push_file(steps: &mut Vec<Step>, name: &'static str, path: &str) -> Result<()
 
 /// mkdir -p, a step a component.
 fn push_directories(steps: &mut Vec<Step>, name: &'static str, path: &str) -> Result<(), Failure> {
+    push_owned_directories(steps, name, path, None)
+}
+
+/// The same; the last one, when it is new, belongs to `owner`, those above it to root.
+fn push_owned_directories(
+    steps: &mut Vec<Step>,
+    name: &'static str,
+    path: &str,
+    owner: Option<(u32, u32)>,
+) -> Result<(), Failure> {
     let mut parent = String::new();
-    for component in path.split('/').filter(|component| !component.is_empty()) {
+    let mut components = path
+        .split('/')
+        .filter(|component| !component.is_empty())
+        .peekable();
+    while let Some(component) = components.next() {
+        let last = components.peek().is_none();
         let op = Op::MakeDirectory {
             parent: parent_path(&parent)?,
             name: c_string(name, component)?,
+            owner: owner.filter(|_| last),
         };
         parent.push('/');
         parent.push_str(component);

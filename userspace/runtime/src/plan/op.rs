@@ -11,7 +11,7 @@ use std::{
 
 use nix::{
     errno::Errno,
-    fcntl::{OFlag, OpenHow, ResolveFlag, openat, openat2},
+    fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat, openat2},
     mount::{MntFlags, MsFlags, mount, umount2},
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sched::{CloneFlags, setns, unshare},
@@ -22,7 +22,7 @@ use nix::{
         stat::{Mode, SFlag, fstat, makedev, mkdirat},
         statfs::{PROC_SUPER_MAGIC, fstatfs},
     },
-    unistd::{chdir, fchdir, pivot_root, sethostname, setsid, write},
+    unistd::{Gid, Uid, chdir, fchdir, fchownat, pivot_root, sethostname, setsid, write},
 };
 
 use super::{Op, Plan};
@@ -40,25 +40,14 @@ impl Op {
         match self {
             Self::UnshareCgroup => unshare(CloneFlags::CLONE_NEWCGROUP),
             Self::Join { pidfd, flags } => setns(pidfd, *flags),
-            Self::PrivateMounts => {
-                let none = None::<&CStr>;
-                mount(
-                    none,
-                    c"/",
-                    none,
-                    MsFlags::MS_REC | MsFlags::MS_PRIVATE,
-                    none,
-                )
-            }
+            Self::PrivateMounts => private_mounts(),
             Self::AttachRoot => attach_root(root(plan)?),
-            Self::MakeDirectory { parent, name } => {
-                let parent = directory(root(plan)?, parent)?;
-                ignore(
-                    Errno::EEXIST,
-                    mkdirat(parent, name.as_c_str(), Mode::from_bits_truncate(0o755)),
-                )
-            }
-            Self::MakeFile { parent, name } => make_file(root(plan)?, parent, name),
+            Self::MakeDirectory {
+                parent,
+                name,
+                owner,
+            } => make_directory(&directory(root(plan)?, parent)?, name, *owner),
+            Self::MakeFile { parent, name } => make_file(&directory(root(plan)?, parent)?, name),
             Self::Attach {
                 mount,
                 at,
@@ -68,6 +57,11 @@ impl Op {
                 let target = open(root(plan)?, at, *follow)?;
                 attach(mount, &target, *attributes)
             }
+            Self::AttachToFile {
+                mount,
+                at,
+                attributes,
+            } => attach_to_file(root(plan)?, mount, at, *attributes),
             Self::NewFilesystem {
                 kind,
                 params,
@@ -142,19 +136,34 @@ fn set_capabilities(sets: CapabilitySets, ambient: u64) -> nix::Result<()> {
         .try_for_each(task::raise_ambient)
 }
 
-fn make_file(root: &OwnedFd, parent: &CStr, name: &CStr) -> nix::Result<()> {
-    let parent = directory(root, parent)?;
-    let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    let made = openat(parent, name, flags, Mode::from_bits_truncate(0o644));
-    ignore(Errno::EEXIST, made.map(drop))
+fn make_directory(parent: &OwnedFd, name: &CStr, owner: Option<(u32, u32)>) -> nix::Result<()> {
+    match mkdirat(parent, name, Mode::from_bits_truncate(0o755)) {
+        Err(Errno::EEXIST) => Ok(()),
+        Ok(()) if let Some((uid, gid)) = owner => {
+            let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
+            let flags = AtFlags::AT_SYMLINK_NOFOLLOW;
+            fchownat(parent, name, Some(uid), Some(gid), flags)
+        }
+        other => other,
+    }
 }
 
 fn root(plan: &Plan) -> nix::Result<&OwnedFd> {
     plan.root.as_ref().ok_or(Errno::EBADF)
 }
 
-fn ignore(errno: Errno, result: nix::Result<()>) -> nix::Result<()> {
-    if result == Err(errno) { Ok(()) } else { result }
+fn private_mounts() -> nix::Result<()> {
+    let none = None::<&CStr>;
+    let flags = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+    mount(none, c"/", none, flags, none)
+}
+
+fn make_file(parent: &OwnedFd, name: &CStr) -> nix::Result<()> {
+    let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    match openat(parent, name, flags, Mode::from_bits_truncate(0o644)) {
+        Ok(_) | Err(Errno::EEXIST) => Ok(()),
+        Err(errno) => Err(errno),
+    }
 }
 
 fn open(root: &OwnedFd, path: &CStr, follow: bool) -> nix::Result<OwnedFd> {
@@ -186,6 +195,19 @@ fn attach_root(root: &OwnedFd) -> nix::Result<()> {
 fn attach(mount: &OwnedFd, target: &OwnedFd, attributes: Attributes) -> nix::Result<()> {
     sys_mount::attach(mount.as_fd(), target.as_fd())?;
     sys_mount::change(mount.as_fd(), attributes)
+}
+
+fn attach_to_file(
+    root: &OwnedFd,
+    mount: &OwnedFd,
+    at: &CStr,
+    attributes: Attributes,
+) -> nix::Result<()> {
+    match open(root, at, true) {
+        Ok(target) if is(&target, SFlag::S_IFREG)? => attach(mount, &target, attributes),
+        Ok(_) | Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP) => Ok(()),
+        Err(errno) => Err(errno),
+    }
 }
 
 /// pivot_root(2): with "." twice the old root ends up stacked on the new one, and detaching

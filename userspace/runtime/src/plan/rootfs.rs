@@ -20,39 +20,64 @@ use std::{
 
 use nix::{
     errno::Errno,
-    fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat2},
+    fcntl::{AT_FDCWD, AtFlags, OFlag, OpenHow, ResolveFlag, openat, openat2},
     libc,
     mount::{MsFlags, mount},
     sched::{CloneFlags, setns, unshare},
     sys::stat::{Mode, mkdirat},
-    unistd::{chroot, fchdir},
+    unistd::{Gid, Uid, chroot, fchdir, fchownat},
 };
 
-use super::{Failure, build::io_failure};
+use super::{Failure, build::io_failure, idmap::Owners};
 use crate::{
-    spec::{Joined, Rootfs},
+    spec::{IdMaps, Joined, Rootfs},
     sys::mount::{NODEV, NOSUID, Param, attach, clone_tree, new_filesystem},
 };
 
 /// `scratch` is any directory that exists: it is mounted over where nobody sees it.
-pub(super) fn open(rootfs: &Rootfs, scratch: &Path) -> Result<OwnedFd, Failure> {
-    match rootfs {
-        Rootfs::Directory(path) => directory(path),
-        Rootfs::Host => host(scratch),
+pub(super) fn open(
+    rootfs: &Rootfs,
+    maps: Option<&IdMaps>,
+    owners: &mut Owners,
+    scratch: &Path,
+) -> Result<OwnedFd, Failure> {
+    match (rootfs, maps) {
+        (Rootfs::Directory(path), maps) => directory(path, maps, owners),
+        (Rootfs::Host, None) => host(scratch, None),
+        (Rootfs::Host, Some(maps)) => {
+            let lower = tree(Path::new("/"), false, Some(maps), owners)?;
+            host(scratch, Some((lower, maps)))
+        }
     }
 }
 
-fn directory(path: &Path) -> Result<OwnedFd, Failure> {
-    let directory =
-        open_path(path, libc::O_DIRECTORY).map_err(|source| io_failure("rootfs", path, &source))?;
-    clone_tree(directory.as_fd(), c"", true).map_err(|errno| Failure::new("rootfs", path, errno))
+fn directory(path: &Path, maps: Option<&IdMaps>, owners: &mut Owners) -> Result<OwnedFd, Failure> {
+    tree(path, true, maps, owners)
 }
 
-fn host(scratch: &Path) -> Result<OwnedFd, Failure> {
+/// A detached copy of what is mounted at a directory, its owners mapped when there are maps.
+fn tree(
+    path: &Path,
+    recursive: bool,
+    maps: Option<&IdMaps>,
+    owners: &mut Owners,
+) -> Result<OwnedFd, Failure> {
+    let directory =
+        open_path(path, libc::O_DIRECTORY).map_err(|source| io_failure("rootfs", path, &source))?;
+    let tree = clone_tree(directory.as_fd(), c"", recursive)
+        .map_err(|errno| Failure::new("rootfs", path, errno))?;
+    if let Some(maps) = maps {
+        owners.map(&tree, maps, recursive, (directory.as_fd(), path))?;
+    }
+    Ok(tree)
+}
+
+/// `lower` in place of the host's root as it is.
+fn host(scratch: &Path, lower: Option<(OwnedFd, &IdMaps)>) -> Result<OwnedFd, Failure> {
     elsewhere(|| {
         unshare(CloneFlags::CLONE_NEWNS)
             .map_err(|errno| Failure::without_path("private mount namespace", errno))?;
-        overlay(scratch)
+        overlay(scratch, lower)
     })
 }
 
@@ -100,7 +125,7 @@ fn elsewhere<T>(act: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> 
     done
 }
 
-fn overlay(scratch: &Path) -> Result<OwnedFd, Failure> {
+fn overlay(scratch: &Path, lower: Option<(OwnedFd, &IdMaps)>) -> Result<OwnedFd, Failure> {
     let at = |errno| Failure::new("rootfs layers", scratch, errno);
     let none = None::<&CStr>;
     mount(
@@ -116,15 +141,38 @@ fn overlay(scratch: &Path) -> Result<OwnedFd, Failure> {
     let target = open_path(scratch, libc::O_DIRECTORY)
         .map_err(|source| io_failure("rootfs layers", scratch, &source))?;
     attach(tmpfs.as_fd(), target.as_fd()).map_err(at)?;
-    for layer in [c"upper", c"work"] {
+    let root = lower
+        .as_ref()
+        .and_then(|(_, maps)| Some((maps.host_uid(0)?, maps.host_gid(0)?)));
+    let layers = [c"upper", c"work", c"lower"];
+    for layer in &layers[..2 + usize::from(lower.is_some())] {
+        let layer = *layer;
         mkdirat(&tmpfs, layer, Mode::from_bits_truncate(0o755)).map_err(at)?;
+        if let Some((uid, gid)) = root {
+            let (uid, gid) = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
+            fchownat(&tmpfs, layer, uid, gid, AtFlags::empty()).map_err(at)?;
+        }
     }
     let layer = |name: &str| -> Result<CString, Failure> {
         CString::new(format!("/proc/self/fd/{}/{name}", tmpfs.as_raw_fd()))
             .map_err(|_| at(Errno::EINVAL))
     };
+    let lowerdir = match lower {
+        Some((mount, _)) => {
+            let below = openat(
+                &tmpfs,
+                c"lower",
+                OFlag::O_PATH | OFlag::O_CLOEXEC,
+                Mode::empty(),
+            )
+            .map_err(at)?;
+            attach(mount.as_fd(), below.as_fd()).map_err(at)?;
+            layer("lower")?
+        }
+        None => c"/".to_owned(),
+    };
     let params = [
-        Param::String(c"lowerdir".to_owned(), c"/".to_owned()),
+        Param::String(c"lowerdir".to_owned(), lowerdir),
         Param::String(c"upperdir".to_owned(), layer("upper")?),
         Param::String(c"workdir".to_owned(), layer("work")?),
     ];

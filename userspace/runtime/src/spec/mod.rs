@@ -6,6 +6,7 @@
 //! each run, and to remove when `launch` itself fails; once a monitor listens, it is the monitor's.
 #![forbid(unsafe_code)]
 
+mod account;
 mod log;
 mod mount;
 mod namespace;
@@ -17,6 +18,7 @@ use paddock_cgroups::DeviceRule;
 use serde::{Deserialize, Serialize};
 
 pub use self::{
+    account::{Account, InvalidAccount, Reference, Wanted, id},
     log::LogLimits,
     mount::{Device, Mount, MountSource, Propagation},
     namespace::{IdMap, IdMaps, Joined, Namespace, Namespaces},
@@ -47,6 +49,9 @@ pub enum Target {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ContainerSpec {
     pub rootfs: Rootfs,
+    /// Shows the root's files with their owners taken through these maps; `None`: as on disk.
+    #[serde(default)]
+    pub root_maps: Option<IdMaps>,
     /// The root mount itself, not what is mounted below it.
     pub read_only: bool,
     /// Needs a UTS namespace that is not the host's, likewise `domainname`.

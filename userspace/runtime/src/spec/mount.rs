@@ -5,10 +5,14 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::Joined;
+use super::{IdMaps, Joined};
 
 /// One mount. Its target is made when missing and never leads out of the root.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is an option of a mount, on or off"
+)]
 pub struct Mount {
     /// Absolute, inside.
     pub target: PathBuf,
@@ -22,6 +26,15 @@ pub struct Mount {
     /// Whether symlinks on the way, inside the root, are followed. /dev, /proc and /sys must
     /// be what they seem; a volume goes where its path leads.
     pub follow: bool,
+    /// Left out where nothing is at its target, instead of making that.
+    #[serde(default)]
+    pub only_there: bool,
+    /// Shows a bind's files with their owners taken through these maps; `None`: as on disk.
+    #[serde(default)]
+    pub id_maps: Option<IdMaps>,
+    /// A bind's files become the program's user's, on disk.
+    #[serde(default)]
+    pub chown: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -87,6 +100,9 @@ impl Mount {
             recursive: false,
             propagation: Propagation::Private,
             follow: false,
+            only_there: false,
+            id_maps: None,
+            chown: false,
         }
     }
 }

@@ -3,6 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Account;
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Process {
     pub args: Vec<String>,
@@ -15,6 +17,8 @@ pub struct Process {
     /// Keep stdin open for clients (`-i`); else it is /dev/null.
     pub stdin: bool,
     pub user: User,
+    /// Takes the place of `user`, and of `capabilities` for who is not root, once it is looked up.
+    pub account: Option<Account>,
     pub capabilities: Capabilities,
     pub no_new_privileges: bool,
     pub rlimits: Vec<Rlimit>,

@@ -181,6 +181,22 @@ pub(crate) fn change(mount: BorrowedFd<'_>, attributes: Attributes) -> nix::Resu
     setattr(mount, whole)
 }
 
+/// Shows a detached mount's files, and with `recursive` those of what is mounted below it, with
+/// their owners taken through the maps of a user namespace.
+pub(crate) fn map_owners(
+    mount: BorrowedFd<'_>,
+    user_namespace: BorrowedFd<'_>,
+    recursive: bool,
+) -> nix::Result<()> {
+    let attr = libc::mount_attr {
+        attr_set: libc::MOUNT_ATTR_IDMAP,
+        attr_clr: 0,
+        propagation: 0,
+        userns_fd: u64::from(user_namespace.as_raw_fd().cast_unsigned()),
+    };
+    mount_setattr(mount, &attr, recursive)
+}
+
 fn setattr(mount: BorrowedFd<'_>, attributes: Attributes) -> nix::Result<()> {
     let attr = libc::mount_attr {
         attr_set: attributes.set,
@@ -188,26 +204,30 @@ fn setattr(mount: BorrowedFd<'_>, attributes: Attributes) -> nix::Result<()> {
         propagation: attributes.propagation,
         userns_fd: 0,
     };
-    let recursive_flag = if attributes.recursive {
-        libc::AT_RECURSIVE
-    } else {
-        0
-    };
+    match mount_setattr(mount, &attr, attributes.recursive) {
+        Err(Errno::ENOSYS) => remount(mount, attributes),
+        other => other,
+    }
+}
+
+fn mount_setattr(
+    mount: BorrowedFd<'_>,
+    attr: &libc::mount_attr,
+    recursive: bool,
+) -> nix::Result<()> {
+    let recursive = if recursive { libc::AT_RECURSIVE } else { 0 };
     // SAFETY: an empty static path, and a struct that outlives the call with its own size.
-    let result = check(unsafe {
+    check(unsafe {
         libc::syscall(
             libc::SYS_mount_setattr,
             mount.as_raw_fd(),
             c"".as_ptr(),
-            libc::AT_EMPTY_PATH | recursive_flag,
-            &raw const attr,
+            libc::AT_EMPTY_PATH | recursive,
+            ptr::from_ref(attr),
             size_of::<libc::mount_attr>(),
         )
-    });
-    match result {
-        Err(Errno::ENOSYS) => remount(mount, attributes),
-        other => other.map(drop),
-    }
+    })
+    .map(drop)
 }
 
 /// 5.10's way. The remount reaches only the topmost mount of a tree: what is mounted below a

@@ -3,14 +3,18 @@
 use std::{
     fs::File,
     io::Read as _,
+    net::IpAddr,
     path::{Path, PathBuf, absolute},
 };
 
-use paddock_agent::api::{HostDevice, NamespaceMode, Seccomp, Volume};
-use paddock_cgroups::{DeviceAccess, DeviceRule};
+use paddock_agent::{
+    api::{HostDevice, NamespaceMode, Seccomp, Volume},
+    mount::{self, Mounted},
+};
+use paddock_cgroups::{DeviceAccess, DeviceRule, parse};
 use paddock_runtime::{
     defaults,
-    spec::{Rlimit, Rootfs},
+    spec::{InvalidAccount, Reference, Rlimit, Rootfs, Wanted},
 };
 
 /// Whose namespace.
@@ -69,29 +73,22 @@ pub(crate) fn image(text: &str) -> Result<Image, String> {
     })
 }
 
-/// `SOURCE:TARGET[:ro|:rw]`.
+/// Docker's notation, and a source that is there.
 pub(crate) fn volume(text: &str) -> Result<Volume, String> {
-    let (source, target, read_only) = match text.split(':').collect::<Vec<_>>()[..] {
-        [source, target] | [source, target, "rw"] => (source, target, false),
-        [source, target, "ro"] => (source, target, true),
-        _ => return Err("expected SOURCE:TARGET or SOURCE:TARGET:ro".to_owned()),
-    };
-    if !source.starts_with(['/', '.']) {
-        return Err("SOURCE is a path starting with / or .: there are no named volumes".to_owned());
-    }
-    if !target.starts_with('/')
-        || target.split('/').any(|part| part == "..")
-        || target.trim_matches('/').is_empty()
-    {
-        return Err("TARGET is an absolute path inside, below / and without '..'".to_owned());
-    }
-    let source = absolute(source).map_err(|error| format!("SOURCE: {error}"))?;
+    mount::volume(text).and_then(existing)
+}
+
+pub(crate) fn mounted(text: &str) -> Result<Mounted, String> {
+    Ok(match mount::mount(text)? {
+        Mounted::Volume(volume) => Mounted::Volume(existing(volume)?),
+        tmpfs @ Mounted::Tmpfs(_) => tmpfs,
+    })
+}
+
+fn existing(volume: Volume) -> Result<Volume, String> {
+    let source = absolute(&volume.source).map_err(|error| format!("source: {error}"))?;
     match source.try_exists() {
-        Ok(true) => Ok(Volume {
-            source,
-            target: PathBuf::from(target),
-            read_only,
-        }),
+        Ok(true) => Ok(Volume { source, ..volume }),
         Ok(false) => Err(format!("{} is not there", source.display())),
         Err(error) => Err(format!("{}: {error}", source.display())),
     }
@@ -107,7 +104,7 @@ pub(crate) enum LogOption {
 /// `max-size=10m`, `max-file=3`.
 pub(crate) fn log_option(text: &str) -> Result<LogOption, String> {
     match text.split_once('=') {
-        Some(("max-size", size)) => match paddock_cgroups::parse::size(size) {
+        Some(("max-size", size)) => match parse::size(size) {
             Ok(size) if size >= 64 << 10 => Ok(LogOption::MaxSize(size)),
             Ok(_) => Err("max-size is 64k or more".to_owned()),
             Err(error) => Err(format!("max-size: {}", error.reason)),
@@ -145,6 +142,39 @@ pub(crate) fn device(text: &str) -> Result<HostDevice, String> {
 pub(crate) fn device_rule(text: &str) -> Result<DeviceRule, String> {
     DeviceRule::parse(text)
         .ok_or_else(|| "expected a|b|c MAJOR:MINOR rwm, such as 'c 42:* rwm'".to_owned())
+}
+
+/// `NAME:ADDRESS`, or with `=`; an IPv6 address may be in brackets.
+pub(crate) fn add_host(text: &str) -> Result<(String, IpAddr), String> {
+    const EXPECTED: &str = "expected NAME:ADDRESS";
+    let (name, address) = text.split_once([':', '=']).ok_or(EXPECTED)?;
+    let bare = address
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'));
+    let address = bare.unwrap_or(address);
+    let address = address
+        .parse()
+        .map_err(|_| format!("'{address}' is no IP address"))?;
+    if name.is_empty() || name.contains(|c: char| c.is_whitespace() || c.is_control() || c == '#') {
+        return Err(EXPECTED.to_owned());
+    }
+    Ok((name.to_owned(), address))
+}
+
+/// `NAME=VALUE`; which names there are depends on the namespaces.
+pub(crate) fn sysctl(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("expected NAME=VALUE, such as net.core.somaxconn=1024".to_owned()),
+    }
+}
+
+/// Bytes of /dev/shm.
+pub(crate) fn shm_size(text: &str) -> Result<u64, String> {
+    match parse::size(text).map_err(|error| error.reason)? {
+        0 => Err("expected more than 0 bytes".to_owned()),
+        bytes => Ok(bytes),
+    }
 }
 
 /// `nofile=1024:4096`; the name as in getrlimit(2), without `RLIMIT_`. -1 is unlimited.
@@ -191,6 +221,16 @@ pub(crate) fn ulimit(text: &str) -> Result<Rlimit, String> {
         soft,
         hard,
     })
+}
+
+pub(crate) fn user(text: &str) -> Result<String, String> {
+    let _: Wanted = text.parse().map_err(|error: InvalidAccount| error.reason)?;
+    Ok(text.to_owned())
+}
+
+pub(crate) fn group(text: &str) -> Result<String, String> {
+    let _: Reference = text.parse().map_err(|error: InvalidAccount| error.reason)?;
+    Ok(text.to_owned())
 }
 
 pub(crate) fn capability(text: &str) -> Result<String, String> {
@@ -285,20 +325,30 @@ mod tests {
     }
 
     #[test]
-    fn volumes_stay_inside() {
-        assert!(
-            !volume("/tmp:/mnt").unwrap().read_only && volume("/tmp:/mnt:ro").unwrap().read_only
-        );
-        for wrong in [
-            "/tmp",
-            "/tmp:mnt",
-            "/tmp:/",
-            "/tmp:/a/../..",
-            "/tmp:/a:rx",
-            "tmp:/a",
-            "/tmp:/a:ro:x",
-        ] {
+    fn a_volumes_source_is_there() {
+        assert_eq!(volume("/tmp:/mnt:ro").unwrap().flags.read_only, Some(true));
+        assert!(volume("./:/mnt").unwrap().source.is_absolute());
+        for wrong in ["/tmp", "/tmp:/mnt:rx", "/nowhere-at-all:/mnt"] {
             assert!(volume(wrong).is_err(), "{wrong}");
+        }
+        assert!(mounted("type=bind,src=/nowhere-at-all,dst=/mnt").is_err());
+        assert!(mounted("type=tmpfs,dst=/mnt").is_ok());
+    }
+
+    #[test]
+    fn hosts_are_names_and_addresses() {
+        let added = |text: &str| add_host(text).map(|(name, address)| format!("{name} {address}"));
+        assert_eq!(added("db:10.0.0.7").as_deref(), Ok("db 10.0.0.7"));
+        assert_eq!(added("db=fe80::1").as_deref(), Ok("db fe80::1"));
+        assert_eq!(added("db:[::1]").as_deref(), Ok("db ::1"));
+        for wrong in [
+            "db",
+            ":10.0.0.7",
+            "db:10.0.0",
+            "a b:10.0.0.7",
+            "db:host-gateway",
+        ] {
+            assert!(add_host(wrong).is_err(), "{wrong}");
         }
     }
 

@@ -4,6 +4,7 @@
 //! not there or cannot be executed, 125 for everything before.
 
 mod cidfile;
+mod env_file;
 mod flags;
 mod options;
 mod request;
@@ -19,7 +20,7 @@ use self::{
     options::{FileFlags, LifeFlags, NamespaceFlags, ProcessFlags},
 };
 pub(crate) use self::{
-    flags::{variable, workdir},
+    flags::{user, variable, workdir},
     request::environment,
     victim::Victim,
 };

@@ -1,13 +1,19 @@
 //! `run`'s flags, in the groups that its help shows. Names are docker's.
 
+use std::net::IpAddr;
+
 use paddock_agent::{
-    api::{HostDevice, NamespaceMode, Volume},
+    api::{HostDevice, NamespaceMode, Tmpfs, Volume},
     life::RestartPolicy,
+    mount::{self, Mounted},
 };
 use paddock_cgroups::DeviceRule;
 use paddock_runtime::spec::Rlimit;
 
-use super::flags::{self, SecurityOption};
+use super::{
+    env_file::{EnvFile, env_file},
+    flags::{self, SecurityOption},
+};
 
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Life")]
@@ -38,18 +44,30 @@ pub(crate) struct ProcessFlags {
     /// Set a variable, or pass one on
     #[arg(short, long, value_name = "KEY[=VALUE]", value_parser = flags::variable)]
     pub(crate) env: Vec<String>,
+    /// Variables from a file, a line each
+    #[arg(long = "env-file", value_name = "FILE", value_parser = env_file)]
+    pub(crate) env_files: Vec<EnvFile>,
     /// Directory to start in (default: / or, with 'host', the current one)
     #[arg(short, long, value_name = "DIR", value_parser = flags::workdir)]
     pub(crate) workdir: Option<String>,
     /// A first process that reaps and hands signals on
     #[arg(long)]
     pub(crate) init: bool,
-    /// One capability more, or ALL
+    /// Who runs it (default: root), names by the container's own files
+    #[arg(short, long, value_name = "UID[:GID]|NAME[:GROUP]", value_parser = flags::user, allow_hyphen_values = true)]
+    pub(crate) user: Option<String>,
+    /// One more group of the user's
+    #[arg(long, value_name = "GROUP", value_parser = flags::group)]
+    pub(crate) group_add: Vec<String>,
+    /// One capability more, or ALL; a user who is not root has only these
     #[arg(long, value_name = "CAP", value_delimiter = ',', value_parser = flags::capability)]
     pub(crate) cap_add: Vec<String>,
     /// One capability less, or ALL
     #[arg(long, value_name = "CAP", value_delimiter = ',', value_parser = flags::capability)]
     pub(crate) cap_drop: Vec<String>,
+    /// Kernel parameter of its own namespaces
+    #[arg(long = "sysctl", value_name = "NAME=VALUE", value_parser = flags::sysctl)]
+    pub(crate) sysctls: Vec<(String, String)>,
     /// All capabilities and devices, nothing masked, no seccomp, the host's user namespace: no
     /// boundary against its root
     #[arg(long)]
@@ -63,7 +81,7 @@ pub(crate) struct ProcessFlags {
 #[command(next_help_heading = "Files")]
 pub(crate) struct FileFlags {
     /// Show a file or directory of the host inside
-    #[arg(short, long = "volume", value_name = "SOURCE:TARGET[:ro]", value_parser = flags::volume)]
+    #[arg(short, long = "volume", value_name = "SOURCE:TARGET[:ro,...]", value_parser = flags::volume)]
     pub(crate) volumes: Vec<Volume>,
     /// Let it use a device of the host's
     #[arg(long = "device", value_name = "SOURCE[:TARGET[:rwm]]", value_parser = flags::device)]
@@ -71,6 +89,27 @@ pub(crate) struct FileFlags {
     /// Let it use what it makes by mknod, such as 'c 42:* rwm'
     #[arg(long = "device-cgroup-rule", value_name = "RULE", value_parser = flags::device_rule)]
     pub(crate) device_rules: Vec<DeviceRule>,
+    /// An empty directory in memory
+    #[arg(long, value_name = "TARGET[:size=64m,...]", value_parser = mount::tmpfs)]
+    pub(crate) tmpfs: Vec<Tmpfs>,
+    /// Either of these two, in words: type=bind|tmpfs,source=,target=
+    #[arg(long = "mount", value_name = "KEY=VALUE,...", value_parser = flags::mounted)]
+    pub(crate) mounts: Vec<Mounted>,
+    /// Size of /dev/shm (default: 64m)
+    #[arg(long, value_name = "BYTES", value_parser = flags::shm_size, allow_hyphen_values = true)]
+    pub(crate) shm_size: Option<u64>,
+    /// A line more for /etc/hosts
+    #[arg(long = "add-host", value_name = "NAME:ADDRESS", value_parser = flags::add_host)]
+    pub(crate) hosts: Vec<(String, IpAddr)>,
+    /// Name server for /etc/resolv.conf (default: the host's)
+    #[arg(long = "dns", value_name = "ADDRESS")]
+    pub(crate) dns: Vec<IpAddr>,
+    /// Domain to look names up in; . is none
+    #[arg(long, value_name = "DOMAIN")]
+    pub(crate) dns_search: Vec<String>,
+    /// Option for /etc/resolv.conf
+    #[arg(long = "dns-option", visible_alias = "dns-opt", value_name = "OPTION")]
+    pub(crate) dns_options: Vec<String>,
     /// No writing to the root file system
     #[arg(long)]
     pub(crate) read_only: bool,
@@ -82,6 +121,12 @@ pub(crate) struct NamespaceFlags {
     /// Host name (default: the id's first 12 digits)
     #[arg(short = 'h', long, value_name = "NAME", value_parser = flags::hostname)]
     pub(crate) hostname: Option<String>,
+    /// Domain name
+    #[arg(long, value_name = "NAME")]
+    pub(crate) domainname: Option<String>,
+    /// Other ids outside than inside: auto, a user of /etc/subuid, or UID[:SIZE]
+    #[arg(long, value_name = "IDS", allow_hyphen_values = true)]
+    pub(crate) userns_remap: Option<String>,
     /// Users and capabilities (default: private, or that of a container joined below)
     #[arg(long, value_name = "MODE", value_parser = flags::whose)]
     pub(crate) userns: Option<NamespaceMode>,

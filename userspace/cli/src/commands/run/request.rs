@@ -3,8 +3,9 @@
 use std::{os::unix::fs::MetadataExt as _, path::Path};
 
 use paddock_agent::{
-    api::{CreateRequest, NamespaceMode, NamespaceModes, Seccomp},
+    api::{CreateRequest, Lookup, NamespaceMode, NamespaceModes, Seccomp, Tmpfs, Volume},
     life::LifeOptions,
+    mount::Mounted,
 };
 use paddock_runtime::spec::Rootfs;
 
@@ -20,7 +21,7 @@ impl Recipe {
             rootfs: self.image.rootfs.clone(),
             image: self.image.typed.clone(),
             args: self.args(),
-            env: environment(&self.process.env),
+            env: environment(&self.variables()),
             cwd: self
                 .process
                 .workdir
@@ -33,7 +34,20 @@ impl Recipe {
             remove: self.rm,
             limits: self.limits.limits(),
             namespaces: self.namespaces(),
-            volumes: self.files.volumes.clone(),
+            userns_remap: self.namespaces.userns_remap.clone(),
+            volumes: self.volumes(),
+            tmpfs: self.tmpfs(),
+            shm_size: self.files.shm_size,
+            lookup: Lookup {
+                domainname: self.namespaces.domainname.clone(),
+                hosts: self.files.hosts.clone(),
+                servers: self.files.dns.clone(),
+                search: self.files.dns_search.clone(),
+                options: self.files.dns_options.clone(),
+            },
+            sysctls: self.process.sysctls.clone(),
+            user: self.process.user.clone(),
+            group_add: self.process.group_add.clone(),
             cap_add: self.capabilities_to_add(),
             cap_drop: self.process.cap_drop.clone(),
             no_new_privileges: self.no_new_privileges(),
@@ -63,6 +77,28 @@ impl Recipe {
             }
         }
         life
+    }
+
+    /// Those of the command line count more than a file's.
+    fn variables(&self) -> Vec<String> {
+        let files = self.process.env_files.iter().flat_map(|file| &file.0);
+        files.chain(&self.process.env).cloned().collect()
+    }
+
+    fn volumes(&self) -> Vec<Volume> {
+        let mounted = self.files.mounts.iter().filter_map(|mount| match mount {
+            Mounted::Volume(volume) => Some(volume),
+            Mounted::Tmpfs(_) => None,
+        });
+        self.files.volumes.iter().chain(mounted).cloned().collect()
+    }
+
+    fn tmpfs(&self) -> Vec<Tmpfs> {
+        let mounted = self.files.mounts.iter().filter_map(|mount| match mount {
+            Mounted::Tmpfs(tmpfs) => Some(tmpfs),
+            Mounted::Volume(_) => None,
+        });
+        self.files.tmpfs.iter().chain(mounted).cloned().collect()
     }
 
     pub(crate) fn program(&self) -> &str {
@@ -305,7 +341,9 @@ mod tests {
         );
         let volume = &request.volumes[0];
         assert!(
-            volume.read_only && volume.source.ends_with("tmp") && volume.target.ends_with("mnt")
+            volume.flags.read_only == Some(true)
+                && volume.source.ends_with("tmp")
+                && volume.target.ends_with("mnt")
         );
     }
 
