@@ -11,6 +11,7 @@ mod container;
 mod dev;
 mod exec;
 mod init;
+mod layers;
 mod mounts;
 mod op;
 mod rootfs;

@@ -28,7 +28,7 @@ use nix::{
     unistd::{chroot, fchdir},
 };
 
-use super::{Failure, build::io_failure};
+use super::{Failure, build::io_failure, layers};
 use crate::{
     spec::{Joined, Rootfs},
     sys::mount::{NODEV, NOSUID, Param, attach, clone_tree, new_filesystem},
@@ -38,7 +38,8 @@ use crate::{
 pub(super) fn open(rootfs: &Rootfs, scratch: &Path) -> Result<OwnedFd, Failure> {
     match rootfs {
         Rootfs::Directory(path) => directory(path),
-        Rootfs::Host => host(scratch),
+        Rootfs::Host => in_private_namespace(|| overlay(scratch)),
+        Rootfs::Layers(image) => layers::image(image, scratch),
     }
 }
 
@@ -48,12 +49,26 @@ fn directory(path: &Path) -> Result<OwnedFd, Failure> {
     clone_tree(directory.as_fd(), c"", true).map_err(|errno| Failure::new("rootfs", path, errno))
 }
 
-fn host(scratch: &Path) -> Result<OwnedFd, Failure> {
+/// A mount that is made there and cloned or detached lives on; what was made around it goes.
+pub(super) fn in_private_namespace(
+    make: impl FnOnce() -> Result<OwnedFd, Failure>,
+) -> Result<OwnedFd, Failure> {
     elsewhere(|| {
         unshare(CloneFlags::CLONE_NEWNS)
             .map_err(|errno| Failure::without_path("private mount namespace", errno))?;
-        overlay(scratch)
+        make()
     })
+}
+
+pub(super) fn make_private() -> nix::Result<()> {
+    let none = None::<&CStr>;
+    mount(
+        none,
+        c"/",
+        none,
+        MsFlags::MS_REC | MsFlags::MS_PRIVATE,
+        none,
+    )
 }
 
 /// A copy of the mount at `path` in another mount namespace, whose root may be hostile: no
@@ -102,15 +117,7 @@ fn elsewhere<T>(act: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> 
 
 fn overlay(scratch: &Path) -> Result<OwnedFd, Failure> {
     let at = |errno| Failure::new("rootfs layers", scratch, errno);
-    let none = None::<&CStr>;
-    mount(
-        none,
-        c"/",
-        none,
-        MsFlags::MS_REC | MsFlags::MS_PRIVATE,
-        none,
-    )
-    .map_err(at)?;
+    make_private().map_err(at)?;
     let params = [Param::String(c"mode", c"0755")];
     let tmpfs = new_filesystem(c"tmpfs", &params, NOSUID | NODEV).map_err(at)?;
     let target = open_path(scratch, libc::O_DIRECTORY)
