@@ -6,8 +6,10 @@
 
 pub mod context;
 pub mod demo;
+pub mod image;
 pub mod leaks;
 pub mod metrics;
 pub mod process;
+pub mod registry;
 pub mod runner;
 pub mod scenarios;

@@ -5,6 +5,7 @@ use crate::runner::Scenario;
 pub mod agent;
 pub mod cgroups;
 pub mod faults;
+pub mod images;
 pub mod init;
 pub mod kernel;
 pub mod life;
@@ -36,6 +37,7 @@ pub fn all() -> Vec<Scenario> {
         kernel::counts::ALL,
         agent::ALL,
         prometheus::ALL,
+        &images::ALL.concat(),
         faults::ALL,
     ]
     .concat()

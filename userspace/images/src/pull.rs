@@ -87,7 +87,12 @@ pub fn pull(
         config: found.config,
         layers: work.layers,
     };
-    let id = store.publish(&staging, &new)?;
+    let is_new = new.layers.iter().any(|(.., staged)| staged.is_some());
+    let id = Digest::of(&new.config);
+    // As it was, with nothing to write to the disk.
+    if is_new || !store.is_named(&new.name, id)? {
+        store.publish(&staging, &new)?;
+    }
     Ok(Pulled { id, name: new.name })
 }
 

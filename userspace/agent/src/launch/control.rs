@@ -9,7 +9,7 @@ use nix::{
 use paddock_runtime::{client::signal_payload, protocol::Request};
 use tokio::time::timeout;
 
-use super::{Error, Link, change};
+use super::{Error, Link, change, image};
 use crate::{
     api::{Origin, State, WaitReply},
     container::{Container, Life},
@@ -172,6 +172,7 @@ pub(super) fn take_out(shared: &Arc<Shared>, container: &Arc<Container>) {
     {
         Shared::warn(container, "cannot remove its directory", &error);
     }
+    image::discard(shared, container);
     shared.registry.remove(&container.id);
     let mut first = false;
     container.set_life(|life| first = !std::mem::replace(&mut life.removed, true));

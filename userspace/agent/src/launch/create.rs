@@ -12,7 +12,7 @@ use paddock_probe::NS_TYPES;
 use super::{
     Error, Link,
     files::{self, Config, SOCKET},
-    request, sharing,
+    image, request, sharing,
     undo::Undo,
     watch::watch,
 };
@@ -56,6 +56,13 @@ fn make(shared: &Arc<Shared>, mut request: CreateRequest) -> Result<Created, Err
         let _ = fs::remove_dir(shared.instance.containers_dir());
     });
 
+    let (rootfs, writable) = image::rootfs(shared, &id, &dir, &mut request)?;
+    undo.push(move || {
+        if let Some(writable) = writable {
+            let _ = writable.remove();
+        }
+    });
+
     let cgroup = Arc::new(Cgroup::create(&shared.hierarchies, &cgroup_path)?);
     let made = Arc::clone(&cgroup);
     undo.push(move || {
@@ -84,7 +91,7 @@ fn make(shared: &Arc<Shared>, mut request: CreateRequest) -> Result<Created, Err
         request,
     };
     files::write_config(&dir, &config).map_err(Error::io("write", dir.join("config.json")))?;
-    let spec = request::container_spec(&id, &dir, &cgroup_path, &config.request, sharing)?;
+    let spec = request::container_spec(&id, &dir, &cgroup_path, rootfs, &config.request, sharing)?;
     let monitor = shared.zygote.launch(&shared.kernel, &spec)?;
     undo.push(move || {
         // SIGTERM: it removes what it made and ends.
@@ -114,6 +121,7 @@ fn make(shared: &Arc<Shared>, mut request: CreateRequest) -> Result<Created, Err
     Ok(Created {
         id,
         name,
+        command: container.command.clone(),
         monitor_socket: socket,
     })
 }

@@ -9,6 +9,7 @@ mod create;
 mod end;
 mod exec;
 mod files;
+mod image;
 mod keeper;
 mod link;
 mod logs;
@@ -50,6 +51,8 @@ pub(crate) enum Error {
     Cgroup(#[from] paddock_cgroups::Error),
     #[error(transparent)]
     Enrol(#[from] EnrolError),
+    #[error(transparent)]
+    Image(#[from] paddock_images::Error),
     #[error(transparent)]
     Zygote(#[from] zygote::Error),
     #[error(transparent)]

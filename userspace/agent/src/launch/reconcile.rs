@@ -19,6 +19,7 @@ use super::{
     create::birth,
     end::{Ending, KILLED, end},
     files::{self, Config, Left, SOCKET},
+    image,
     watch::{on_started, watch},
 };
 use crate::{
@@ -35,10 +36,8 @@ pub(crate) struct Unfinished(Vec<(Arc<Container>, Ending)>);
 /// Takes all of them up.
 pub(crate) fn reconcile(shared: &Arc<Shared>) -> Unfinished {
     let mut unfinished = Unfinished::default();
-    let Ok(entries) = fs::read_dir(shared.instance.containers_dir()) else {
-        return unfinished;
-    };
-    for entry in entries.flatten() {
+    let entries = fs::read_dir(shared.instance.containers_dir());
+    for entry in entries.into_iter().flatten().flatten() {
         let dir = entry.path();
         let left = Left::read(&dir);
         match left.config.clone() {
@@ -48,6 +47,7 @@ pub(crate) fn reconcile(shared: &Arc<Shared>) -> Unfinished {
             _ => discard(shared, &dir),
         }
     }
+    image::sweep(shared);
     unfinished
 }
 

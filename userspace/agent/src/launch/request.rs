@@ -12,7 +12,7 @@ use paddock_runtime::{
 
 use super::{Error, sharing::Sharing};
 use crate::{
-    api::{CreateRequest, ExecRequest, NamespaceMode, Volume},
+    api::{CreateRequest, ExecRequest, NamespaceMode, Root, Volume},
     naming,
 };
 
@@ -30,7 +30,6 @@ pub(super) fn check(request: &CreateRequest) -> Result<(), Error> {
             "name '{shown}': expected a letter or digit, then letters, digits, '_', '.' or '-', at most 128"
         )));
     }
-    check_args(&request.args)?;
     if request.hostname.is_some() && request.namespaces.uts != NamespaceMode::Private {
         return Err(Error::invalid(
             "hostname: needs a UTS namespace of its own (--uts private)",
@@ -41,7 +40,7 @@ pub(super) fn check(request: &CreateRequest) -> Result<(), Error> {
     {
         return Err(Error::invalid("hostname: expected 1 to 64 characters"));
     }
-    if let Rootfs::Directory(path) = &request.rootfs {
+    if let Root::Directory(path) = &request.rootfs {
         let found = std::fs::metadata(path).map_err(|error| {
             Error::invalid(format!(
                 "root file system {}: {}",
@@ -88,7 +87,7 @@ fn reason(error: &std::io::Error) -> String {
     )
 }
 
-fn check_args(args: &[String]) -> Result<(), Error> {
+pub(super) fn check_args(args: &[String]) -> Result<(), Error> {
     match args.first() {
         None => Err(Error::invalid("no command to run")),
         Some(program) if program.is_empty() => Err(Error::invalid("the command's name is empty")),
@@ -128,6 +127,7 @@ pub(super) fn container_spec(
     id: &str,
     dir: &Path,
     cgroup: &str,
+    rootfs: Rootfs,
     request: &CreateRequest,
     sharing: Sharing,
 ) -> Result<LaunchSpec, Error> {
@@ -152,11 +152,11 @@ pub(super) fn container_spec(
     mounts.extend(sharing.shm);
     mounts.extend(request.volumes.iter().map(volume));
     let mut masked_paths = defaults::masked_paths();
-    if request.rootfs == Rootfs::Host {
+    if rootfs == Rootfs::Host {
         masked_paths.extend(state_directory(dir));
     }
     let target = Target::Container(Box::new(ContainerSpec {
-        rootfs: request.rootfs.clone(),
+        rootfs,
         read_only: request.read_only,
         init: request.init,
         hostname: namespaces.uts.is_new().then_some(hostname),
@@ -239,19 +239,20 @@ fn environment(hostname: &str, terminal: bool, own: &[String]) -> Vec<String> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use paddock_cgroups::Limits;
     use paddock_probe::Shares;
 
     use super::*;
     use crate::api::NamespaceModes;
 
-    fn request() -> CreateRequest {
+    pub(in crate::launch) fn request() -> CreateRequest {
         CreateRequest {
             name: None,
-            rootfs: Rootfs::Host,
+            rootfs: Root::Host,
             image: "host".into(),
             args: vec!["true".into()],
+            entrypoint: None,
             env: vec!["A=1".into(), "PATH=/x".into(), "A=2=3".into()],
             cwd: None,
             hostname: None,
@@ -268,6 +269,8 @@ mod tests {
             read_only: false,
             rlimits: vec![],
             oom_score_adj: None,
+            stop_signal: None,
+            user: None,
             labels: vec![],
         }
     }
@@ -281,7 +284,8 @@ mod tests {
             shm: None,
             shares: Shares::default(),
         };
-        let spec = container_spec(id, Path::new("/d"), "p/i/c", &request(), sharing).unwrap();
+        let dir = Path::new("/d");
+        let spec = container_spec(id, dir, "p/i/c", Rootfs::Host, &request(), sharing).unwrap();
         assert_eq!(
             spec.process.env,
             ["PATH=/x", "HOSTNAME=0123456789ab", "HOME=/root", "A=2=3"]
@@ -301,9 +305,9 @@ mod tests {
         assert!(check(&request()).is_ok());
         assert!(refused(|r| r.name = Some("a\n\u{1b}[31m/b".into())).contains("\\n\\u{1b}"));
         assert!(refused(|r| r.name = Some("x".repeat(10_000))).contains("128"));
-        assert!(refused(|r| r.args = vec![]).contains("command"));
+        assert!(check_args(&[]).unwrap_err().to_string().contains("command"));
         assert!(
-            refused(|r| r.rootfs = Rootfs::Directory("/not/there".into()))
+            refused(|r| r.rootfs = Root::Directory("/not/there".into()))
                 .contains("/not/there: No such file")
         );
         assert!(refused(|r| r.cap_add = vec!["CAP_NOPE".into()]).contains("CAP_NOPE"));

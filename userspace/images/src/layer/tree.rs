@@ -28,6 +28,7 @@ use crate::{error::words, remove};
 
 const OPAQUE: &CStr = c"trusted.overlay.opaque";
 const CHUNK: usize = 256 << 10;
+const TRIES: u32 = 1000;
 
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Error {
@@ -302,13 +303,18 @@ impl<'a> Tree<'a> {
 
     fn resolve(&self, path: &[u8], more: ResolveFlags) -> Result<OwnedFd, Errno> {
         let path = if path.is_empty() { b"." } else { path };
-        openat2(
-            self.root,
-            path,
-            OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
-            Mode::empty(),
-            ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_XDEV | more,
-        )
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let within =
+            ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_XDEV | more;
+        let mut tries = 0;
+        loop {
+            match openat2(self.root, path, flags, Mode::empty(), within) {
+                // A link with `..` in it, and a rename or mount anywhere meanwhile: the kernel
+                // cannot tell whether it stayed inside.
+                Err(Errno::AGAIN) if tries < TRIES => tries += 1,
+                done => return done,
+            }
+        }
     }
 
     /// Owner before mode and xattrs: changing it takes setuid and file capabilities away.

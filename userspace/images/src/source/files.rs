@@ -262,6 +262,7 @@ fn decompress(
         let chunk = io::copy(&mut (&mut source).take(1 << 20), &mut out).map_err(broken)?;
         total += chunk;
         if chunk == 0 {
+            io::Seek::rewind(&mut out).map_err(Error::io("read", to))?;
             return Ok(out);
         }
         if total > most {

@@ -92,7 +92,7 @@ impl<'a> Registry<'a> {
             no_proxy: proxy("NO_PROXY"),
             ..ClientConfig::default()
         };
-        let client = Client::try_from(config).map_err(|error| failed(name, error))?;
+        let client = Client::try_from(config).map_err(|error| no_client(name, error))?;
         Ok(Self {
             client,
             name,
@@ -161,22 +161,33 @@ impl<'a> Registry<'a> {
             return Err(Error::broken(what, "its config is too large"));
         }
         let bytes = self.cancellable(async {
-            let mut bytes = Vec::new();
-            let mut stream = self.stream(&descriptor.digest, 0).await?.0.stream;
-            while let Some(chunk) = stream.next().await {
-                let chunk = chunk.map_err(|error| failed(self.name, error.into()))?;
-                bytes.extend_from_slice(&chunk);
-                if bytes.len() as u64 > descriptor.size {
-                    break;
+            let mut tries = 0;
+            loop {
+                tries += 1;
+                match self.whole(descriptor).await {
+                    Err(error) if tries < TRIES && is_passing(&error) => pause(tries).await,
+                    done => break done,
                 }
             }
-            Ok(bytes)
         })?;
         if bytes.len() as u64 != descriptor.size || Digest::of(&bytes) != descriptor.digest {
             return Err(Error::broken(
                 what,
                 "its config is not what the manifest says",
             ));
+        }
+        Ok(bytes)
+    }
+
+    /// A chunk more than it is to have, at most.
+    async fn whole(&self, descriptor: &Descriptor) -> Result<Vec<u8>, Error> {
+        let mut bytes = Vec::new();
+        let mut stream = self.stream(&descriptor.digest, 0).await?.0.stream;
+        while let Some(chunk) = stream.next().await {
+            bytes.extend_from_slice(&chunk.map_err(|error| failed(self.name, error.into()))?);
+            if bytes.len() as u64 > descriptor.size {
+                break;
+            }
         }
         Ok(bytes)
     }
@@ -205,7 +216,7 @@ impl<'a> Registry<'a> {
                     });
                 }
                 Err(error) if tries == TRIES || !is_passing(&error) => return Err(error),
-                Err(_) => tokio::time::sleep(Duration::from_millis(200) * tries).await,
+                Err(_) => pause(tries).await,
             }
         }
         progress.unpacking(wanted.layer);
@@ -286,6 +297,11 @@ impl<'a> Registry<'a> {
     }
 }
 
+/// Longer each time.
+async fn pause(tries: u32) {
+    tokio::time::sleep(Duration::from_millis(200) * tries).await;
+}
+
 /// Where layers go, beside each other.
 pub(crate) fn blob_file(staging: &Path, layer: usize) -> PathBuf {
     staging.join(format!("blob-{layer}"))
@@ -323,6 +339,16 @@ fn is_passing(error: &Error) -> bool {
         Some(OciDistributionError::IoError(_) | OciDistributionError::RequestError(_)) => true,
         Some(OciDistributionError::ServerError { code, .. }) => *code >= 500 || *code == 429,
         _ => false,
+    }
+}
+
+/// Whether or not TLS will be spoken, the client wants certificates to trust.
+fn no_client(name: &Name, error: OciDistributionError) -> Error {
+    Error::Registry {
+        reference: name.whole(),
+        reason: "no HTTP client: install this machine's CA certificates (ca-certificates)"
+            .to_owned(),
+        source: Some(Box::new(error)),
     }
 }
 

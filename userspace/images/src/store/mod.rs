@@ -162,6 +162,12 @@ impl Store {
         self.image_dir(id).join("image.json").exists()
     }
 
+    /// It is here by that name.
+    pub(crate) fn is_named(&self, name: &str, id: Digest) -> Result<bool, Error> {
+        let _lock = self.lock_shared()?;
+        Ok(self.names()?.get(name) == Some(&id) && self.has_image(id))
+    }
+
     /// Needs a lock.
     pub(crate) fn layer(&self, diff_id: Digest) -> Option<Facts> {
         read(&self.layer_dir(diff_id).join("layer.json")).ok()

@@ -4,14 +4,15 @@
 //! not there or cannot be executed, 125 for everything before.
 
 mod flags;
+mod image;
 mod options;
 mod request;
 mod victim;
 
-use paddock_agent::api::{Created, StartedReply};
+use paddock_agent::api::{Created, Root, StartedReply};
 
 use self::{
-    flags::Image,
+    flags::{Fetch, Image},
     options::{FileFlags, NamespaceFlags, ProcessFlags},
     victim::Victim,
 };
@@ -23,7 +24,7 @@ use super::{Context, limits::LimitFlags};
 use crate::{
     attach::{self, Attach, End, Mode},
     client::{Client, Error, container_path},
-    ephemeral, exit,
+    exit,
     output::print,
 };
 
@@ -34,7 +35,8 @@ use crate::{
     override_usage = "paddock run [OPTIONS] IMAGE [COMMAND [ARG]...]",
     after_help = "Examples:\n  \
         paddock run --rm --memory 256m --cpus 0.5 host make test\n  \
-        paddock run -d --name web -v /srv:/srv:ro ./rootfs /bin/server\n  \
+        paddock run -d --name web -v /srv:/srv:ro nginx\n  \
+        paddock run --rm -it ./rootfs sh\n  \
         paddock run --rm -it host bash"
 )]
 #[expect(
@@ -68,10 +70,22 @@ pub(crate) struct Run {
     #[arg(short, long = "label", value_name = "KEY[=VALUE]")]
     labels: Vec<String>,
 
-    /// 'host' (the host's files, changes are thrown away) or the path of a root file system
+    /// Fetch the image also when it is here, or not at all
+    #[arg(
+        long,
+        value_enum,
+        default_value_t,
+        value_name = "always|missing|never",
+        hide_possible_values = true,
+        hide_default_value = true
+    )]
+    pull: Fetch,
+
+    /// An image's name; 'host' (the host's files, changes are thrown away); or the path of a root
+    /// file system
     #[arg(value_parser = flags::image)]
     image: Image,
-    /// What to run in it (default: /bin/sh)
+    /// What to run in it (default: the image's own, else /bin/sh)
     #[arg(trailing_var_arg = true, value_name = "COMMAND")]
     command: Vec<String>,
 
@@ -91,7 +105,8 @@ impl Run {
             attach::check_input(self.interactive, self.tty)?;
         }
         let client = Client::new(&context.state_dir)?;
-        let created = self.create(context, &client)?;
+        let root = self.root(context)?;
+        let created = self.create(context, &client, &root)?;
         if self.detach {
             let path = container_path(&created.id, "/start");
             let _: StartedReply = client.post(&path)?;
@@ -119,7 +134,8 @@ impl Run {
                 Ok(exit::from_workload(exit.exit_code))
             }
             End::Failed(failed) => {
-                Err(attach::failed(&created.name, self.program(), &failed).into())
+                let program = created.command.first().map_or("", String::as_str);
+                Err(attach::failed(&created.name, program, &failed).into())
             }
             End::ReaderLeft => Ok(exit::BROKEN_PIPE),
             End::Detached => Ok(0),
@@ -128,12 +144,12 @@ impl Run {
     }
 
     /// An agent that is about to end can take the connection and not the request: asked twice.
-    fn create(&self, context: &Context, client: &Client) -> anyhow::Result<Created> {
-        let request = self.request();
-        ephemeral::ensure(&context.state_dir)?;
+    fn create(&self, context: &Context, client: &Client, root: &Root) -> anyhow::Result<Created> {
+        let request = self.request(root.clone());
+        context.ensure_agent()?;
         match client.post_json("/v1/containers", &request) {
             Err(Error::NoAgent { .. } | Error::Broken { .. }) => {
-                ephemeral::ensure(&context.state_dir)?;
+                context.ensure_agent()?;
                 Ok(client.post_json("/v1/containers", &request)?)
             }
             answer => Ok(answer?),

@@ -17,7 +17,10 @@ pub(crate) struct ProcessFlags {
     /// Set a variable, or pass one on
     #[arg(short, long, value_name = "KEY[=VALUE]", value_parser = flags::variable)]
     pub(crate) env: Vec<String>,
-    /// Directory to start in (default: / or, with 'host', the current one)
+    /// Program to run the command by, in place of the image's; '' is none
+    #[arg(long, value_name = "PROGRAM")]
+    pub(crate) entrypoint: Option<String>,
+    /// Directory to start in (default: the image's, else /; with 'host' the current one)
     #[arg(short, long, value_name = "DIR", value_parser = flags::workdir)]
     pub(crate) workdir: Option<String>,
     /// A first process that reaps and hands signals on

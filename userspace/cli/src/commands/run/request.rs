@@ -2,18 +2,18 @@
 
 use std::{os::unix::fs::MetadataExt as _, path::Path};
 
-use paddock_agent::api::{CreateRequest, NamespaceMode, NamespaceModes};
-use paddock_runtime::spec::Rootfs;
+use paddock_agent::api::{CreateRequest, NamespaceMode, NamespaceModes, Root};
 
-use super::Run;
+use super::{Run, flags::From};
 
 impl Run {
-    pub(crate) fn request(&self) -> CreateRequest {
+    pub(crate) fn request(&self, rootfs: Root) -> CreateRequest {
         CreateRequest {
             name: self.name.clone(),
-            rootfs: self.image.rootfs.clone(),
+            rootfs,
             image: self.image.typed.clone(),
             args: self.args(),
+            entrypoint: self.process.entrypoint.clone().map(|program| vec![program]),
             env: environment(&self.process.env),
             cwd: self
                 .process
@@ -39,16 +39,16 @@ impl Run {
             read_only: self.files.read_only,
             rlimits: self.process.ulimits.clone(),
             oom_score_adj: self.process.oom_score_adj,
+            stop_signal: None,
+            user: None,
             labels: self.labels.iter().map(|label| split(label)).collect(),
         }
     }
 
-    pub(crate) fn program(&self) -> &str {
-        self.command.first().map_or(SHELL, String::as_str)
-    }
-
+    /// An image may have a command of its own.
     fn args(&self) -> Vec<String> {
-        if self.command.is_empty() {
+        let is_image = matches!(self.image.from, From::Image(_));
+        if self.command.is_empty() && !is_image && self.process.entrypoint.is_none() {
             vec![SHELL.to_owned()]
         } else {
             self.command.clone()
@@ -58,7 +58,7 @@ impl Run {
     /// With the host's files a program starts where its caller is, as `make test` expects; where
     /// that is another mount, which the container does not have, it starts in `/`.
     fn current_directory(&self) -> Option<String> {
-        if self.image.rootfs != Rootfs::Host {
+        if self.image.from != From::Host {
             return None;
         }
         let here = std::env::current_dir().ok()?;
@@ -116,7 +116,7 @@ mod tests {
     fn request(words: &[&str]) -> Result<CreateRequest, clap::Error> {
         let all = ["paddock", "run"].iter().chain(words);
         match Args::try_parse_from(all)?.command {
-            Command::Run(run) => Ok(run.request()),
+            Command::Run(run) => Ok(run.request(Root::Host)),
             other => panic!("{other:?}"),
         }
     }
@@ -128,6 +128,7 @@ mod tests {
     #[test]
     fn the_command_begins_at_its_first_word_or_after_the_dashes() {
         assert_eq!(args(&["host"]), ["/bin/sh"]);
+        assert!(args(&["alpine"]).is_empty() && args(&["--entrypoint", "x", "host"]).is_empty());
         assert_eq!(
             args(&["host", "ls", "-l", "--memory", "--", "-e"]),
             ["ls", "-l", "--memory", "--", "-e"]
@@ -151,7 +152,6 @@ mod tests {
         assert!(
             request.no_new_privileges && !request.read_only && !request.stdin && !request.terminal
         );
-        assert_eq!(request.rootfs, Rootfs::Host);
     }
 
     #[test]
@@ -239,7 +239,7 @@ mod tests {
             &["--security-opt", "seccomp=unconfined", "host"],
             &["-v", "/nowhere-at-all:/mnt", "host"],
             &["-w", "relative", "host"],
-            &["alpine"],
+            &["ALPINE"],
             &["/nowhere-at-all"],
         ];
         for words in wrong {
