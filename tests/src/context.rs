@@ -32,6 +32,8 @@ pub struct Context {
     /// `paddock-workload`, for `-v WORKLOAD:/run/workload:ro`.
     pub workload: PathBuf,
     pub state: PathBuf,
+    /// Where images are; made by what needs it.
+    pub data: PathBuf,
     agent: RefCell<Option<Child>>,
 }
 
@@ -49,6 +51,7 @@ impl Context {
         Ok(Self {
             bin: from_env("PADDOCK_BIN")?,
             workload: from_env("PADDOCK_WORKLOAD")?,
+            data: state.with_extension("data"),
             state,
             agent: RefCell::new(None),
         })
@@ -83,6 +86,7 @@ impl Context {
     pub fn command<A: AsRef<OsStr>>(&self, args: &[A]) -> Command {
         let mut command = Command::new(&self.bin);
         command.arg("--state-dir").arg(&self.state).args(args);
+        command.env("PADDOCK_DATA_DIR", &self.data);
         command
     }
 
@@ -206,13 +210,16 @@ impl Context {
             .flatten()
             .map(|entry| entry.path().display().to_string())
             .collect();
+        let written = self.data.join("containers").exists();
         let _ = fs::remove_file(self.log_path());
         let _ = fs::remove_dir_all(&self.state);
+        let _ = fs::remove_dir_all(&self.data);
         ensure!(
             left.is_empty(),
             "left in the state directory: {}",
             left.join(" ")
         );
+        ensure!(!written, "left in the data directory: containers");
         Ok(())
     }
 }

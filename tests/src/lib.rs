@@ -6,9 +6,11 @@
 
 pub mod context;
 pub mod demo;
+pub mod image;
 pub mod leaks;
 pub mod metrics;
 pub mod process;
 pub mod raw;
+pub mod registry;
 pub mod runner;
 pub mod scenarios;

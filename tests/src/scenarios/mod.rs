@@ -8,6 +8,7 @@ pub mod devices;
 pub mod faults;
 pub mod files;
 pub mod hostile;
+pub mod images;
 pub mod init;
 pub mod kernel;
 pub mod life;
@@ -53,6 +54,7 @@ pub fn all() -> Vec<Scenario> {
         kernel::counts::ALL,
         agent::ALL,
         prometheus::ALL,
+        &images::ALL.concat(),
         faults::ALL,
     ]
     .concat()

@@ -232,7 +232,7 @@ fn binds(context: &Context) -> Result<()> {
 }
 
 fn missing_is_one_line(context: &Context) -> Result<()> {
-    for image in ["/no/such/root", "/etc/passwd", "nonsense"] {
+    for image in ["/no/such/root", "/etc/passwd", "NONSENSE"] {
         let output = context.paddock(&["run", "--rm", image, "true"])?;
         let said = output.stderr.trim();
         ensure!(

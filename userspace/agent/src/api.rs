@@ -27,8 +27,8 @@
 use std::{net::IpAddr, path::PathBuf};
 
 use paddock_cgroups::{DeviceAccess, DeviceRule, Layout, Limits, Stats};
+use paddock_images::Digest;
 use paddock_probe::CapabilityStatus;
-use paddock_runtime::spec::Rootfs;
 use serde::{Deserialize, Serialize};
 
 use crate::life::LifeOptions;
@@ -43,10 +43,14 @@ pub use crate::mount::{MountFlags, Tmpfs, Volume};
 pub struct CreateRequest {
     /// Absent: made up, docker's way (`brave_otter`).
     pub name: Option<String>,
-    pub rootfs: Rootfs,
-    /// As the user typed it: `host` or the path.
+    pub rootfs: Root,
+    /// As the user typed it: `host`, the path, or the image's name.
     pub image: String,
+    /// After the entrypoint; empty: the image's own.
     pub args: Vec<String>,
+    /// Absent: the image's; one empty word: none.
+    #[serde(default)]
+    pub entrypoint: Option<Vec<String>>,
     pub env: Vec<String>,
     pub cwd: Option<String>,
     /// Absent: the id's first 12 digits.
@@ -176,10 +180,24 @@ impl Default for NamespaceModes {
     }
 }
 
+/// What a container's root is made of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Root {
+    /// The host's, with a throwaway over it.
+    Host,
+    /// A directory, used as it is.
+    Directory(PathBuf),
+    /// An image in the agent's data directory, by its id.
+    Image(Digest),
+}
+
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Created {
     pub id: String,
     pub name: String,
+    /// What it runs: the entrypoint and its arguments.
+    pub command: Vec<String>,
     /// Where the monitor listens: clients attach and start through it or through the API.
     pub monitor_socket: PathBuf,
 }

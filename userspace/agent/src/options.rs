@@ -7,6 +7,8 @@ use std::{net::SocketAddr, path::PathBuf};
 pub struct Options {
     /// Absolute; made, mode 0700, when it is not there.
     pub state_dir: PathBuf,
+    /// Absolute; images, and what containers write over them.
+    pub data_dir: PathBuf,
     /// Where metrics are served; port 0 takes a free one, `None` serves none.
     pub listen_address: Option<SocketAddr>,
     /// End when no container runs and no client is connected.

@@ -12,6 +12,9 @@ use crate::{commands, exit};
 /// The instance that is meant where none is named.
 pub(crate) const STATE_DIR: &str = "/run/paddock";
 
+/// Where images are where no other place is named.
+pub(crate) const DATA_DIR: &str = "/var/lib/paddock";
+
 /// Box a program, watch every container.
 #[derive(Debug, Parser)]
 #[command(
@@ -31,6 +34,16 @@ pub(crate) struct Args {
         hide_env_values = true
     )]
     pub(crate) state_dir: PathBuf,
+    /// Directory of images and of what containers write over them
+    #[arg(
+        long,
+        global = true,
+        env = "PADDOCK_DATA_DIR",
+        default_value = DATA_DIR,
+        value_name = "DIR",
+        hide_env_values = true
+    )]
+    pub(crate) data_dir: PathBuf,
     /// Show an error's whole chain
     #[arg(long, global = true)]
     verbose: bool,
@@ -58,6 +71,8 @@ pub(crate) enum Command {
     Pause(commands::pause::Pause),
     Unpause(commands::unpause::Unpause),
     Update(Box<commands::update::Update>),
+    Images(commands::images::Images),
+    Pull(commands::images::Pull),
     Inspect(commands::inspect::Inspect),
     Events(commands::events::Events),
     Ns(commands::ns::Ns),
@@ -135,7 +150,7 @@ fn usage_line(error: &clap::Error, command: Option<&str>) -> String {
 fn command_word(words: &[OsString]) -> Option<&str> {
     let mut words = words.iter().skip(1).filter_map(|word| word.to_str());
     while let Some(word) = words.next() {
-        if word == "--state-dir" {
+        if matches!(word, "--state-dir" | "--data-dir") {
             words.next();
         } else if !word.starts_with('-') {
             return Some(word);

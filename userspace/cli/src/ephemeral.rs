@@ -25,12 +25,12 @@ const PATIENCE: Duration = Duration::from_mins(1);
 const STEP: Duration = Duration::from_millis(5);
 
 /// Returns when an agent listens, one of ours if there was none.
-pub(crate) fn ensure(state_dir: &Path) -> anyhow::Result<()> {
+pub(crate) fn ensure(state_dir: &Path, data_dir: &Path) -> anyhow::Result<()> {
     if answers(state_dir) {
         return Ok(());
     }
     let (mut child, mut log) =
-        spawn(state_dir).context("cannot start an agent in the background")?;
+        spawn(state_dir, data_dir).context("cannot start an agent in the background")?;
     let started = Instant::now();
     while started.elapsed() < PATIENCE {
         if answers(state_dir) {
@@ -64,12 +64,14 @@ fn is_locked(state_dir: &Path) -> bool {
 
 /// Its stderr goes to a memory file: readable here while it starts, and writable for it ever
 /// after, when a pipe would have broken.
-fn spawn(state_dir: &Path) -> std::io::Result<(Child, File)> {
+fn spawn(state_dir: &Path, data_dir: &Path) -> std::io::Result<(Child, File)> {
     let log = File::from(memfd_create(c"paddock-agent-log", MFdFlags::MFD_CLOEXEC)?);
     let child = Command::new("/proc/self/exe")
         .arg0("paddock")
         .arg("--state-dir")
         .arg(state_dir)
+        .arg("--data-dir")
+        .arg(data_dir)
         .args([
             "agent",
             "--ephemeral",

@@ -31,10 +31,12 @@ const BUILD: &[&str] = &[
 /// Lints of the kernel half, guests, witnesses.
 const TEST: &[&str] = &[
     "rust-web-clippy",
+    "ca-certificates",
     "qemu-system-x86",
     "busybox-static",
     "xz-utils",
     "strace",
+    "zstd",
 ];
 
 /// apt is here and knows the compiler for BPF, or has never read any list.

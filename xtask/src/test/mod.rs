@@ -33,8 +33,10 @@ const MATRIX: [&str; 2] = ["6.1", "newest"];
 const GUEST_TIMEOUT: Duration = Duration::from_mins(25);
 /// A scenario mostly waits for one emulated CPU: two guests fill the two that CI has.
 const AT_ONCE: usize = 2;
+/// What a client of registries wants to find, also where it speaks plain HTTP.
+const CERTIFICATES: &str = "/etc/ssl/certs/ca-certificates.crt";
 /// Witnesses of scenarios, put into the guests.
-const TOOLS: [&str; 1] = ["strace"];
+const TOOLS: [&str; 2] = ["strace", "zstd"];
 
 #[derive(clap::Args, Clone, Debug)]
 pub(crate) struct Args {
@@ -143,7 +145,7 @@ fn guest(tree: &Tree, series: &str, args: &Args) -> Result<Count> {
     }
     let contents = Contents {
         command: Some(script + "\n"),
-        files: Vec::new(),
+        files: vec![(CERTIFICATES.into(), CERTIFICATES.to_owned())],
         tools: TOOLS.map(str::to_owned).to_vec(),
     };
     let machine = Machine {

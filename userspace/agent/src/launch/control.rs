@@ -9,7 +9,9 @@ use nix::{
 use paddock_runtime::{client::signal_payload, protocol::Request};
 use tokio::time::timeout;
 
-use super::{Backoff, Error, Link, again::give_up, change, end::remember, files::SOCKET, ready};
+use super::{
+    Backoff, Error, Link, again::give_up, change, end::remember, files::SOCKET, image, ready,
+};
 use crate::{
     api::{Created, Origin, State, WaitReply},
     container::{Container, Life},
@@ -89,6 +91,7 @@ pub(crate) async fn prepare(
     Ok(Created {
         id: container.id.clone(),
         name: container.name.clone(),
+        command: container.command.clone(),
         monitor_socket: dir.join(SOCKET),
     })
 }
@@ -326,6 +329,7 @@ pub(super) fn take_out(shared: &Arc<Shared>, container: &Arc<Container>) {
     {
         Shared::warn(container, "cannot remove its directory", &error);
     }
+    image::discard(shared, container);
     shared.registry.remove(&container.id);
     let mut first = false;
     container.set_life(|life| first = !std::mem::replace(&mut life.removed, true));

@@ -8,6 +8,7 @@ use paddock_probe::NS_TYPES;
 use super::{
     Error,
     files::{self, Config, SOCKET},
+    image,
     ready::{Ready, ready},
     request, sharing,
     undo::Undo,
@@ -59,7 +60,15 @@ fn make(shared: &Arc<Shared>, mut request: CreateRequest, prepare: bool) -> Resu
         let _ = fs::remove_dir(shared.instance.containers_dir());
     });
 
+    let (rootfs, writable) = image::rootfs(shared, &id, &dir, &mut request)?;
+    undo.push(move || {
+        if let Some(writable) = writable {
+            let _ = writable.remove();
+        }
+    });
+
     let mut config = Config {
+        rootfs,
         id: id.clone(),
         name: name.clone(),
         created_at_ns: clock::now_ns(),
@@ -103,6 +112,7 @@ fn make(shared: &Arc<Shared>, mut request: CreateRequest, prepare: bool) -> Resu
     Ok(Created {
         id,
         name,
+        command: container.command.clone(),
         monitor_socket: dir.join(SOCKET),
     })
 }

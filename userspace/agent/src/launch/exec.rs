@@ -82,6 +82,7 @@ fn make(
     undo.forget();
     tokio::spawn(follow(Arc::clone(shared), link, dir));
     Ok(Created {
+        command: request.args.clone(),
         id,
         name: container.name.clone(),
         monitor_socket: socket,

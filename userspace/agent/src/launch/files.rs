@@ -9,7 +9,7 @@ use std::{io, path::Path, time::Duration};
 use paddock_probe::{NsInums, Shares, SlotCounters};
 use paddock_runtime::{
     record::{Exit, Failed, Started},
-    spec::IdMaps,
+    spec::{IdMaps, Rootfs},
 };
 use serde::{Deserialize, Serialize};
 
@@ -40,6 +40,8 @@ pub(super) struct Config {
     /// Ids of its user namespace that were chosen for it.
     #[serde(default)]
     pub(super) id_maps: Option<IdMaps>,
+    /// What the root file system is made of, each run anew.
+    pub(super) rootfs: Rootfs,
     pub(super) request: CreateRequest,
     /// It has had a monitor; one without waits for its first start.
     #[serde(default = "prepared")]

@@ -13,6 +13,7 @@ mod end;
 mod etc;
 mod exec;
 mod files;
+mod image;
 mod keeper;
 mod link;
 mod logs;
@@ -60,6 +61,8 @@ pub(crate) enum Error {
     Cgroup(#[from] paddock_cgroups::Error),
     #[error(transparent)]
     Enrol(#[from] EnrolError),
+    #[error(transparent)]
+    Image(#[from] paddock_images::Error),
     #[error(transparent)]
     Zygote(#[from] zygote::Error),
     #[error(transparent)]

@@ -85,6 +85,7 @@ pub(super) fn ready<'a>(
         &config.id,
         dir,
         &config.cgroup,
+        config.rootfs.clone(),
         &config.request,
         sharing,
         seccomp,

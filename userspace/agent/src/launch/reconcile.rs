@@ -21,6 +21,7 @@ use super::{
     create::birth,
     end::{Ending, KILLED, end, remember},
     files::{self, Config, Left, Past, SOCKET},
+    image,
     watch::{on_started, watch},
 };
 use crate::{
@@ -40,10 +41,8 @@ pub(crate) struct Unfinished(Vec<(Arc<Container>, Ending)>);
 /// Takes all of them up.
 pub(crate) fn reconcile(shared: &Arc<Shared>) -> Unfinished {
     let mut unfinished = Unfinished::default();
-    let Ok(entries) = fs::read_dir(shared.instance.containers_dir()) else {
-        return unfinished;
-    };
-    for entry in entries.flatten() {
+    let entries = fs::read_dir(shared.instance.containers_dir());
+    for entry in entries.into_iter().flatten().flatten() {
         let dir = entry.path();
         let left = Left::read(&dir);
         match left.config.clone() {
@@ -53,6 +52,7 @@ pub(crate) fn reconcile(shared: &Arc<Shared>) -> Unfinished {
             _ => discard(shared, &dir),
         }
     }
+    image::sweep(shared);
     unfinished
 }
 

@@ -13,7 +13,7 @@ use paddock_seccomp::Filter;
 
 use super::{Error, devices::devices, etc, remap, sharing::Sharing, sysctl};
 use crate::{
-    api::{CreateRequest, ExecRequest, NamespaceMode},
+    api::{CreateRequest, ExecRequest, NamespaceMode, Root},
     life::RestartPolicy,
     mount, naming, signal,
 };
@@ -35,7 +35,6 @@ pub(super) fn check(request: &CreateRequest) -> Result<(), Error> {
             "name '{shown}': expected a letter or digit, then letters, digits, '_', '.' or '-', at most 128"
         )));
     }
-    check_args(&request.args)?;
     if request.hostname.is_some() && request.namespaces.uts != NamespaceMode::Private {
         return Err(Error::invalid(
             "hostname: needs a UTS namespace of its own (--uts private)",
@@ -46,7 +45,7 @@ pub(super) fn check(request: &CreateRequest) -> Result<(), Error> {
     {
         return Err(Error::invalid("hostname: expected 1 to 64 characters"));
     }
-    if let Rootfs::Directory(path) = &request.rootfs {
+    if let Root::Directory(path) = &request.rootfs {
         let found = std::fs::metadata(path).map_err(|error| {
             Error::invalid(format!(
                 "root file system {}: {}",
@@ -88,6 +87,11 @@ pub(super) fn check(request: &CreateRequest) -> Result<(), Error> {
         sysctl::check(name, value, &request.namespaces)?;
     }
     if let Some(wanted) = &request.userns_remap {
+        if matches!(request.rootfs, Root::Image(_)) {
+            return Err(Error::invalid(
+                "--userns-remap: not with an image: give 'host' or a directory",
+            ));
+        }
         remap::check(wanted)?;
     }
     etc::check(request)?;
@@ -174,7 +178,7 @@ pub(super) fn reason(error: &std::io::Error) -> String {
     )
 }
 
-fn check_args(args: &[String]) -> Result<(), Error> {
+pub(super) fn check_args(args: &[String]) -> Result<(), Error> {
     match args.first() {
         None => Err(Error::invalid("no command to run")),
         Some(program) if program.is_empty() => Err(Error::invalid("the command's name is empty")),
@@ -194,6 +198,7 @@ pub(super) fn container_spec(
     id: &str,
     dir: &Path,
     cgroup: &str,
+    rootfs: Rootfs,
     request: &CreateRequest,
     sharing: Sharing,
     seccomp: Option<Filter>,
@@ -238,11 +243,11 @@ pub(super) fn container_spec(
         &request.tmpfs,
         shown_maps.as_ref(),
     ));
-    if request.rootfs == Rootfs::Host {
+    if rootfs == Rootfs::Host {
         masked_paths.extend(state_directory(dir));
     }
     let target = Target::Container(Box::new(ContainerSpec {
-        rootfs: request.rootfs.clone(),
+        rootfs,
         root_maps: shown_maps,
         read_only: request.read_only,
         init: request.init,
@@ -349,9 +354,10 @@ pub(super) mod tests {
     pub(in crate::launch) fn request() -> CreateRequest {
         CreateRequest {
             name: None,
-            rootfs: Rootfs::Host,
+            rootfs: Root::Host,
             image: "host".into(),
             args: vec!["true".into()],
+            entrypoint: None,
             env: vec!["A=1".into(), "PATH=/x".into(), "A=2=3".into()],
             cwd: None,
             hostname: None,
@@ -393,7 +399,9 @@ pub(super) mod tests {
             shm: None,
             shares: Shares::default(),
         };
-        let spec = container_spec(id, Path::new("/d"), "p/i/c", &request(), sharing, None).unwrap();
+        let dir = Path::new("/d");
+        let spec =
+            container_spec(id, dir, "p/i/c", Rootfs::Host, &request(), sharing, None).unwrap();
         assert_eq!(
             spec.process.env,
             ["PATH=/x", "HOSTNAME=0123456789ab", "HOME=/root", "A=2=3"]
@@ -411,10 +419,12 @@ pub(super) mod tests {
         };
         let all = CreateRequest {
             privileged: true,
-            rootfs: Rootfs::Directory("/tmp".into()),
+            rootfs: Root::Directory("/tmp".into()),
             ..request()
         };
-        let spec = container_spec("0123", Path::new("/d"), "p", &all, sharing, None).unwrap();
+        let rootfs = Rootfs::Directory("/tmp".into());
+        let spec =
+            container_spec("0123", Path::new("/d"), "p", rootfs, &all, sharing, None).unwrap();
         let Target::Container(target) = spec.target else {
             panic!("{spec:?}")
         };
@@ -458,9 +468,9 @@ pub(super) mod tests {
         assert!(check(&request()).is_ok());
         assert!(refused(|r| r.name = Some("a\n\u{1b}[31m/b".into())).contains("\\n\\u{1b}"));
         assert!(refused(|r| r.name = Some("x".repeat(10_000))).contains("128"));
-        assert!(refused(|r| r.args = vec![]).contains("command"));
+        assert!(check_args(&[]).unwrap_err().to_string().contains("command"));
         assert!(
-            refused(|r| r.rootfs = Rootfs::Directory("/not/there".into()))
+            refused(|r| r.rootfs = Root::Directory("/not/there".into()))
                 .contains("/not/there: No such file")
         );
         assert!(refused(|r| r.cap_add = vec!["CAP_NOPE".into()]).contains("CAP_NOPE"));

@@ -66,6 +66,7 @@ impl Agent {
             .init();
         paddock_agent::run(Options {
             state_dir: context.state_dir.clone(),
+            data_dir: context.data_dir.clone(),
             listen_address: self.web_listen_address.0,
             ephemeral: self.ephemeral,
             detach_on_exit: self.detach_on_exit,

@@ -6,6 +6,7 @@ pub(crate) mod check;
 pub(crate) mod create;
 pub(crate) mod events;
 pub(crate) mod exec;
+pub(crate) mod images;
 pub(crate) mod inspect;
 pub(crate) mod kill;
 pub(crate) mod limits;
@@ -38,6 +39,8 @@ use crate::{
 pub(crate) struct Context {
     /// Absolute.
     pub(crate) state_dir: PathBuf,
+    /// Absolute.
+    pub(crate) data_dir: PathBuf,
     pub(crate) verbose: bool,
 }
 
@@ -46,9 +49,14 @@ impl Context {
     /// some and no agent, one is started for the question.
     pub(crate) fn client(&self) -> anyhow::Result<Client> {
         if has_containers(&self.state_dir) {
-            ephemeral::ensure(&self.state_dir)?;
+            self.ensure_agent()?;
         }
         Client::new(&self.state_dir)
+    }
+
+    /// Returns when an agent listens.
+    pub(crate) fn ensure_agent(&self) -> anyhow::Result<()> {
+        ephemeral::ensure(&self.state_dir, &self.data_dir)
     }
 }
 
@@ -61,8 +69,11 @@ pub(crate) fn dispatch(args: Args) -> anyhow::Result<u8> {
     );
     let state_dir = std::path::absolute(&args.state_dir)
         .with_context(|| format!("--state-dir {}: no such path", args.state_dir.display()))?;
+    let data_dir = std::path::absolute(&args.data_dir)
+        .with_context(|| format!("--data-dir {}: no such path", args.data_dir.display()))?;
     let context = Context {
         state_dir,
+        data_dir,
         verbose: args.is_verbose(),
     };
     match args.command {
@@ -81,6 +92,8 @@ pub(crate) fn dispatch(args: Args) -> anyhow::Result<u8> {
         Command::Pause(command) => command.run(&context),
         Command::Unpause(command) => command.run(&context),
         Command::Update(command) => command.run(&context),
+        Command::Images(command) => command.run(&context),
+        Command::Pull(command) => command.run(&context),
         Command::Inspect(command) => command.run(&context),
         Command::Events(command) => command.run(&context),
         Command::Ns(command) => command.run(&context),

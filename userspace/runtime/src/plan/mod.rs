@@ -14,6 +14,7 @@ mod dev;
 mod exec;
 pub(crate) mod idmap;
 mod init;
+mod layers;
 mod mountinfo;
 pub(crate) mod mounts;
 mod op;

@@ -28,7 +28,7 @@ use nix::{
     unistd::{Gid, Uid, chroot, fchdir, fchownat},
 };
 
-use super::{Failure, build::io_failure, idmap::Owners};
+use super::{Failure, build::io_failure, idmap::Owners, layers};
 use crate::{
     spec::{IdMaps, Joined, Rootfs},
     sys::mount::{NODEV, NOSUID, Param, attach, clone_tree, new_filesystem},
@@ -48,6 +48,13 @@ pub(super) fn open(
             let lower = tree(Path::new("/"), false, Some(maps), owners)?;
             host(scratch, Some((lower, maps)))
         }
+        (Rootfs::Layers(image), None) => layers::image(image, scratch),
+        // The agent refuses it by name.
+        (Rootfs::Layers(image), Some(_)) => Err(Failure::new(
+            "idmapped image",
+            &image.upper,
+            Errno::EOPNOTSUPP,
+        )),
     }
 }
 
@@ -74,11 +81,29 @@ fn tree(
 
 /// `lower` in place of the host's root as it is.
 fn host(scratch: &Path, lower: Option<(OwnedFd, &IdMaps)>) -> Result<OwnedFd, Failure> {
+    in_private_namespace(|| overlay(scratch, lower))
+}
+
+/// A mount that is made there and cloned or detached lives on; what was made around it goes.
+pub(super) fn in_private_namespace(
+    make: impl FnOnce() -> Result<OwnedFd, Failure>,
+) -> Result<OwnedFd, Failure> {
     elsewhere(|| {
         unshare(CloneFlags::CLONE_NEWNS)
             .map_err(|errno| Failure::without_path("private mount namespace", errno))?;
-        overlay(scratch, lower)
+        make()
     })
+}
+
+pub(super) fn make_private() -> nix::Result<()> {
+    let none = None::<&CStr>;
+    mount(
+        none,
+        c"/",
+        none,
+        MsFlags::MS_REC | MsFlags::MS_PRIVATE,
+        none,
+    )
 }
 
 /// A copy of the mount at `path` in another mount namespace, whose root may be hostile: no
@@ -127,15 +152,7 @@ fn elsewhere<T>(act: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> 
 
 fn overlay(scratch: &Path, lower: Option<(OwnedFd, &IdMaps)>) -> Result<OwnedFd, Failure> {
     let at = |errno| Failure::new("rootfs layers", scratch, errno);
-    let none = None::<&CStr>;
-    mount(
-        none,
-        c"/",
-        none,
-        MsFlags::MS_REC | MsFlags::MS_PRIVATE,
-        none,
-    )
-    .map_err(at)?;
+    make_private().map_err(at)?;
     let params = [Param::String(c"mode", c"0755")];
     let tmpfs = new_filesystem(c"tmpfs", &params, NOSUID | NODEV).map_err(at)?;
     let target = open_path(scratch, libc::O_DIRECTORY)

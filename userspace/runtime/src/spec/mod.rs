@@ -85,6 +85,18 @@ pub enum Rootfs {
     Host,
     /// A directory, used as it is.
     Directory(PathBuf),
+    /// An image's layers below what the container writes.
+    Layers(Layers),
+}
+
+/// Directories of an overlay, all absolute.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Layers {
+    /// Read-only, the topmost first.
+    pub lower: Vec<PathBuf>,
+    pub upper: PathBuf,
+    /// On the file system of `upper`, and empty.
+    pub work: PathBuf,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

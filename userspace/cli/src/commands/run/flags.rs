@@ -12,9 +12,10 @@ use paddock_agent::{
     mount::{self, Mounted},
 };
 use paddock_cgroups::{DeviceAccess, DeviceRule, parse};
+use paddock_images::Reference as ImageName;
 use paddock_runtime::{
     defaults,
-    spec::{InvalidAccount, Reference, Rlimit, Rootfs, Wanted},
+    spec::{InvalidAccount, Reference, Rlimit, Wanted},
 };
 
 /// Whose namespace.
@@ -43,13 +44,30 @@ pub(crate) fn network(text: &str) -> Result<NamespaceMode, String> {
 pub(crate) struct Image {
     /// As the user typed it.
     pub(crate) typed: String,
-    pub(crate) rootfs: Rootfs,
+    pub(crate) from: From,
 }
 
-/// `host`, or a directory by a path that starts with `/` or `.`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum From {
+    Host,
+    Directory(PathBuf),
+    /// An image: in the store, to be pulled, or by its id.
+    Image(ImageName),
+}
+
+/// Whether an image is fetched though one of its name is here.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Fetch {
+    Always,
+    #[default]
+    Missing,
+    Never,
+}
+
+/// `host`, a directory by a path that starts with `/` or `.`, or an image's name.
 pub(crate) fn image(text: &str) -> Result<Image, String> {
-    let rootfs = match text {
-        "host" => Rootfs::Host,
+    let from = match text {
+        "host" => From::Host,
         path if path.starts_with(['/', '.']) => {
             let path = Path::new(path)
                 .canonicalize()
@@ -59,17 +77,16 @@ pub(crate) fn image(text: &str) -> Result<Image, String> {
                     "not a directory: give 'host' or the path of a root file system".to_owned(),
                 );
             }
-            Rootfs::Directory(path)
+            From::Directory(path)
         }
-        _ => {
-            return Err(
-                "accepted now: 'host', or a directory's path starting with / or .".to_owned(),
-            );
-        }
+        name => From::Image(
+            name.parse()
+                .map_err(|error: paddock_images::Error| error.to_string())?,
+        ),
     };
     Ok(Image {
         typed: text.to_owned(),
-        rootfs,
+        from,
     })
 }
 
@@ -312,14 +329,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn images_are_host_or_a_directory() {
-        assert_eq!(image("host").unwrap().rootfs, Rootfs::Host);
+    fn images_are_host_a_directory_or_named() {
+        assert_eq!(image("host").unwrap().from, From::Host);
         assert_eq!(
-            image("/tmp/../tmp").unwrap().rootfs,
-            Rootfs::Directory("/tmp".into())
+            image("/tmp/../tmp").unwrap().from,
+            From::Directory("/tmp".into())
         );
         assert!(image("./").is_ok());
-        for wrong in ["alpine", "", "/etc/passwd", "/nowhere-at-all", "oci:x"] {
+        for name in [
+            "alpine",
+            "oci:x",
+            "localhost:5000/x@sha256:",
+            "0123456789ab",
+        ] {
+            let is_image = |image: Image| matches!(image.from, From::Image(_));
+            assert_eq!(
+                image(name).is_ok_and(is_image),
+                !name.ends_with(':'),
+                "{name}"
+            );
+        }
+        for wrong in ["NOT A NAME", "", "/etc/passwd", "/nowhere-at-all", "oci:"] {
             assert!(image(wrong).is_err(), "{wrong}");
         }
     }

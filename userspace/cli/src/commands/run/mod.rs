@@ -6,6 +6,7 @@
 mod cidfile;
 mod env_file;
 mod flags;
+mod image;
 mod options;
 mod request;
 mod victim;
@@ -16,7 +17,7 @@ use paddock_agent::api::{Created, StartedReply};
 
 use self::{
     cidfile::IdFile,
-    flags::Image,
+    flags::{Fetch, Image},
     options::{FileFlags, LifeFlags, NamespaceFlags, ProcessFlags},
 };
 pub(crate) use self::{
@@ -28,7 +29,7 @@ use super::{Context, limits::LimitFlags};
 use crate::{
     attach::{self, Attach, DetachKeys, End, Mode},
     client::{Client, Error, container_path},
-    ephemeral, exit,
+    exit,
     output::print,
 };
 
@@ -39,7 +40,8 @@ use crate::{
     override_usage = "paddock run [OPTIONS] IMAGE [COMMAND [ARG]...]",
     after_help = "Examples:\n  \
         paddock run --rm --memory 256m --cpus 0.5 host make test\n  \
-        paddock run -d --name web -v /srv:/srv:ro ./rootfs /bin/server\n  \
+        paddock run -d --name web -v /srv:/srv:ro nginx\n  \
+        paddock run --rm -it ./rootfs sh\n  \
         paddock run --rm -it host bash\n  \
         paddock run -d --restart on-failure:5 ./rootfs /bin/server"
 )]
@@ -82,10 +84,22 @@ pub(crate) struct Recipe {
     #[arg(long, value_name = "FILE")]
     cidfile: Option<PathBuf>,
 
-    /// 'host' (the host's files, changes are thrown away) or the path of a root file system
+    /// Fetch the image also when it is here, or not at all
+    #[arg(
+        long,
+        value_enum,
+        default_value_t,
+        value_name = "always|missing|never",
+        hide_possible_values = true,
+        hide_default_value = true
+    )]
+    pull: Fetch,
+
+    /// An image's name; 'host' (the host's files, changes are thrown away); or the path of a root
+    /// file system
     #[arg(value_parser = flags::image)]
     image: Image,
-    /// What to run in it (default: /bin/sh)
+    /// What to run in it (default: the image's own, else /bin/sh)
     #[arg(trailing_var_arg = true, value_name = "COMMAND")]
     command: Vec<String>,
 
@@ -136,7 +150,8 @@ impl Run {
                 Ok(exit::from_workload(exit.exit_code))
             }
             End::Failed(failed) => {
-                Err(attach::failed(&created.name, recipe.program(), &failed).into())
+                let program = created.command.first().map_or("", String::as_str);
+                Err(attach::failed(&created.name, program, &failed).into())
             }
             End::ReaderLeft => Ok(exit::BROKEN_PIPE),
             End::Detached => {
@@ -162,12 +177,12 @@ impl Recipe {
     /// An agent that is about to end can take the connection and not the request: asked twice.
     fn ask(&self, context: &Context, prepare: bool) -> anyhow::Result<Created> {
         let client = Client::new(&context.state_dir)?;
-        let request = self.request();
+        let request = self.request(self.root(context)?);
         let path = format!("/v1/containers?prepare={prepare}");
-        ephemeral::ensure(&context.state_dir)?;
+        context.ensure_agent()?;
         match client.post_json(&path, &request) {
             Err(Error::NoAgent { .. } | Error::Broken { .. }) => {
-                ephemeral::ensure(&context.state_dir)?;
+                context.ensure_agent()?;
                 Ok(client.post_json(&path, &request)?)
             }
             answer => Ok(answer?),

@@ -47,7 +47,10 @@ pub(crate) struct ProcessFlags {
     /// Variables from a file, a line each
     #[arg(long = "env-file", value_name = "FILE", value_parser = env_file)]
     pub(crate) env_files: Vec<EnvFile>,
-    /// Directory to start in (default: / or, with 'host', the current one)
+    /// Program to run the command by, in place of the image's; '' is none
+    #[arg(long, value_name = "PROGRAM")]
+    pub(crate) entrypoint: Option<String>,
+    /// Directory to start in (default: the image's, else /; with 'host' the current one)
     #[arg(short, long, value_name = "DIR", value_parser = flags::workdir)]
     pub(crate) workdir: Option<String>,
     /// A first process that reaps and hands signals on

@@ -3,24 +3,24 @@
 use std::{os::unix::fs::MetadataExt as _, path::Path};
 
 use paddock_agent::{
-    api::{CreateRequest, Lookup, NamespaceMode, NamespaceModes, Seccomp, Tmpfs, Volume},
+    api::{CreateRequest, Lookup, NamespaceMode, NamespaceModes, Root, Seccomp, Tmpfs, Volume},
     life::LifeOptions,
     mount::Mounted,
 };
-use paddock_runtime::spec::Rootfs;
 
 use super::{
     Recipe,
-    flags::{LogOption, SecurityOption},
+    flags::{From, LogOption, SecurityOption},
 };
 
 impl Recipe {
-    pub(crate) fn request(&self) -> CreateRequest {
+    pub(crate) fn request(&self, rootfs: Root) -> CreateRequest {
         CreateRequest {
             name: self.name.clone(),
-            rootfs: self.image.rootfs.clone(),
+            rootfs,
             image: self.image.typed.clone(),
             args: self.args(),
+            entrypoint: self.process.entrypoint.clone().map(|program| vec![program]),
             env: environment(&self.variables()),
             cwd: self
                 .process
@@ -101,12 +101,10 @@ impl Recipe {
         self.files.tmpfs.iter().chain(mounted).cloned().collect()
     }
 
-    pub(crate) fn program(&self) -> &str {
-        self.command.first().map_or(SHELL, String::as_str)
-    }
-
+    /// An image may have a command of its own.
     fn args(&self) -> Vec<String> {
-        if self.command.is_empty() {
+        let is_image = matches!(self.image.from, From::Image(_));
+        if self.command.is_empty() && !is_image && self.process.entrypoint.is_none() {
             vec![SHELL.to_owned()]
         } else {
             self.command.clone()
@@ -116,7 +114,7 @@ impl Recipe {
     /// With the host's files a program starts where its caller is, as `make test` expects; where
     /// that is another mount, which the container does not have, it starts in `/`.
     fn current_directory(&self) -> Option<String> {
-        if self.image.rootfs != Rootfs::Host {
+        if self.image.from != From::Host {
             return None;
         }
         let here = std::env::current_dir().ok()?;
@@ -210,7 +208,7 @@ mod tests {
     fn request(words: &[&str]) -> Result<CreateRequest, clap::Error> {
         let all = ["paddock", "run"].iter().chain(words);
         match Args::try_parse_from(all)?.command {
-            Command::Run(run) => Ok(run.recipe.request()),
+            Command::Run(run) => Ok(run.recipe.request(Root::Host)),
             other => panic!("{other:?}"),
         }
     }
@@ -222,6 +220,7 @@ mod tests {
     #[test]
     fn the_command_begins_at_its_first_word_or_after_the_dashes() {
         assert_eq!(args(&["host"]), ["/bin/sh"]);
+        assert!(args(&["alpine"]).is_empty() && args(&["--entrypoint", "x", "host"]).is_empty());
         assert_eq!(
             args(&["host", "ls", "-l", "--memory", "--", "-e"]),
             ["ls", "-l", "--memory", "--", "-e"]
@@ -245,7 +244,6 @@ mod tests {
         assert!(
             request.no_new_privileges && !request.read_only && !request.stdin && !request.terminal
         );
-        assert_eq!(request.rootfs, Rootfs::Host);
         assert_eq!(request.seccomp, Seccomp::Default);
     }
 
@@ -359,7 +357,7 @@ mod tests {
             &["--security-opt", "seccomp=/nowhere-at-all", "host"],
             &["-v", "/nowhere-at-all:/mnt", "host"],
             &["-w", "relative", "host"],
-            &["alpine"],
+            &["ALPINE"],
             &["/nowhere-at-all"],
         ];
         for words in wrong {
