@@ -12,7 +12,7 @@ mod files;
 mod follower;
 pub(crate) mod identity;
 pub(crate) mod io;
-mod launch;
+pub(crate) mod launch;
 mod log;
 mod workload;
 

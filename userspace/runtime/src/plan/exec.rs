@@ -52,16 +52,29 @@ pub(super) fn prepare(
     target: &ExecSpec,
     window: Option<(u16, u16)>,
 ) -> Result<Prepared, Failure> {
+    let stdio = || {
+        if process.terminal {
+            terminal(open_terminal(target.pid)?, window)
+        } else if process.stdin {
+            pipes(None)
+        } else {
+            pipes(Some(open_null(target.pid)?))
+        }
+    };
+    let (plan, io) = plan(process, target, stdio)?;
+    Ok(Prepared { plan, io })
+}
+
+/// The plan around whatever stdio there is.
+pub(super) fn plan<T>(
+    process: &Process,
+    target: &ExecSpec,
+    stdio: impl FnOnce() -> Result<(T, [OwnedFd; 3]), Failure>,
+) -> Result<(Plan, T), Failure> {
     let exec = program(process)?;
     let pidfd = identify(target)?;
     let flags = differing(target.pid)?;
-    let (io, stdio) = if process.terminal {
-        terminal(open_terminal(target.pid)?, window)?
-    } else if process.stdin {
-        pipes(None)?
-    } else {
-        pipes(Some(open_null(target.pid)?))?
-    };
+    let (other_end, stdio) = stdio()?;
     // The process was alive after all this was opened, so it was this process' that was opened.
     alive(&pidfd)?;
     setns(&pidfd, CloneFlags::CLONE_NEWPID)
@@ -89,8 +102,11 @@ pub(super) fn prepare(
         enter: None,
         maps: None,
         oom_score_adj: process.oom_score_adj,
+        preserved: 0,
+        start: None,
+        hook_state: None,
     };
-    Ok(Prepared { plan, io })
+    Ok((plan, other_end))
 }
 
 fn gone(errno: Errno) -> Failure {
@@ -156,7 +172,7 @@ fn open_device(pid: i32, path: &str, device: libc::dev_t, flags: OFlag) -> nix::
     )
 }
 
-fn open_terminal(pid: i32) -> Result<Terminal, Failure> {
+pub(super) fn open_terminal(pid: i32) -> Result<Terminal, Failure> {
     const PATH: &str = "/dev/pts/ptmx";
     open_device(pid, PATH, makedev(5, 2), OFlag::O_RDWR | OFlag::O_NOCTTY)
         .and_then(Terminal::new)

@@ -183,6 +183,19 @@ pub(crate) fn set_window_size(
         .map(drop)
 }
 
+/// Rows and columns.
+pub(crate) fn window_size(terminal: BorrowedFd<'_>) -> nix::Result<(u16, u16)> {
+    let mut size = libc::winsize {
+        ws_row: 0,
+        ws_col: 0,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
+    // SAFETY: TIOCGWINSZ writes one winsize.
+    Errno::result(unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCGWINSZ, &raw mut size) })?;
+    Ok((size.ws_row, size.ws_col))
+}
+
 /// Brings `lo` up in this network namespace.
 pub(crate) fn loopback_up(socket: BorrowedFd<'_>) -> nix::Result<()> {
     // SAFETY: all-zero is a valid ifreq.
@@ -233,8 +246,19 @@ pub(crate) fn working_directory(buffer: &mut [u8]) -> nix::Result<&CStr> {
 
 /// Makes `fd` number `target`, without close-on-exec.
 pub(crate) fn place(fd: BorrowedFd<'_>, target: RawFd) -> nix::Result<()> {
+    place_number(fd.as_raw_fd(), target)
+}
+
+/// The same for one whose owner is gone.
+pub(crate) fn place_number(fd: RawFd, target: RawFd) -> nix::Result<()> {
     // SAFETY: only for 0, 1 and 2 in a child that execs next and has no owner for them.
-    Errno::result(unsafe { libc::dup2(fd.as_raw_fd(), target) }).map(drop)
+    Errno::result(unsafe { libc::dup2(fd, target) }).map(drop)
+}
+
+/// Back to the beginning of a file.
+pub(crate) fn rewind(fd: RawFd) -> nix::Result<()> {
+    // SAFETY: integers only.
+    Errno::result(unsafe { libc::lseek(fd, 0, libc::SEEK_SET) }).map(drop)
 }
 
 /// The supplementary groups. The raw syscalls, here and below, are this task's only, without
