@@ -11,6 +11,7 @@ pub mod life;
 pub mod limits;
 pub mod namespaces;
 pub mod ns;
+pub mod oci;
 pub mod privilege;
 pub mod prometheus;
 pub mod rootfs;
@@ -30,6 +31,10 @@ pub fn all() -> Vec<Scenario> {
         ns::ALL,
         privilege::ALL,
         rootfs::ALL,
+        oci::verbs::ALL,
+        oci::inside::ALL,
+        oci::hooks::ALL,
+        oci::hostile::ALL,
         life::ALL,
         init::ALL,
         life::stop::ALL,

@@ -28,7 +28,10 @@ fn main() -> ExitCode {
     }
     // Single-threaded too, and with a command line of its own.
     let mut words: Vec<_> = std::env::args_os().collect();
-    if words.first().is_some_and(|name| paddock_oci::is_called_by(name)) {
+    if words
+        .first()
+        .is_some_and(|name| paddock_oci::is_called_by(name))
+    {
         return paddock_oci::main(&words.split_off(1));
     }
     if words.get(1).is_some_and(|word| word == "oci") {

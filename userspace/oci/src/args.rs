@@ -89,7 +89,13 @@ pub(crate) struct Create {
     #[arg(short, long, default_value = ".", value_name = "DIR")]
     pub(crate) bundle: PathBuf,
     /// The config's name in the bundle
-    #[arg(short = 'f', long, default_value = "config.json", value_name = "FILE", hide = true)]
+    #[arg(
+        short = 'f',
+        long,
+        default_value = "config.json",
+        value_name = "FILE",
+        hide = true
+    )]
     pub(crate) config: PathBuf,
     /// Send the terminal's master to this unix socket
     #[arg(long, value_name = "SOCKET")]
@@ -132,7 +138,11 @@ pub(crate) struct Kill {
     #[arg(value_name = "ID")]
     pub(crate) id: String,
     /// By name or number
-    #[arg(default_value = "SIGTERM", value_name = "SIGNAL", allow_hyphen_values = true)]
+    #[arg(
+        default_value = "SIGTERM",
+        value_name = "SIGNAL",
+        allow_hyphen_values = true
+    )]
     pub(crate) signal: String,
 }
 
@@ -146,6 +156,7 @@ pub(crate) struct Delete {
 }
 
 #[derive(Debug, Group)]
+#[expect(clippy::struct_excessive_bools, reason = "runc's flags are many")]
 pub(crate) struct Exec {
     /// Read the process from this JSON file
     #[arg(short, long, value_name = "FILE")]
@@ -187,7 +198,11 @@ pub(crate) struct Exec {
     pub(crate) no_subreaper: bool,
     #[arg(value_name = "ID")]
     pub(crate) id: String,
-    #[arg(value_name = "COMMAND", trailing_var_arg = true, allow_hyphen_values = true)]
+    #[arg(
+        value_name = "COMMAND",
+        trailing_var_arg = true,
+        allow_hyphen_values = true
+    )]
     pub(crate) args: Vec<String>,
 }
 
@@ -232,7 +247,11 @@ pub(crate) struct Ps {
     #[arg(value_name = "ID")]
     pub(crate) id: String,
     /// For ps(1)
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "OPTIONS")]
+    #[arg(
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        value_name = "OPTIONS"
+    )]
     pub(crate) options: Vec<String>,
 }
 

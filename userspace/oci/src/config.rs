@@ -36,8 +36,13 @@ pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> Result<(T, Vec<u8>), Err
             LIMIT >> 20
         )));
     }
-    let value = serde_json::from_slice(&text)
-        .map_err(|error| Error::usage(format!("{}: {}", path.display(), shorten(&error.to_string()))))?;
+    let value = serde_json::from_slice(&text).map_err(|error| {
+        Error::usage(format!(
+            "{}: {}",
+            path.display(),
+            shorten(&error.to_string())
+        ))
+    })?;
     Ok((value, text))
 }
 

@@ -142,7 +142,10 @@ impl Container {
     }
 
     pub(crate) fn cgroup(&self) -> Result<Cgroup, Error> {
-        Ok(Cgroup::open(&Hierarchies::discover()?, &self.record.cgroup)?)
+        Ok(Cgroup::open(
+            &Hierarchies::discover()?,
+            &self.record.cgroup,
+        )?)
     }
 
     pub(crate) fn process(&self) -> Option<Found> {

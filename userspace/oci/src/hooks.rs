@@ -35,7 +35,11 @@ impl Hooks {
         };
         let prestart = hooks.prestart();
         let all = |hooks: &Option<Vec<oci::Hook>>| {
-            hooks.iter().flatten().map(hook).collect::<Result<Vec<_>, _>>()
+            hooks
+                .iter()
+                .flatten()
+                .map(hook)
+                .collect::<Result<Vec<_>, _>>()
         };
         Ok(Self {
             prestart: all(prestart)?,

@@ -26,7 +26,9 @@ mod tests {
             assert!(check(id).is_ok(), "{id}");
         }
         let long = "x".repeat(10_000);
-        for id in ["", ".", "..", "a/b", "../a", "a\n", "a\0", "é", "a b", &long] {
+        for id in [
+            "", ".", "..", "a/b", "../a", "a\n", "a\0", "é", "a b", &long,
+        ] {
             assert!(check(id).is_err(), "{id}");
         }
     }

@@ -67,7 +67,12 @@ pub fn main(args: &[OsString]) -> ExitCode {
 }
 
 fn run(args: Args, words: &[OsString], log: &Log) -> Result<u8, Error> {
-    if args.systemd_cgroup || args.cgroup_manager.as_deref().is_some_and(|name| name != "cgroupfs") {
+    if args.systemd_cgroup
+        || args
+            .cgroup_manager
+            .as_deref()
+            .is_some_and(|name| name != "cgroupfs")
+    {
         return Err(Error::usage(
             "systemd's cgroup manager is not supported: leave --systemd-cgroup out (podman: --cgroup-manager=cgroupfs)",
         ));
@@ -84,11 +89,17 @@ fn run(args: Args, words: &[OsString], log: &Log) -> Result<u8, Error> {
 
 /// These become a container's process before they are its program.
 fn launches(command: &Command) -> bool {
-    matches!(command, Command::Create(_) | Command::Run(_) | Command::Exec(_))
+    matches!(
+        command,
+        Command::Create(_) | Command::Run(_) | Command::Exec(_)
+    )
 }
 
 fn usage(error: &clap::Error) -> ExitCode {
-    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+    if matches!(
+        error.kind(),
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
+    ) {
         // A closed stdout is the reader's choice.
         let _ = error.print();
         return ExitCode::SUCCESS;
@@ -101,7 +112,10 @@ fn usage(error: &clap::Error) -> ExitCode {
         .collect();
     let what = what.join(" ");
     let what = what.strip_prefix("error: ").unwrap_or(&what);
-    let what: String = what.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let what: String = what
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect();
     let _ = writeln!(
         std::io::stderr(),
         "{NAME}: {}; try '{NAME} --help'",

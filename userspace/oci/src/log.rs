@@ -18,11 +18,7 @@ pub(crate) struct Log {
 }
 
 impl Log {
-    pub(crate) fn open(
-        path: Option<&Path>,
-        format: LogFormat,
-        debug: bool,
-    ) -> Result<Self, Error> {
+    pub(crate) fn open(path: Option<&Path>, format: LogFormat, debug: bool) -> Result<Self, Error> {
         let open = |path: &Path| {
             File::options()
                 .append(true)

@@ -42,7 +42,7 @@ use crate::{
     spec::{Process, Propagation, Target},
     sys::{
         clone::{Cloned, NEWTIME, pidfd_open, pidfd_send_signal},
-        task::{set_window_size, window_size},
+        task::{set_io_priority, set_scheduler, set_window_size, window_size},
     },
 };
 
@@ -69,6 +69,9 @@ pub struct Request<'a> {
     pub propagation: (Propagation, bool),
     /// Rows and columns of the terminal.
     pub window: Option<(u16, u16)>,
+    /// ioprio_set(2)'s number.
+    pub io_priority: Option<i32>,
+    pub scheduler: Option<Scheduler>,
     /// Of a new time namespace: clock, seconds, nanoseconds.
     pub time_offsets: &'a [(String, i64, u32)],
 }
@@ -89,6 +92,19 @@ pub struct Hook {
 pub enum Label {
     AppArmor(String),
     SeLinux(String),
+}
+
+/// sched_setattr(2)'s fields, `SCHED_*` and `SCHED_FLAG_*` by number.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Scheduler {
+    pub policy: u32,
+    pub flags: u64,
+    pub nice: i32,
+    pub priority: u32,
+    /// Nanoseconds, of `SCHED_DEADLINE`.
+    pub runtime: u64,
+    pub deadline: u64,
+    pub period: u64,
 }
 
 /// What the child's own hooks read from stdin.
@@ -135,12 +151,13 @@ pub fn launch<E: From<Failed>>(
     drop(channels);
     let through = || {
         let mut start_time = provide(&process, &plan, request.cgroup, joined).map_err(failed)?;
+        prioritize(process.pid, request).map_err(failed)?;
         if plan.enter.is_some() {
             open_gate(&gate_writer).map_err(failed)?;
             start_time = follow_into(&mut process, &status, start_time).map_err(failed)?;
         }
-        let states = born(process.pid, start_time)?;
-        write_states(&plan, &states).map_err(failed)?;
+        let told = born(process.pid, start_time)?;
+        write_states(&plan, &told).map_err(failed)?;
         open_gate(&gate_writer).map_err(failed)?;
         let waits = plan.start.is_some();
         let names = plan.into_names();
@@ -168,11 +185,24 @@ pub fn launch<E: From<Failed>>(
 fn shift_clocks(offsets: &[(String, i64, u32)]) -> Result<(), Failure> {
     const PATH: &str = "/proc/self/timens_offsets";
     unshare(NEWTIME).map_err(|errno| Failure::without_path("time namespace", errno))?;
-    let lines: String = offsets
+    let lines: Vec<_> = offsets
         .iter()
-        .map(|(clock, seconds, nanoseconds)| format!("{clock} {seconds} {nanoseconds}\n"))
+        .map(|(clock, seconds, nanoseconds)| format!("{clock} {seconds} {nanoseconds}"))
         .collect();
-    fs::write(PATH, lines).map_err(|source| io_failure("time offsets", PATH, &source))
+    fs::write(PATH, lines.join("\n")).map_err(|source| io_failure("time offsets", PATH, &source))
+}
+
+/// By its parent, who has the host's privileges; what the child makes inherits them.
+fn prioritize(pid: i32, request: &Request<'_>) -> Result<(), Failure> {
+    if let Some(value) = request.io_priority {
+        set_io_priority(pid, value)
+            .map_err(|errno| Failure::new("ioPriority", value.to_string(), errno))?;
+    }
+    if let Some(scheduler) = request.scheduler {
+        set_scheduler(pid, scheduler)
+            .map_err(|errno| Failure::new("scheduler", scheduler.policy.to_string(), errno))?;
+    }
+    Ok(())
 }
 
 #[derive(Debug)]
@@ -215,10 +245,9 @@ impl Launched {
     pub fn wait(&self) -> nix::Result<i32> {
         loop {
             match wait(&self.process) {
-                Err(Errno::EINTR) => {}
                 Ok(WaitStatus::Exited(_, code)) => return Ok(code),
                 Ok(WaitStatus::Signaled(_, signal, _)) => return Ok(128 + signal as i32),
-                Ok(_) => {}
+                Ok(_) | Err(Errno::EINTR) => {}
                 Err(errno) => return Err(errno),
             }
         }

@@ -19,10 +19,7 @@ use nix::{
 const EXECUTABLE: &str = "/proc/self/exe";
 
 fn seals() -> SealFlag {
-    SealFlag::F_SEAL_WRITE
-        | SealFlag::F_SEAL_GROW
-        | SealFlag::F_SEAL_SHRINK
-        | SealFlag::F_SEAL_SEAL
+    SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_SEAL
 }
 
 /// A copy of the running executable that nobody can write to.

@@ -28,13 +28,16 @@ const BUILD: &[&str] = &[
     "gcc",
     "libc6-dev",
 ];
-/// Lints of the kernel half, guests, witnesses.
+/// Lints of the kernel half, guests, witnesses and peers.
 const TEST: &[&str] = &[
     "rust-web-clippy",
     "qemu-system-x86",
     "busybox-static",
     "xz-utils",
     "strace",
+    "runc",
+    "podman",
+    "conmon",
 ];
 
 /// apt is here and knows the compiler for BPF, or has never read any list.

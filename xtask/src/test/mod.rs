@@ -33,8 +33,8 @@ const MATRIX: [&str; 2] = ["6.1", "newest"];
 const GUEST_TIMEOUT: Duration = Duration::from_mins(25);
 /// A scenario mostly waits for one emulated CPU: two guests fill the two that CI has.
 const AT_ONCE: usize = 2;
-/// Witnesses of scenarios, put into the guests.
-const TOOLS: [&str; 1] = ["strace"];
+/// Witnesses and peers of scenarios, put into the guests.
+const TOOLS: [&str; 2] = ["runc", "strace"];
 
 #[derive(clap::Args, Clone, Debug)]
 pub(crate) struct Args {

@@ -1,7 +1,12 @@
 //! `linux.resources`: limits, and which devices may be used.
 
-use oci_spec::runtime::{Linux, LinuxDeviceCgroup, LinuxDeviceType, LinuxResources};
-use paddock_cgroups::{CpuQuota, Limits};
+use std::collections::BTreeMap;
+
+use oci_spec::runtime::{
+    Linux, LinuxBlockIo, LinuxCpu, LinuxDeviceCgroup, LinuxDeviceType, LinuxMemory, LinuxResources,
+    LinuxThrottleDevice,
+};
+use paddock_cgroups::{CpuLimits, CpusetLimits, Device, IoLimits, Limits, MemoryLimits, RdmaLimit};
 
 use crate::error::Error;
 
@@ -19,63 +24,136 @@ pub(crate) struct DeviceRule {
 }
 
 pub(crate) fn limits(resources: &LinuxResources) -> Result<Limits, Error> {
-    let refuse = |name: &str| Err(Error::config(format!("linux.resources.{name} is not supported")));
-    let mut limits = Limits::default();
-    if let Some(memory) = resources.memory() {
-        limits.memory = memory.limit().and_then(|limit| u64::try_from(limit).ok()).filter(|limit| *limit > 0);
-        limits.memory_swap = memory.swap().filter(|swap| *swap != 0);
-        if memory.reservation().is_some_and(|value| value > 0) {
-            return refuse("memory.reservation");
-        }
-        if memory.swappiness().is_some() {
-            return refuse("memory.swappiness");
-        }
-        if memory.disable_oom_killer() == Some(true) {
-            return refuse("memory.disableOOMKiller");
-        }
+    let network = resources.network().as_ref();
+    if network.is_some_and(|net| net.class_id().is_some() || net.priorities().is_some()) {
+        return Err(Error::config("linux.resources.network is not supported"));
     }
-    if let Some(cpu) = resources.cpu() {
-        limits.cpu_shares = cpu.shares().filter(|shares| *shares > 0);
-        if let Some(quota) = cpu.quota().and_then(|quota| u64::try_from(quota).ok()).filter(|quota| *quota > 0) {
-            limits.cpu_quota = Some(CpuQuota {
-                quota,
-                period: cpu.period().filter(|period| *period > 0).unwrap_or(100_000),
-            });
-        }
-        limits.cpuset_cpus = cpu.cpus().clone().filter(|list| !list.is_empty());
-        if cpu.mems().as_deref().is_some_and(|list| !list.is_empty()) {
-            return refuse("cpu.mems");
-        }
-        if cpu.burst().is_some_and(|value| value > 0) || cpu.idle().is_some_and(|value| value != 0) {
-            return refuse("cpu.burst and cpu.idle");
-        }
-        if cpu.realtime_runtime().is_some_and(|value| value != 0) || cpu.realtime_period().is_some_and(|value| value != 0) {
-            return refuse("cpu.realtimeRuntime");
-        }
+    let cpu = resources.cpu().as_ref();
+    let list = |list: &Option<String>| list.clone().filter(|list| !list.is_empty());
+    Ok(Limits {
+        memory: resources.memory().as_ref().map(memory).unwrap_or_default(),
+        cpu: cpu.map(cpu_limits).unwrap_or_default(),
+        cpuset: CpusetLimits {
+            cpus: cpu.and_then(|cpu| list(cpu.cpus())),
+            mems: cpu.and_then(|cpu| list(cpu.mems())),
+        },
+        io: resources
+            .block_io()
+            .as_ref()
+            .map_or_else(|| Ok(IoLimits::default()), io)?,
+        // As runc up to 1.3: 0 is no limit.
+        pids: resources
+            .pids()
+            .map(|pids| pids.limit().max(-1))
+            .filter(|limit| *limit != 0),
+        hugetlb: resources
+            .hugepage_limits()
+            .iter()
+            .flatten()
+            .map(|limit| {
+                let size = limit.page_size().clone();
+                let bytes = u64::try_from(limit.limit()).map_err(|_| {
+                    Error::config(format!(
+                        "linux.resources.hugepageLimits {size}: must not be below 0"
+                    ))
+                })?;
+                Ok((size, bytes))
+            })
+            .collect::<Result<_, Error>>()?,
+        rdma: resources
+            .rdma()
+            .iter()
+            .flatten()
+            .map(|(device, limit)| {
+                let limit = RdmaLimit {
+                    hca_handles: limit.hca_handles(),
+                    hca_objects: limit.hca_objects(),
+                };
+                (device.clone(), limit)
+            })
+            .collect(),
+        misc: BTreeMap::new(),
+        unified: resources
+            .unified()
+            .iter()
+            .flatten()
+            .map(|(file, value)| (file.clone(), value.clone()))
+            .collect(),
+    })
+}
+
+/// A 0 is Go's way to say that nothing was said.
+fn memory(memory: &LinuxMemory) -> MemoryLimits {
+    let said = |value: Option<i64>| value.filter(|value| *value != 0);
+    MemoryLimits {
+        limit: said(memory.limit()),
+        swap: said(memory.swap()),
+        reservation: said(memory.reservation()),
+        swappiness: memory.swappiness(),
+        oom_kill_disable: memory.disable_oom_killer().filter(|disabled| *disabled),
+        ..MemoryLimits::default()
     }
-    if let Some(pids) = resources.pids() {
-        limits.pids = (pids.limit() != 0).then_some(pids.limit().max(-1));
+}
+
+fn cpu_limits(cpu: &LinuxCpu) -> CpuLimits {
+    CpuLimits {
+        shares: cpu.shares().filter(|shares| *shares > 0),
+        quota: cpu.quota().filter(|quota| *quota != 0),
+        period: cpu.period().filter(|period| *period > 0),
+        burst: cpu.burst(),
+        idle: cpu.idle().map(|idle| idle != 0),
+        rt_runtime: cpu.realtime_runtime().filter(|runtime| *runtime != 0),
+        rt_period: cpu.realtime_period().filter(|period| *period > 0),
     }
-    if resources.block_io().is_some() {
-        return refuse("blockIO");
+}
+
+fn io(io: &LinuxBlockIo) -> Result<IoLimits, Error> {
+    let leaf = io.leaf_weight().is_some_and(|weight| weight > 0);
+    let weights = io.weight_device().iter().flatten();
+    if leaf
+        || weights
+            .clone()
+            .any(|one| one.leaf_weight().is_some_and(|weight| weight > 0))
+    {
+        return Err(Error::config(
+            "linux.resources.blockIO.leafWeight: no kernel since 5.0 has it",
+        ));
     }
-    if resources.hugepage_limits().as_ref().is_some_and(|all| !all.is_empty()) {
-        return refuse("hugepageLimits");
-    }
-    if resources.rdma().as_ref().is_some_and(|all| !all.is_empty()) {
-        return refuse("rdma");
-    }
-    if resources.unified().as_ref().is_some_and(|all| !all.is_empty()) {
-        return refuse("unified");
-    }
-    Ok(limits)
+    let device = |major: i64, minor: i64| match (u64::try_from(major), u64::try_from(minor)) {
+        (Ok(major), Ok(minor)) => Ok(Device { major, minor }),
+        _ => Err(Error::config(format!(
+            "linux.resources.blockIO {major}:{minor}: is no device"
+        ))),
+    };
+    let rates = |rates: &Option<Vec<LinuxThrottleDevice>>| {
+        let rate = |one: &LinuxThrottleDevice| Ok((device(one.major(), one.minor())?, one.rate()));
+        rates
+            .iter()
+            .flatten()
+            .map(rate)
+            .collect::<Result<BTreeMap<_, _>, Error>>()
+    };
+    Ok(IoLimits {
+        weight: io.weight().filter(|weight| *weight > 0).map(u64::from),
+        device_weight: weights
+            .filter_map(|one| Some((one, one.weight()?)))
+            .map(|(one, weight)| Ok((device(one.major(), one.minor())?, weight.into())))
+            .collect::<Result<_, Error>>()?,
+        read_bps: rates(io.throttle_read_bps_device())?,
+        write_bps: rates(io.throttle_write_bps_device())?,
+        read_iops: rates(io.throttle_read_iops_device())?,
+        write_iops: rates(io.throttle_write_iops_device())?,
+    })
 }
 
 /// The bundle's rules, then what the specification promises to every container: its default
 /// devices and the nodes of its own list.
 pub(crate) fn device_rules(linux: &Linux) -> Result<Vec<DeviceRule>, Error> {
     let mut rules = Vec::new();
-    let wanted = linux.resources().as_ref().and_then(|all| all.devices().as_ref());
+    let wanted = linux
+        .resources()
+        .as_ref()
+        .and_then(|all| all.devices().as_ref());
     for rule in wanted.into_iter().flatten() {
         rules.push(device_rule(rule)?);
     }
@@ -89,7 +167,16 @@ pub(crate) fn device_rules(linux: &Linux) -> Result<Vec<DeviceRule>, Error> {
         minor,
         access: "rwm".to_owned(),
     };
-    for (major, minor) in [(1, 3), (1, 5), (1, 7), (1, 8), (1, 9), (5, 0), (5, 1), (5, 2)] {
+    for (major, minor) in [
+        (1, 3),
+        (1, 5),
+        (1, 7),
+        (1, 8),
+        (1, 9),
+        (5, 0),
+        (5, 1),
+        (5, 2),
+    ] {
         rules.push(node('c', major, Some(minor)));
     }
     // Terminals of devpts.
@@ -120,7 +207,11 @@ fn device_rule(rule: &LinuxDeviceCgroup) -> Result<DeviceRule, Error> {
         kind,
         major: number(rule.major())?,
         minor: number(rule.minor())?,
-        access: if access.is_empty() { "rwm".to_owned() } else { access },
+        access: if access.is_empty() {
+            "rwm".to_owned()
+        } else {
+            access
+        },
     })
 }
 

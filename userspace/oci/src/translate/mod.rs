@@ -7,6 +7,7 @@ mod limits;
 mod mounts;
 mod namespaces;
 mod options;
+mod priority;
 mod process;
 mod sysctl;
 
@@ -18,13 +19,14 @@ use std::{
 use oci_spec::runtime::{Linux, LinuxDevice, LinuxDeviceType, LinuxPersonality, Spec};
 use paddock_cgroups::{Hierarchies, Limits};
 use paddock_runtime::{
-    direct::Label,
+    direct::{Label, Scheduler},
     spec::{ContainerSpec, Device, Process, Propagation, Rootfs, Target},
 };
 
 pub(crate) use self::{
     limits::{DeviceRule, device_rules, limits},
     namespaces::check_paths,
+    priority::{io_priority, scheduler},
     process::{labels, process},
 };
 use crate::{config::shorten, error::Error, hooks::Hooks};
@@ -41,6 +43,8 @@ pub(crate) struct Bundle {
     pub labels: Vec<Label>,
     pub propagation: (Propagation, bool),
     pub window: Option<(u16, u16)>,
+    pub io_priority: Option<i32>,
+    pub scheduler: Option<Scheduler>,
     /// Nothing is mounted on /dev.
     pub own_devices: bool,
     /// Clock, seconds, nanoseconds.
@@ -76,7 +80,10 @@ pub(crate) fn bundle(
         .ok_or_else(|| Error::config("process is missing"))?;
     let directory = File::open(&rootfs).map_err(Error::io("open rootfs", &rootfs))?;
     let (namespaces, id_maps) = namespaces::translate(linux)?;
-    for (name, value) in [("hostname", spec.hostname()), ("domainname", spec.domainname())] {
+    for (name, value) in [
+        ("hostname", spec.hostname()),
+        ("domainname", spec.domainname()),
+    ] {
         if value.as_deref().is_some_and(|value| !value.is_empty()) && namespaces.uts.is_host() {
             return Err(Error::config(format!(
                 "{name}: needs a UTS namespace, which linux.namespaces does not have"
@@ -86,15 +93,22 @@ pub(crate) fn bundle(
     let (propagation, recursive) = rootfs_propagation(linux)?;
     let mut mounts = Vec::new();
     for mount in spec.mounts().iter().flatten() {
-        mounts::translate(&mut mounts, mount, &mounts::Around {
-            bundle,
-            terminal: words.terminal().unwrap_or(false),
-            namespaces: &namespaces,
-            cgroup,
-            hierarchies,
-        })?;
+        mounts::translate(
+            &mut mounts,
+            mount,
+            &mounts::Around {
+                bundle,
+                root: &directory,
+                terminal: words.terminal().unwrap_or(false),
+                namespaces: &namespaces,
+                cgroup,
+                hierarchies,
+            },
+        )?;
     }
-    let own_devices = !mounts.iter().any(|mount| mounts::same(&mount.target, "/dev"));
+    let own_devices = !mounts
+        .iter()
+        .any(|mount| mounts::same(&mount.target, "/dev"));
     let devices = linux
         .devices()
         .iter()
@@ -113,11 +127,14 @@ pub(crate) fn bundle(
         id_maps,
         mounts,
         devices,
-        masked_paths: paths("maskedPaths", linux.masked_paths())?,
-        read_only_paths: paths("readonlyPaths", linux.readonly_paths())?,
+        masked_paths: paths("maskedPaths", linux.masked_paths().as_deref())?,
+        read_only_paths: paths("readonlyPaths", linux.readonly_paths().as_deref())?,
     };
     let window = words.console_size().and_then(|size| {
-        let (rows, columns) = (size.height().try_into().ok()?, size.width().try_into().ok()?);
+        let (rows, columns) = (
+            size.height().try_into().ok()?,
+            size.width().try_into().ok()?,
+        );
         (rows > 0 && columns > 0).then_some((rows, columns))
     });
     let resources = linux.resources().as_ref();
@@ -131,6 +148,8 @@ pub(crate) fn bundle(
         hooks: Hooks::new(spec.hooks().as_ref())?,
         propagation: (propagation, recursive),
         window,
+        io_priority: io_priority(words)?,
+        scheduler: scheduler(words)?,
         own_devices,
         time_offsets: namespaces::time_offsets(linux)?,
     })
@@ -148,13 +167,25 @@ fn refuse_unsupported(linux: &Linux) -> Result<(), Error> {
     if linux.memory_policy().is_some() {
         return refuse("memoryPolicy");
     }
-    if linux.net_devices().as_ref().is_some_and(|devices| !devices.is_empty()) {
+    if linux
+        .net_devices()
+        .as_ref()
+        .is_some_and(|devices| !devices.is_empty())
+    {
         return refuse("netDevices");
     }
-    if linux.personality().as_ref().is_some_and(LinuxPersonality::is_other) {
+    if linux
+        .personality()
+        .as_ref()
+        .is_some_and(LinuxPersonality::is_other)
+    {
         return refuse("personality");
     }
-    if linux.mount_label().as_deref().is_some_and(|label| !label.is_empty()) {
+    if linux
+        .mount_label()
+        .as_deref()
+        .is_some_and(|label| !label.is_empty())
+    {
         return refuse("mountLabel");
     }
     Ok(())
@@ -184,10 +215,10 @@ fn rootfs_propagation(linux: &Linux) -> Result<(Propagation, bool), Error> {
     }
 }
 
-fn paths(name: &str, paths: &Option<Vec<String>>) -> Result<Vec<PathBuf>, Error> {
+fn paths(name: &str, paths: Option<&[String]>) -> Result<Vec<PathBuf>, Error> {
     paths
+        .unwrap_or_default()
         .iter()
-        .flatten()
         .map(|path| {
             if path.starts_with('/') {
                 Ok(PathBuf::from(path))

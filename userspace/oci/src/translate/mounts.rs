@@ -4,9 +4,17 @@
 //! is its own where the terminal comes from it. Without a cgroup namespace the container sees
 //! its own cgroups by bind mounts, never the host's.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs::{self, File},
+    os::fd::AsRawFd as _,
+    path::{Path, PathBuf},
+};
 
-use nix::libc;
+use nix::{
+    errno::Errno,
+    fcntl::{OFlag, OpenHow, ResolveFlag, openat2},
+    libc,
+};
 use oci_spec::runtime as oci;
 use paddock_cgroups::Hierarchies;
 use paddock_runtime::spec::{Mount, MountSource, Namespaces, Propagation};
@@ -18,6 +26,7 @@ use crate::{config::shorten, error::Error};
 #[derive(Debug)]
 pub(super) struct Around<'a> {
     pub bundle: &'a Path,
+    pub root: &'a File,
     pub terminal: bool,
     pub namespaces: &'a Namespaces,
     pub cgroup: &'a str,
@@ -26,7 +35,15 @@ pub(super) struct Around<'a> {
 
 /// File systems that a new instance of is made without a device.
 const NEW: [&str; 9] = [
-    "proc", "sysfs", "tmpfs", "mqueue", "devpts", "ramfs", "hugetlbfs", "overlay", "bpf",
+    "proc",
+    "sysfs",
+    "tmpfs",
+    "mqueue",
+    "devpts",
+    "ramfs",
+    "hugetlbfs",
+    "overlay",
+    "bpf",
 ];
 
 /// Docker's size of /dev.
@@ -37,9 +54,8 @@ pub(super) fn translate(
     mount: &oci::Mount,
     around: &Around<'_>,
 ) -> Result<(), Error> {
-    let wrong = |why: &str| {
-        Error::config(format!("mount {}: {why}", mount.destination().display()))
-    };
+    let wrong =
+        |why: &str| Error::config(format!("mount {}: {why}", mount.destination().display()));
     if !mount.destination().is_absolute() {
         return Err(wrong("destination must be absolute"));
     }
@@ -48,6 +64,11 @@ pub(super) fn translate(
         return Err(wrong("id-mapped mounts are not supported"));
     }
     let mut options = options::parse(mount)?;
+    if options.copy_up && !is_empty(around.root, mount.destination()) {
+        return Err(wrong(
+            "option tmpcopyup: the directory below is not empty, and copying it is not supported",
+        ));
+    }
     let kind = mount.typ().as_deref().unwrap_or("none");
     let target = mount.destination().clone();
     let recursive = options.bind;
@@ -174,6 +195,18 @@ fn cgroups(mounts: &mut Vec<Mount>, target: &Path, options: &Options, around: &A
     }
 }
 
+/// Nothing is there to copy up.
+fn is_empty(root: &File, path: &Path) -> bool {
+    let how = OpenHow::new()
+        .flags(OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC)
+        .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
+    match openat2(root, path, how) {
+        Ok(directory) => fs::read_dir(format!("/proc/self/fd/{}", directory.as_raw_fd()))
+            .is_ok_and(|mut entries| entries.next().is_none()),
+        Err(errno) => errno == Errno::ENOENT,
+    }
+}
+
 /// As tmpfs takes it, without its percent.
 fn size_of(text: &str) -> Option<u64> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
@@ -194,8 +227,14 @@ mod tests {
     #[test]
     fn sizes() {
         let of = |text| size_of(text);
-        assert_eq!((of("65536k"), of("7"), of("1G")), (Some(64 << 20), Some(7), Some(1 << 30)));
-        assert_eq!((of("10%"), of(""), of("kk"), of("-1")), (None, None, None, None));
+        assert_eq!(
+            (of("65536k"), of("7"), of("1G")),
+            (Some(64 << 20), Some(7), Some(1 << 30))
+        );
+        assert_eq!(
+            (of("10%"), of(""), of("kk"), of("-1")),
+            (None, None, None, None)
+        );
     }
 
     #[test]

@@ -77,11 +77,9 @@ fn id_maps(linux: &Linux, user: &Namespace) -> Result<IdMaps, Error> {
         Namespace::New if empty => Err(Error::config(
             "linux.uidMappings and linux.gidMappings: a new user namespace needs both",
         )),
-        Namespace::Host if !(found.uids.is_empty() && found.gids.is_empty()) => {
-            Err(Error::config(
-                "linux.uidMappings: there is no user namespace in linux.namespaces",
-            ))
-        }
+        Namespace::Host if !(found.uids.is_empty() && found.gids.is_empty()) => Err(Error::config(
+            "linux.uidMappings: there is no user namespace in linux.namespaces",
+        )),
         Namespace::Join(_) if empty => Ok(IdMaps::identity()),
         _ => Ok(found),
     }

@@ -69,9 +69,7 @@ fn attribute(word: &str) -> Option<(u64, u64)> {
         "noatime" => (libc::MOUNT_ATTR_NOATIME, ATIME),
         "strictatime" => (libc::MOUNT_ATTR_STRICTATIME, ATIME),
         // The kernel's default, which is no bit.
-        "relatime" | "atime" | "nostrictatime" | "norelatime" => {
-            (libc::MOUNT_ATTR_RELATIME, ATIME)
-        }
+        "relatime" | "atime" | "nostrictatime" | "norelatime" => (libc::MOUNT_ATTR_RELATIME, ATIME),
         "nosymfollow" => (libc::MOUNT_ATTR_NOSYMFOLLOW, 0),
         "symfollow" => (0, libc::MOUNT_ATTR_NOSYMFOLLOW),
         _ => return None,
@@ -139,7 +137,10 @@ mod tests {
             (libc::MOUNT_ATTR_NOSUID, libc::MOUNT_ATTR_RDONLY)
         );
         let atime = options(&["noatime", "strictatime"]).unwrap();
-        assert_eq!((atime.set, atime.clear), (libc::MOUNT_ATTR_STRICTATIME, ATIME));
+        assert_eq!(
+            (atime.set, atime.clear),
+            (libc::MOUNT_ATTR_STRICTATIME, ATIME)
+        );
     }
 
     #[test]
@@ -153,7 +154,9 @@ mod tests {
 
     #[test]
     fn the_rest_is_the_file_systems() {
-        let data = options(&["mode=755", "newinstance", "size=64k"]).unwrap().data;
+        let data = options(&["mode=755", "newinstance", "size=64k"])
+            .unwrap()
+            .data;
         let expected = [
             ("mode".to_owned(), Some("755".to_owned())),
             ("newinstance".to_owned(), None),

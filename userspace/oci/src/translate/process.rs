@@ -19,13 +19,9 @@ use crate::{config::shorten, error::Error};
 pub(crate) fn process(words: &oci::Process, root: &File) -> Result<Process, Error> {
     let args = words.args().clone().unwrap_or_default();
     if args.first().is_none_or(String::is_empty) {
-        return Err(Error::config("process.args: at least the program's name is needed"));
-    }
-    if words.io_priority().is_some() {
-        return Err(Error::config("process.ioPriority is not supported"));
-    }
-    if words.scheduler().is_some() {
-        return Err(Error::config("process.scheduler is not supported"));
+        return Err(Error::config(
+            "process.args: at least the program's name is needed",
+        ));
     }
     if words.exec_cpu_affinity().is_some() {
         return Err(Error::config("process.execCPUAffinity is not supported"));
@@ -120,7 +116,9 @@ fn rlimits(words: &oci::Process) -> Result<Vec<Rlimit>, Error> {
     for limit in words.rlimits().iter().flatten() {
         let name = limit.typ().to_string();
         if found.iter().any(|one| one.name == name) {
-            return Err(Error::config(format!("process.rlimits: {name} is there twice")));
+            return Err(Error::config(format!(
+                "process.rlimits: {name} is there twice"
+            )));
         }
         if limit.soft() > limit.hard() {
             return Err(Error::config(format!(

@@ -25,11 +25,13 @@ pub(super) fn translate(
 ) -> Result<Vec<(String, String)>, Error> {
     let mut found = Vec::new();
     for (name, value) in linux.sysctl().iter().flatten() {
-        check(name, namespaces).map_err(|why| {
-            Error::config(format!("linux.sysctl {:?}: {why}", shorten(name)))
-        })?;
-        if name.replace('/', ".") == "kernel.domainname" && domainname.is_some() {
-            return Err(Error::config("linux.sysctl \"kernel.domainname\": domainname is set, too"));
+        check(name, namespaces)
+            .map_err(|why| Error::config(format!("linux.sysctl {:?}: {why}", shorten(name))))?;
+        let other = domainname.is_some_and(|domainname| domainname != value);
+        if name.replace('/', ".") == "kernel.domainname" && other {
+            return Err(Error::config(
+                "linux.sysctl \"kernel.domainname\": domainname says something else",
+            ));
         }
         found.push((name.clone(), value.clone()));
     }
@@ -40,17 +42,29 @@ pub(super) fn translate(
 fn check(name: &str, namespaces: &Namespaces) -> Result<(), &'static str> {
     let dotted = name.replace('/', ".");
     if IPC.contains(&dotted.as_str()) || dotted.starts_with("fs.mqueue.") {
-        return own(!namespaces.ipc.is_host(), "needs an IPC namespace of its own");
+        return own(
+            !namespaces.ipc.is_host(),
+            "needs an IPC namespace of its own",
+        );
     }
     if dotted.starts_with("net.") {
-        return own(!namespaces.net.is_host(), "needs a network namespace of its own");
+        return own(
+            !namespaces.net.is_host(),
+            "needs a network namespace of its own",
+        );
     }
     if dotted.starts_with("user.") {
-        return own(!namespaces.user.is_host(), "needs a user namespace of its own");
+        return own(
+            !namespaces.user.is_host(),
+            "needs a user namespace of its own",
+        );
     }
     match dotted.as_str() {
         "kernel.hostname" => Err("is what hostname is for"),
-        "kernel.domainname" => own(!namespaces.uts.is_host(), "needs a UTS namespace of its own"),
+        "kernel.domainname" => own(
+            !namespaces.uts.is_host(),
+            "needs a UTS namespace of its own",
+        ),
         _ => Err("belongs to no namespace: it would be the host's"),
     }
 }
@@ -67,7 +81,12 @@ mod tests {
     #[test]
     fn nothing_of_the_hosts_is_set() {
         let own = defaults::namespaces();
-        for name in ["net.ipv4.ip_forward", "net/core/somaxconn", "kernel.msgmax", "fs.mqueue.x"] {
+        for name in [
+            "net.ipv4.ip_forward",
+            "net/core/somaxconn",
+            "kernel.msgmax",
+            "fs.mqueue.x",
+        ] {
             assert!(check(name, &own).is_ok(), "{name}");
         }
         let shared = Namespaces {
@@ -78,7 +97,13 @@ mod tests {
         for name in ["net.ipv4.ip_forward", "kernel.msgmax", "fs.mqueue.x"] {
             assert!(check(name, &shared).is_err(), "{name}");
         }
-        for name in ["kernel.core_pattern", "vm.swappiness", "kernel.hostname", "", "netx"] {
+        for name in [
+            "kernel.core_pattern",
+            "vm.swappiness",
+            "kernel.hostname",
+            "",
+            "netx",
+        ] {
             assert!(check(name, &own).is_err(), "{name}");
         }
     }

@@ -75,8 +75,12 @@ pub(super) fn create(
     };
     translate::check_paths(&target.namespaces)?;
     // Before the record names it: what is there already is somebody else's.
-    if Cgroup::open(&hierarchies, &path).is_ok_and(|found| found.pids().is_ok_and(|pids| !pids.is_empty())) {
-        return Err(Error::usage(format!("cgroup {path}: is there already and has processes")));
+    if Cgroup::open(&hierarchies, &path)
+        .is_ok_and(|found| found.pids().is_ok_and(|pids| !pids.is_empty()))
+    {
+        return Err(Error::usage(format!(
+            "cgroup {path}: is there already and has processes"
+        )));
     }
     let creator = i32::try_from(std::process::id()).unwrap_or_default();
     let record = Record {
@@ -91,7 +95,12 @@ pub(super) fn create(
         ready: false,
         cgroup: path,
         own_parents,
-        annotations: spec.annotations().iter().flatten().map(|(key, value)| (key.clone(), value.clone())).collect(),
+        annotations: spec
+            .annotations()
+            .iter()
+            .flatten()
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect(),
         owner: String::new(),
     };
     let container = Container::create(root, record, &text)?;
@@ -123,9 +132,10 @@ fn make(
     };
     let socket = container.start_socket();
     let listener = bind(&socket)?;
-    let cgroup = &*making
-        .cgroup
-        .insert(Cgroup::create_or_adopt(hierarchies, &container.record.cgroup)?);
+    let cgroup = &*making.cgroup.insert(Cgroup::create_or_adopt(
+        hierarchies,
+        &container.record.cgroup,
+    )?);
     super::devices::restrict(cgroup, &plan.devices)?;
     cgroup.apply(&plan.limits)?;
     let bundle = container.record.bundle.clone();
@@ -143,6 +153,8 @@ fn make(
         labels: &plan.labels,
         propagation: plan.propagation,
         window: plan.window,
+        io_priority: plan.io_priority,
+        scheduler: plan.scheduler,
         time_offsets: &plan.time_offsets,
     };
     let launched = direct::launch(&request, |pid, start_time| {
@@ -153,7 +165,12 @@ fn make(
         let (creating, created) = (text(Status::Creating), text(Status::Created));
         let bundle = &container.record.bundle;
         hooks::run("prestart", &plan.hooks.prestart, bundle, &creating)?;
-        hooks::run("createRuntime", &plan.hooks.create_runtime, bundle, &creating)?;
+        hooks::run(
+            "createRuntime",
+            &plan.hooks.create_runtime,
+            bundle,
+            &creating,
+        )?;
         Ok::<_, Error>(HookStates { creating, created })
     })
     .map_err(|error| name_program(error, &plan.process))?;
@@ -185,7 +202,12 @@ fn undo(container: Container, cgroup: Option<Cgroup>, plan: &Bundle, log: &Log) 
     }
     let state = container::state(&container.record, Status::Stopped).to_string();
     if container.record.pid > 0
-        && let Err(error) = hooks::run("poststop", &plan.hooks.poststop, &container.record.bundle, &state)
+        && let Err(error) = hooks::run(
+            "poststop",
+            &plan.hooks.poststop,
+            &container.record.bundle,
+            &state,
+        )
     {
         log.warn(&error.line());
     }
@@ -198,7 +220,10 @@ fn undo(container: Container, cgroup: Option<Cgroup>, plan: &Bundle, log: &Log) 
 fn bind(path: &Path) -> Result<UnixListener, Error> {
     let failed = Error::io("listen at", path);
     let through = || -> std::io::Result<UnixListener> {
-        let (directory, name) = (path.parent().unwrap_or(path), path.file_name().unwrap_or_default());
+        let (directory, name) = (
+            path.parent().unwrap_or(path),
+            path.file_name().unwrap_or_default(),
+        );
         let directory = File::open(directory)?;
         UnixListener::bind(through_descriptor(directory.as_fd(), name.as_ref()))
     };
@@ -212,7 +237,10 @@ pub(super) fn through_descriptor(directory: BorrowedFd<'_>, name: &Path) -> Path
 
 /// Relative to every hierarchy's root, and whether its parents are paddock's own.
 fn cgroup_path(spec: &Spec, id: &str) -> Result<(String, bool), Error> {
-    let wanted = spec.linux().as_ref().and_then(|linux| linux.cgroups_path().as_deref());
+    let wanted = spec
+        .linux()
+        .as_ref()
+        .and_then(|linux| linux.cgroups_path().as_deref());
     let Some(path) = wanted.filter(|path| !path.as_os_str().is_empty()) else {
         return Ok((format!("{CGROUP_PARENT}/{id}"), true));
     };

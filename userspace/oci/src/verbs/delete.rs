@@ -50,7 +50,14 @@ pub(super) fn delete(container: Container, log: &Log) -> Result<(), Error> {
     let hooks = container
         .config()
         .and_then(|config| Hooks::new(config.hooks().as_ref()))
-        .and_then(|hooks| hooks::run("poststop", &hooks.poststop, &container.record.bundle, &state));
+        .and_then(|hooks| {
+            hooks::run(
+                "poststop",
+                &hooks.poststop,
+                &container.record.bundle,
+                &state,
+            )
+        });
     if let Err(error) = hooks {
         // The specification: log it, and go on.
         log.warn(&error.line());

@@ -17,7 +17,11 @@ pub(super) fn restrict(cgroup: &Cgroup, rules: &[DeviceRule]) -> Result<(), Erro
         ));
     };
     for rule in rules {
-        let file = directory.join(if rule.allow { "devices.allow" } else { "devices.deny" });
+        let file = directory.join(if rule.allow {
+            "devices.allow"
+        } else {
+            "devices.deny"
+        });
         fs::write(&file, rule.line()).map_err(Error::io("write", &file))?;
     }
     Ok(())

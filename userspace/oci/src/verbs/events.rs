@@ -18,7 +18,10 @@ pub(super) fn verb(root: &Path, wanted: &Events) -> Result<(), Error> {
         .ok()
         .filter(|interval| *interval > Duration::ZERO)
         .ok_or_else(|| {
-            Error::usage(format!("--interval {:?}: a time such as 5s", shorten(&wanted.interval)))
+            Error::usage(format!(
+                "--interval {:?}: a time such as 5s",
+                shorten(&wanted.interval)
+            ))
         })?;
     loop {
         let (record, status) = match container::peek(root, &wanted.id) {

@@ -70,10 +70,14 @@ pub(super) fn verb(root: &Path, wanted: &Exec) -> Result<u8, Error> {
         labels: &labels,
         propagation: (Propagation::Private, true),
         window: None,
+        io_priority: translate::io_priority(&words)?,
+        scheduler: translate::scheduler(&words)?,
         time_offsets: &[],
     };
-    let launched = direct::launch(&request, |_, _| Ok::<_, Error>(direct::HookStates::default()))
-        .map_err(|error| name_program(error, &process))?;
+    let launched = direct::launch(&request, |_, _| {
+        Ok::<_, Error>(direct::HookStates::default())
+    })
+    .map_err(|error| name_program(error, &process))?;
     let hand_over = || {
         if let (Some(socket), Some(master)) = (&wanted.console_socket, &launched.terminal) {
             console::send(socket, master.as_fd())?;
@@ -179,8 +183,11 @@ fn add_capabilities(process: &mut oci::Process, names: &[String]) -> Result<(), 
         set.extend(added.iter().copied());
         Some(set)
     };
-    let (bounding, effective, permitted) =
-        (with(sets.bounding()), with(sets.effective()), with(sets.permitted()));
+    let (bounding, effective, permitted) = (
+        with(sets.bounding()),
+        with(sets.effective()),
+        with(sets.permitted()),
+    );
     sets.set_bounding(bounding);
     sets.set_effective(effective);
     sets.set_permitted(permitted);

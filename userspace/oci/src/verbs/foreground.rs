@@ -46,7 +46,9 @@ impl Signals {
             set.remove(signal);
         }
         set.thread_block()
-            .and_then(|()| SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK))
+            .and_then(|()| {
+                SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
+            })
             .map(Self)
             .map_err(|errno| Error::io("hold signals in", "/proc/self")(errno.into()))
     }
@@ -54,7 +56,8 @@ impl Signals {
 
 /// Its exit code.
 pub(super) fn wait(launched: &Launched, signals: &mut Signals) -> Result<u8, Error> {
-    let failed = |errno: Errno| Error::io("wait for", format!("/proc/{}", launched.pid()))(errno.into());
+    let failed =
+        |errno: Errno| Error::io("wait for", format!("/proc/{}", launched.pid()))(errno.into());
     let mut terminal = launched.terminal.as_ref();
     let raw = terminal.map(|master| Raw::enter(master.as_fd()));
     let stdin = io::stdin();
@@ -96,7 +99,11 @@ pub(super) fn wait(launched: &Launched, signals: &mut Signals) -> Result<u8, Err
     Ok(u8::try_from(code & 0xff).unwrap_or(u8::MAX))
 }
 
-fn hand_on(launched: &Launched, signals: &mut Signals, terminal: Option<&OwnedFd>) -> nix::Result<()> {
+fn hand_on(
+    launched: &Launched,
+    signals: &mut Signals,
+    terminal: Option<&OwnedFd>,
+) -> nix::Result<()> {
     while let Some(info) = signals.0.read_signal()? {
         let number = i32::try_from(info.ssi_signo).unwrap_or_default();
         if number == Signal::SIGWINCH as i32 {

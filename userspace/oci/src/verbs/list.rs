@@ -25,13 +25,23 @@ pub(super) fn verb(root: &Path, wanted: &List) -> Result<(), Error> {
     if wanted.format == Format::Json {
         return line(&json!(states).to_string());
     }
-    let longest = states.iter().map(|state| text(state, "id").len()).max().unwrap_or(0);
+    let longest = states
+        .iter()
+        .map(|state| text(state, "id").len())
+        .max()
+        .unwrap_or(0);
     let width = longest.max(2) + 2;
-    line(&format!("{:width$}{:<9}{:<10}BUNDLE", "ID", "PID", "STATUS"))?;
+    line(&format!(
+        "{:width$}{:<9}{:<10}BUNDLE",
+        "ID", "PID", "STATUS"
+    ))?;
     for state in &states {
-        let (pid, status) = (state["pid"].to_string(), text(state, "status"));
+        let (pid, word) = (state["pid"].to_string(), text(state, "status"));
         let id = text(state, "id");
-        line(&format!("{id:width$}{pid:<9}{status:<10}{}", text(state, "bundle")))?;
+        line(&format!(
+            "{id:width$}{pid:<9}{word:<10}{}",
+            text(state, "bundle")
+        ))?;
     }
     Ok(())
 }

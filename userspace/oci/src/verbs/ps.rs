@@ -30,7 +30,10 @@ pub(super) fn verb(root: &Path, wanted: &Ps) -> Result<(), Error> {
         .ok_or_else(|| Error::usage("ps: its output has no column PID"))?;
     line(head)?;
     for row in lines {
-        let pid = row.split_whitespace().nth(column).and_then(|pid| pid.parse().ok());
+        let pid = row
+            .split_whitespace()
+            .nth(column)
+            .and_then(|pid| pid.parse().ok());
         if pid.is_some_and(|pid| pids.contains(&pid)) {
             line(row)?;
         }

@@ -30,7 +30,9 @@ pub(super) fn verb(root: &Path, wanted: &Kill) -> Result<(), Error> {
         return all(&container, signal);
     }
     let status = container.status();
-    let process = container.process().ok_or_else(|| refused(Status::Stopped))?;
+    let process = container
+        .process()
+        .ok_or_else(|| refused(Status::Stopped))?;
     process.signal(signal).map_err(|errno| match errno {
         Errno::ESRCH => refused(Status::Stopped),
         other => Error::io("signal", format!("/proc/{}", container.record.pid))(other.into()),
@@ -47,8 +49,8 @@ fn all(container: &Container, signal: i32) -> Result<(), Error> {
     if signal == Signal::SIGKILL as i32 {
         return Ok(cgroup.kill()?);
     }
-    let signal = Signal::try_from(signal)
-        .map_err(|errno| Error::io("signal", "--all")(errno.into()))?;
+    let signal =
+        Signal::try_from(signal).map_err(|errno| Error::io("signal", "--all")(errno.into()))?;
     for pid in cgroup.pids()? {
         match kill(Pid::from_raw(pid), signal) {
             Ok(()) | Err(Errno::ESRCH) => {}
@@ -62,10 +64,18 @@ fn all(container: &Container, signal: i32) -> Result<(), Error> {
 fn parse(text: &str) -> Result<i32, Error> {
     let unknown = || Error::usage(format!("unknown signal {:?}", shorten(text)));
     if let Ok(number) = text.parse::<i32>() {
-        return if (0..=HIGHEST).contains(&number) { Ok(number) } else { Err(unknown()) };
+        return if (0..=HIGHEST).contains(&number) {
+            Ok(number)
+        } else {
+            Err(unknown())
+        };
     }
     let upper = text.to_ascii_uppercase();
-    let name = if upper.starts_with("SIG") { upper } else { format!("SIG{upper}") };
+    let name = if upper.starts_with("SIG") {
+        upper
+    } else {
+        format!("SIG{upper}")
+    };
     name.parse::<Signal>()
         .map(|signal| signal as i32)
         .map_err(|_| unknown())

@@ -25,7 +25,13 @@ const POSTSTART: &str = "poststart";
 pub(super) fn verb(root: &Path, id: &str, log: &Log) -> Result<(), Error> {
     let container = Container::open(root, id)?;
     let started = start(&container, log);
-    if matches!(started, Err(Error::Hook { kind: POSTSTART, .. })) {
+    if matches!(
+        started,
+        Err(Error::Hook {
+            kind: POSTSTART,
+            ..
+        })
+    ) {
         delete::delete(container, log)?;
     }
     started
@@ -56,7 +62,13 @@ pub(super) fn start(container: &Container, log: &Log) -> Result<(), Error> {
     let hooks = Hooks::new(config.hooks().as_ref())?;
     let state = container::state(&container.record, Status::Running).to_string();
     // Since 1.3 of the specification a failure here is the start's, and ends the container.
-    hooks::run(POSTSTART, &hooks.poststart, &container.record.bundle, &state).inspect_err(|_| {
+    hooks::run(
+        POSTSTART,
+        &hooks.poststart,
+        &container.record.bundle,
+        &state,
+    )
+    .inspect_err(|_| {
         if let Err(error) = container.cgroup().and_then(|cgroup| Ok(cgroup.kill()?)) {
             log.warn(&error.line());
         }
@@ -76,7 +88,11 @@ fn explain(why: NotStarted, program: String) -> Error {
                 step: "exec".to_owned(),
                 errno,
                 path: Some(program.clone()),
-                exit_code: if errno == Errno::ENOENT as i32 { 127 } else { 126 },
+                exit_code: if errno == Errno::ENOENT as i32 {
+                    127
+                } else {
+                    126
+                },
             },
             program,
         },

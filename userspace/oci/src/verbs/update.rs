@@ -23,7 +23,11 @@ pub(super) fn verb(root: &Path, wanted: &Update) -> Result<(), Error> {
         });
     }
     let resources = resources(wanted)?;
-    if resources.devices().as_ref().is_some_and(|rules| !rules.is_empty()) {
+    if resources
+        .devices()
+        .as_ref()
+        .is_some_and(|rules| !rules.is_empty())
+    {
         return Err(Error::usage("update: rules for devices are not changed"));
     }
     container.cgroup()?.apply(&translate::limits(&resources)?)?;

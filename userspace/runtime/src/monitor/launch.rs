@@ -129,7 +129,11 @@ pub(crate) fn follow_into(
 }
 
 /// Into the cgroup by birth where that can be; `false`: it is to be moved.
-pub(crate) fn clone(plan: &Plan, channels: &Channels, cgroup: &Cgroup) -> Result<(Cloned, bool), Failure> {
+pub(crate) fn clone(
+    plan: &Plan,
+    channels: &Channels,
+    cgroup: &Cgroup,
+) -> Result<(Cloned, bool), Failure> {
     let fail = |errno| Failure::without_path("clone", errno);
     let unified = cgroup
         .unified_fd()

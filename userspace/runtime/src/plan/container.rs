@@ -15,14 +15,13 @@ use nix::{
     unistd::{Uid, dup, fchown},
 };
 
+pub(super) use super::mounts::Made;
 use super::{
     Enter, Failure, Join, Op, Plan, Step,
     build::{Prepared, io_failure, program, push_credentials, push_session, step, umask},
     dev::{self, Owner},
-    mounts,
-    rootfs,
+    mounts, rootfs,
 };
-pub(super) use super::mounts::Made;
 use crate::{
     monitor::io::{Io, pipes},
     spec::{ContainerSpec, Device, LaunchSpec, MountSource, Namespace, Namespaces, Process},

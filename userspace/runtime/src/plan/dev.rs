@@ -169,7 +169,11 @@ pub(super) fn in_root(root: &OwnedFd, device: &Device) -> Result<(), Failure> {
     let (name, above) = names.split_last().ok_or_else(|| fail(Errno::EINVAL))?;
     let mut parent = below(root, c".").map_err(fail)?;
     for directory in above {
-        match mkdirat(&parent, directory.as_c_str(), Mode::from_bits_truncate(0o755)) {
+        match mkdirat(
+            &parent,
+            directory.as_c_str(),
+            Mode::from_bits_truncate(0o755),
+        ) {
             Ok(()) | Err(Errno::EEXIST) => {}
             Err(errno) => return Err(fail(errno)),
         }
@@ -179,8 +183,14 @@ pub(super) fn in_root(root: &OwnedFd, device: &Device) -> Result<(), Failure> {
     let number = makedev(device.major.into(), device.minor.into());
     match node(&parent, name, kind, device.mode, number) {
         // The root has had it before.
-        Err(Errno::EEXIST) => match fstatat(&parent, name.as_c_str(), AtFlags::AT_SYMLINK_NOFOLLOW) {
-            Ok(found) if found.st_mode & SFlag::S_IFMT.bits() == kind.bits() && found.st_rdev == number => Ok(()),
+        Err(Errno::EEXIST) => match fstatat(&parent, name.as_c_str(), AtFlags::AT_SYMLINK_NOFOLLOW)
+        {
+            Ok(found)
+                if found.st_mode & SFlag::S_IFMT.bits() == kind.bits()
+                    && found.st_rdev == number =>
+            {
+                Ok(())
+            }
             _ => Err(Errno::EEXIST),
         },
         other => other.and_then(|()| own(&parent, name, device.uid, device.gid)),

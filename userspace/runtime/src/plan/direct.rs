@@ -9,10 +9,9 @@ use std::{
 };
 
 use nix::{
-    errno::Errno,
     libc,
     sys::memfd::{MFdFlags, memfd_create},
-    unistd::{Gid, Uid, dup, fchown},
+    unistd::{Gid, Uid, dup, fchown, write},
 };
 
 use super::{
@@ -137,10 +136,7 @@ fn place_root(
     Ok(())
 }
 
-fn of_exec(
-    request: &Request<'_>,
-    target: &ExecSpec,
-) -> Result<(Plan, Option<OwnedFd>), Failure> {
+fn of_exec(request: &Request<'_>, target: &ExecSpec) -> Result<(Plan, Option<OwnedFd>), Failure> {
     let stdio = || {
         if request.process.terminal {
             three(exec::open_terminal(target.pid)?)
@@ -214,7 +210,11 @@ fn compile(hook: &direct::Hook) -> Result<Hook, Failure> {
     let strings = |texts: &[String]| -> Result<Vec<CString>, Failure> {
         texts.iter().map(|text| c_string(STEP, text)).collect()
     };
-    let own = || std::env::vars().map(|(key, value)| format!("{key}={value}")).collect();
+    let own = || {
+        std::env::vars()
+            .map(|(key, value)| format!("{key}={value}"))
+            .collect()
+    };
     let env = hook.env.clone().unwrap_or_else(own);
     let mut argv = strings(&hook.args)?;
     if argv.is_empty() {
@@ -230,14 +230,16 @@ fn compile(hook: &direct::Hook) -> Result<Hook, Failure> {
 
 /// Writes what the hooks of a plan will read.
 pub(crate) fn write_states(plan: &Plan, states: &direct::HookStates) -> Result<(), Failure> {
-    let write = |fd: &Option<&OwnedFd>, text: &str| -> nix::Result<()> {
-        match fd {
-            // The child rewinds it.
-            Some(fd) => nix::unistd::write(fd, text.as_bytes()).map(drop),
-            None => Ok(()),
-        }
-    };
-    write(&plan.hook_state.as_ref(), &states.creating)
-        .and_then(|()| write(&plan.start.as_ref().map(|start| &start.state), &states.created))
-        .map_err(|errno: Errno| Failure::without_path("state for hooks", errno))
+    let of_start = plan.start.as_ref().map(|start| &start.state);
+    let files = [
+        (plan.hook_state.as_ref(), &states.creating),
+        (of_start, &states.created),
+    ];
+    for (file, text) in files {
+        let Some(file) = file else { continue };
+        // The child rewinds it.
+        write(file, text.as_bytes())
+            .map_err(|errno| Failure::without_path("state for hooks", errno))?;
+    }
+    Ok(())
 }

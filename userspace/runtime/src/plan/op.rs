@@ -22,9 +22,7 @@ use nix::{
         stat::{Mode, SFlag, fstat, makedev, mkdirat, stat},
         statfs::{PROC_SUPER_MAGIC, fstatfs},
     },
-    unistd::{
-        AccessFlags, chdir, faccessat, fchdir, pivot_root, sethostname, setsid, write,
-    },
+    unistd::{AccessFlags, chdir, faccessat, fchdir, pivot_root, sethostname, setsid, write},
 };
 
 use super::{Op, Plan};
@@ -41,24 +39,11 @@ impl Op {
         match self {
             Self::UnshareCgroup => unshare(CloneFlags::CLONE_NEWCGROUP),
             Self::Join { pidfd, flags } => setns(pidfd, *flags),
-            Self::PrivateMounts => {
-                let none = None::<&CStr>;
-                mount(
-                    none,
-                    c"/",
-                    none,
-                    MsFlags::MS_REC | MsFlags::MS_PRIVATE,
-                    none,
-                )
-            }
+            Self::PrivateMounts => private_mounts(),
             Self::AttachRoot { at, propagation } => attach_root(root(plan)?, at, *propagation),
             Self::HostDirectory { path } => chdir(path.as_c_str()),
             Self::MakeDirectory { parent, name } => {
-                let parent = directory(root(plan)?, parent)?;
-                ignore(
-                    Errno::EEXIST,
-                    mkdirat(parent, name.as_c_str(), Mode::from_bits_truncate(0o755)),
-                )
+                make_directory(&directory(root(plan)?, parent)?, name)
             }
             Self::MakeFile { parent, name } => make_file(root(plan)?, parent, name),
             Self::Attach {
@@ -95,7 +80,11 @@ impl Op {
             Self::Mask { at } => mask(root(plan)?, at),
             Self::ReadOnly { at } => read_only(root(plan)?, at),
             Self::ReadOnlyRoot => {
-                sys_mount::change(root(plan)?.as_fd(), Attributes::private(RDONLY))
+                let attributes = Attributes {
+                    propagation: 0,
+                    ..Attributes::private(RDONLY)
+                };
+                sys_mount::change(root(plan)?.as_fd(), attributes)
             }
             Self::Sysctl { at, value } => sysctl(root(plan)?, at, value),
             Self::PivotRoot => pivot(root(plan)?),
@@ -162,6 +151,17 @@ fn root(plan: &Plan) -> nix::Result<&OwnedFd> {
 
 fn ignore(errno: Errno, result: nix::Result<()>) -> nix::Result<()> {
     if result == Err(errno) { Ok(()) } else { result }
+}
+
+fn private_mounts() -> nix::Result<()> {
+    let none = None::<&CStr>;
+    let flags = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+    mount(none, c"/", none, flags, none)
+}
+
+fn make_directory(parent: &OwnedFd, name: &CStr) -> nix::Result<()> {
+    let made = mkdirat(parent, name, Mode::from_bits_truncate(0o755));
+    ignore(Errno::EEXIST, made)
 }
 
 fn open(root: &OwnedFd, path: &CStr, follow: bool) -> nix::Result<OwnedFd> {

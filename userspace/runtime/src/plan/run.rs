@@ -88,11 +88,7 @@ pub(crate) fn run(plan: &Plan, channels: &Channels) -> ! {
     task::reset_signals();
     let first = STATUS + RawFd::from(plan.preserved);
     if let Some(start) = &plan.start {
-        let kept = [
-            status,
-            start.listener.as_raw_fd(),
-            start.state.as_raw_fd(),
-        ];
+        let kept = [status, start.listener.as_raw_fd(), start.state.as_raw_fd()];
         match exec::keep(first, kept) {
             Ok([status, listener, state]) => wait_for_start(plan, start, status, listener, state),
             Err(errno) => fail(status, exec_index, errno),

@@ -14,6 +14,7 @@ use std::{
 use nix::errno::Errno;
 
 use super::check;
+use crate::direct::Scheduler;
 
 /// The three sets of capset(2), as the kernel's bits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -234,6 +235,43 @@ pub(crate) fn set_rlimit(resource: u32, soft: u64, hard: u64) -> nix::Result<()>
         )
     })
     .map(drop)
+}
+
+/// ioprio_set(2) for a process of the caller's: class and level in one number.
+pub(crate) fn set_io_priority(pid: i32, value: i32) -> nix::Result<()> {
+    /// One process, not a group or a user.
+    const WHO_PROCESS: i32 = 1;
+    // SAFETY: integers only.
+    check(unsafe { libc::syscall(libc::SYS_ioprio_set, WHO_PROCESS, pid, value) }).map(drop)
+}
+
+/// sched_setattr(2) for a process of the caller's.
+pub(crate) fn set_scheduler(pid: i32, wanted: Scheduler) -> nix::Result<()> {
+    /// The first version's, which has all that is used here.
+    #[repr(C)]
+    struct Attributes {
+        size: u32,
+        policy: u32,
+        flags: u64,
+        nice: i32,
+        priority: u32,
+        runtime: u64,
+        deadline: u64,
+        period: u64,
+    }
+    let attributes = Attributes {
+        size: u32::try_from(size_of::<Attributes>()).map_err(|_| Errno::EINVAL)?,
+        policy: wanted.policy,
+        flags: wanted.flags,
+        nice: wanted.nice,
+        priority: wanted.priority,
+        runtime: wanted.runtime,
+        deadline: wanted.deadline,
+        period: wanted.period,
+    };
+    // SAFETY: the kernel reads `size` bytes of a struct laid out as its own; no flags.
+    check(unsafe { libc::syscall(libc::SYS_sched_setattr, pid, &raw const attributes, 0) })
+        .map(drop)
 }
 
 /// The working directory as the kernel tells it into `buffer`. A directory outside of the
