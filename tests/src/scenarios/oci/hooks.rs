@@ -40,7 +40,7 @@ fn hooks_in_their_places(context: &Context) -> Result<()> {
             "options": ["rbind", "rw"],
         }));
     wanted["root"]["readonly"] = json!(false);
-    let inside = hook("startContainer", "readlink /proc/1/exe");
+    let inside = hook("startContainer", "readlink /proc/1/exe || echo hidden");
     wanted["hooks"] = json!({
         "prestart": hook("prestart", "ls rootfs/proc | wc -l"),
         "createRuntime": hook("createRuntime", "pwd"),
@@ -65,10 +65,7 @@ fn hooks_in_their_places(context: &Context) -> Result<()> {
             "createContainer {} {host} rootfs/proc/self/ns",
             status("creating")
         ),
-        format!(
-            "startContainer {} bundled /memfd:paddock (deleted)",
-            status("created")
-        ),
+        format!("startContainer {} bundled hidden", status("created")),
         format!("poststart {} {host} {at}", status("running")),
         format!("poststop {} {host} {at}", status("stopped")),
     ];

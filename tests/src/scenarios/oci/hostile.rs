@@ -2,10 +2,10 @@
 
 use std::{
     fs::{self, File},
-    os::unix::{fs::symlink, process::CommandExt as _},
+    os::unix::fs::symlink,
     process::{Command, Stdio},
     thread::sleep,
-    time::Duration,
+    time::Instant,
 };
 
 use anyhow::{Context as _, Result, ensure};
@@ -101,16 +101,26 @@ fn preserved_descriptors_and_no_others(context: &Context) -> Result<()> {
         "-c",
         "echo $LISTEN_FDS $LISTEN_PID; cat <&3",
     ]))?;
-    let text = finish(
-        bundle
-            .command(&["run", "listening"])
-            .env("LISTEN_FDS", "1")
-            .arg0("paddock")
-            .stdin(Stdio::null()),
-    )?;
+    let listening = |open: &str| {
+        let script = format!(
+            "exec 3{open}; LISTEN_FDS=1 exec \"$0\" oci --root {} run listening",
+            bundle.states().display()
+        );
+        finish(
+            Command::new("sh")
+                .args(["-c", &script])
+                .arg(&context.bin)
+                .current_dir(&bundle.path)
+                .stdin(Stdio::null()),
+        )
+    };
+    let output = listening("</etc/hostname")?;
+    let name = fs::read_to_string("/etc/hostname")?;
+    ensure!(output.stdout == format!("1 1\n{name}"), "{output:?}");
+    let output = listening("<&-")?;
     ensure!(
-        text.code == Some(1) && text.stderr.contains("descriptor 3 is not open"),
-        "{text:?}"
+        output.code == Some(1) && output.stderr.contains("descriptor 3 is not open"),
+        "{output:?}"
     );
     bundle.empty()
 }
@@ -351,14 +361,18 @@ fn refusals_are_one_line(context: &Context) -> Result<()> {
 /// Wherever `create` is killed, `delete --force` takes everything away.
 fn killed_create_is_cleaned(context: &Context) -> Result<()> {
     let bundle = Bundle::new(context, &config(&["sleep", "100"]))?;
+    let start = Instant::now();
+    bundle.create("cut")?;
+    let whole = start.elapsed();
+    bundle.ok(&["delete", "cut"])?;
     let mut seen = Vec::new();
-    for step in 0..24_u64 {
+    for part in 0..24 {
         let mut child = bundle
             .command(&["create", "cut"])
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()?;
-        sleep(Duration::from_micros(700 * step));
+        sleep(whole * part / 20);
         child.kill()?;
         child.wait()?;
         let state = bundle.oci(&["state", "cut"])?;

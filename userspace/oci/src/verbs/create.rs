@@ -56,6 +56,11 @@ pub(super) fn create(
             "--no-pivot is not supported: without pivot_root the container could leave its root",
         ));
     }
+    if root.join(&wanted.id).exists() {
+        return Err(Error::Exists {
+            id: wanted.id.clone(),
+        });
+    }
     let bundle = wanted
         .bundle
         .canonicalize()
