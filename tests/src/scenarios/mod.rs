@@ -35,6 +35,7 @@ pub fn all() -> Vec<Scenario> {
         oci::inside::ALL,
         oci::hooks::ALL,
         oci::hostile::ALL,
+        oci::podman::ALL,
         life::ALL,
         init::ALL,
         life::stop::ALL,

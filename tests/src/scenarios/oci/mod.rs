@@ -3,6 +3,7 @@
 pub mod hooks;
 pub mod hostile;
 pub mod inside;
+pub mod podman;
 pub mod verbs;
 
 use std::{
