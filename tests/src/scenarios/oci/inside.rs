@@ -90,12 +90,11 @@ fn common(text: &str) -> Vec<String> {
         .filter(|line| *line != "/dev/core")
         .map(|line| {
             let protected = line.contains(" /proc/") || line.contains(" /sys/firmware ");
-            let flags = if protected {
-                "nosuid,nodev,noexec,"
-            } else {
-                "\n"
-            };
-            line.replace(flags, "")
+            match line {
+                _ if protected => line.replace("nosuid,nodev,noexec,", ""),
+                root if root.contains(" / ") => line.replace("nosuid,", "").replace("nodev,", ""),
+                other => other.to_owned(),
+            }
         })
         .collect()
 }
