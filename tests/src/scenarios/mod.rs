@@ -15,6 +15,7 @@ pub mod life;
 pub mod limits;
 pub mod namespaces;
 pub mod ns;
+pub mod oci;
 pub mod privilege;
 pub mod prometheus;
 pub mod remap;
@@ -43,6 +44,11 @@ pub fn all() -> Vec<Scenario> {
         files::ALL,
         rootfs::ALL,
         hostile::ALL,
+        oci::verbs::ALL,
+        oci::inside::ALL,
+        oci::hooks::ALL,
+        oci::hostile::ALL,
+        oci::podman::ALL,
         life::ALL,
         init::ALL,
         life::stop::ALL,

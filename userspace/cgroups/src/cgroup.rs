@@ -40,6 +40,17 @@ impl Cgroup {
         })
     }
 
+    /// As [`Self::create`], but a path that is there already is taken as it is: another
+    /// runtime's caller may have made it, with limits of its own.
+    pub fn create_or_adopt(hierarchies: &Hierarchies, path: &str) -> Result<Self, Error> {
+        let components = path::components(path)?;
+        create::missing(hierarchies, &components)?;
+        Ok(Self {
+            hierarchies: hierarchies.clone(),
+            path: path.to_owned(),
+        })
+    }
+
     /// Opens a path that exists in at least one hierarchy (found containers).
     pub fn open(hierarchies: &Hierarchies, path: &str) -> Result<Self, Error> {
         path::components(path)?;

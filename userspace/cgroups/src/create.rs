@@ -20,9 +20,18 @@ use crate::{
 const ROUNDS: u32 = 20;
 
 pub(crate) fn everywhere(hierarchies: &Hierarchies, components: &[&str]) -> Result<(), Error> {
+    all(hierarchies, components, true)
+}
+
+/// Only where it is not there yet.
+pub(crate) fn missing(hierarchies: &Hierarchies, components: &[&str]) -> Result<(), Error> {
+    all(hierarchies, components, false)
+}
+
+fn all(hierarchies: &Hierarchies, components: &[&str], new: bool) -> Result<(), Error> {
     let mut made = Made::default();
     for hierarchy in hierarchies.all() {
-        one(hierarchy, components, &mut made)?;
+        one(hierarchy, components, new, &mut made)?;
     }
     made.keep();
     Ok(())
@@ -51,11 +60,16 @@ impl Drop for Made {
     }
 }
 
-fn one(hierarchy: &Hierarchy, components: &[&str], made: &mut Made) -> Result<(), Error> {
+fn one(
+    hierarchy: &Hierarchy,
+    components: &[&str],
+    new: bool,
+    made: &mut Made,
+) -> Result<(), Error> {
     let before = made.0.len();
     let mut round = 1;
     loop {
-        match attempt(hierarchy, components, made) {
+        match attempt(hierarchy, components, new, made) {
             Err(error) if error.is_gone() && round < ROUNDS && hierarchy.mount.is_dir() => {
                 made.undo(before);
                 round += 1;
@@ -65,7 +79,12 @@ fn one(hierarchy: &Hierarchy, components: &[&str], made: &mut Made) -> Result<()
     }
 }
 
-fn attempt(hierarchy: &Hierarchy, components: &[&str], made: &mut Made) -> Result<(), Error> {
+fn attempt(
+    hierarchy: &Hierarchy,
+    components: &[&str],
+    new: bool,
+    made: &mut Made,
+) -> Result<(), Error> {
     let mut dir = hierarchy.mount.clone();
     for (at, component) in components.iter().enumerate() {
         if hierarchy.version == Version::V2 {
@@ -82,7 +101,7 @@ fn attempt(hierarchy: &Hierarchy, components: &[&str], made: &mut Made) -> Resul
             }
         }
         dir.push(component);
-        make(&dir, at + 1 == components.len(), made)?;
+        make(&dir, new && at + 1 == components.len(), made)?;
         if hierarchy.version == Version::V1 && hierarchy.controllers.contains("cpuset") {
             cpuset::inherit_v1(&dir)?;
         }

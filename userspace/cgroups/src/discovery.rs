@@ -148,6 +148,11 @@ impl Hierarchies {
         self.v2.as_ref().map(|found| found.mount.as_path())
     }
 
+    /// Of every hierarchy, v2's first.
+    pub fn mount_points(&self) -> Vec<PathBuf> {
+        self.all().map(|one| one.mount.clone()).collect()
+    }
+
     /// Where a controller lives: layout as a word and the mount point. For `check`.
     pub fn locate(&self, controller: &str) -> Option<(Layout, &Path)> {
         self.of(controller).map(|found| {

@@ -19,12 +19,21 @@ impl Cgroup {
     /// Removes it and what is below, in every hierarchy, and the parents that this leaves
     /// empty. Gone already is no error. All hierarchies are tried; the first error is told.
     pub fn remove(&self) -> Result<(), Error> {
+        self.remove_and(empty_parents)
+    }
+
+    /// The same, but the parents stay: they are somebody else's.
+    pub fn remove_alone(&self) -> Result<(), Error> {
+        self.remove_and(|_, _| {})
+    }
+
+    fn remove_and(&self, then: impl Fn(&Path, &Path)) -> Result<(), Error> {
         let deadline = Instant::now() + TIMEOUT;
         let mut first = Ok(());
         for hierarchy in self.hierarchies.all() {
             let dir = hierarchy.mount.join(&self.path);
             match tree(&dir, deadline) {
-                Ok(()) => empty_parents(&hierarchy.mount, &dir),
+                Ok(()) => then(&hierarchy.mount, &dir),
                 Err(error) if first.is_ok() => first = Err(error),
                 Err(_) => {}
             }

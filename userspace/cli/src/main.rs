@@ -1,4 +1,5 @@
-//! The `paddock` binary: the command line, and by `argv[0]` the launcher's zygote.
+//! The `paddock` binary: the command line, and by `argv[0]` the launcher's zygote or the OCI
+//! runtime.
 //!
 //! Works wherever the other crates do. A failure is one line on stderr and an exit code by
 //! docker's rules (see [`exit`]).
@@ -24,6 +25,17 @@ fn main() -> ExitCode {
         .is_some_and(|name| name == paddock_runtime::zygote::ARGV0)
     {
         paddock_runtime::zygote::serve();
+    }
+    // Single-threaded too, and with a command line of its own.
+    let mut words: Vec<_> = std::env::args_os().collect();
+    if words
+        .first()
+        .is_some_and(|name| paddock_oci::is_called_by(name))
+    {
+        return paddock_oci::main(&words.split_off(1));
+    }
+    if words.get(1).is_some_and(|word| word == "oci") {
+        return paddock_oci::main(&words.split_off(2));
     }
     let args = match args::parse(std::env::args_os()) {
         Ok(args) => args,

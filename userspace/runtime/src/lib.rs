@@ -3,14 +3,17 @@
 //! The agent holds a [`zygote::Zygote`]; `launch` forks a monitor, which waits on its socket
 //! for `Start` ([`client`], [`protocol`]), computes the plan, clones, and stays the workload's
 //! parent until its end ([`record`]). Kernels from 5.10. Whatever fails leaves no mount, no
-//! cgroup and no process, and is told with step, errno, path and exit code.
+//! cgroup and no process, and is told with step, errno, path and exit code. [`direct`] is the
+//! same launch without zygote and monitor, for an OCI runtime.
 #![deny(unsafe_code)]
 pub mod client;
 pub mod defaults;
+pub mod direct;
 mod monitor;
 mod plan;
 pub mod protocol;
 pub mod record;
+pub mod sealed;
 pub mod spec;
 mod sys;
 pub mod zygote;

@@ -90,7 +90,7 @@ impl Failed {
 }
 
 /// Step of a [`Failed`] whose process was killed before it could execute anything.
-pub(crate) const KILLED: &str = "killed during set-up";
+pub const KILLED: &str = "killed during set-up";
 
 /// One line of `log.jsonl`; `log.jsonl.1`, `.2`… hold the older ones.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -28,7 +28,7 @@ const BUILD: &[&str] = &[
     "gcc",
     "libc6-dev",
 ];
-/// Lints of the kernel half, guests, witnesses.
+/// Lints of the kernel half, guests, witnesses and peers.
 const TEST: &[&str] = &[
     "rust-web-clippy",
     "ca-certificates",
@@ -37,6 +37,9 @@ const TEST: &[&str] = &[
     "xz-utils",
     "strace",
     "zstd",
+    "runc",
+    "podman",
+    "conmon",
 ];
 
 /// apt is here and knows the compiler for BPF, or has never read any list.

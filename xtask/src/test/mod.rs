@@ -30,13 +30,13 @@ use crate::{
 
 /// The oldest kernel that is promised, and the newest there is.
 const MATRIX: [&str; 2] = ["6.1", "newest"];
-const GUEST_TIMEOUT: Duration = Duration::from_mins(25);
+const GUEST_TIMEOUT: Duration = Duration::from_mins(60);
 /// A scenario mostly waits for one emulated CPU: two guests fill the two that CI has.
 const AT_ONCE: usize = 2;
 /// What a client of registries wants to find, also where it speaks plain HTTP.
 const CERTIFICATES: &str = "/etc/ssl/certs/ca-certificates.crt";
-/// Witnesses of scenarios, put into the guests.
-const TOOLS: [&str; 2] = ["strace", "zstd"];
+/// Witnesses and peers of scenarios, put into the guests.
+const TOOLS: [&str; 3] = ["runc", "strace", "zstd"];
 
 #[derive(clap::Args, Clone, Debug)]
 pub(crate) struct Args {

@@ -9,7 +9,7 @@ use super::launch::cgroup_failure;
 use crate::{plan::Failure, sys::bpf};
 
 /// By v1's files, else by a program on the v2 cgroup; without rules there is no limit.
-pub(super) fn limit(rules: &[DeviceRule], cgroup: &Cgroup) -> Result<(), Failure> {
+pub(crate) fn limit(rules: &[DeviceRule], cgroup: &Cgroup) -> Result<(), Failure> {
     if rules.is_empty() {
         return Ok(());
     }

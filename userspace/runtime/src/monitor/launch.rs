@@ -73,12 +73,17 @@ pub(super) fn launch(
     }
     let (mut process, joined) = clone(&plan, &channels, cgroup)?;
     drop(channels);
-    let mut opened = open_gate(&process, &plan, cgroup, joined, &gate_writer);
-    if opened.is_ok() && plan.enter.as_ref().is_some_and(|enter| enter.again) {
-        opened = follow_sibling(&mut process, &status, &gate_writer);
-    }
+    let started = provide(&process, &plan, cgroup, joined)
+        .and_then(|started| open_gate(&gate_writer).map(|()| started))
+        .and_then(|started| match plan.enter {
+            Some(_) => {
+                let started = follow_into(&mut process, &status, started)?;
+                open_gate(&gate_writer).map(|()| started)
+            }
+            None => Ok(started),
+        });
     let names = plan.into_names();
-    match opened {
+    match started {
         Ok(start_time) => Ok(Workload {
             process,
             start_time,
@@ -95,9 +100,14 @@ pub(super) fn launch(
     }
 }
 
-/// The first child made another and ended: from now on that one is the workload. Whatever else
-/// it tells, or its silence, is a failure.
-fn follow_sibling(process: &mut Cloned, status: &OwnedFd, gate: &OwnedFd) -> Result<u64, Failure> {
+/// The child is in the other user namespace and waits at the gate once more. If it made another
+/// and ended, that one is the workload from now on. Whatever else it tells, or its silence, is
+/// a failure.
+pub(crate) fn follow_into(
+    process: &mut Cloned,
+    status: &OwnedFd,
+    started: u64,
+) -> Result<u64, Failure> {
     const STEP: &str = "join user namespace";
     let fail = |errno| Failure::without_path(STEP, errno);
     let mut fds = [PollFd::new(status.as_fd(), PollFlags::POLLIN)];
@@ -107,7 +117,8 @@ fn follow_sibling(process: &mut Cloned, status: &OwnedFd, gate: &OwnedFd) -> Res
         return Err(Failure::without_path(KILLED, Errno::EINTR));
     }
     let pid = match run::decode_status(message) {
-        (run::SIBLING, pid) => pid,
+        (run::ENTERED, 0) => return Ok(started),
+        (run::ENTERED, pid) => pid,
         (_, errno) => return Err(fail(Errno::from_raw(errno))),
     };
     // Ours to reap, so the number is still its own.
@@ -118,13 +129,15 @@ fn follow_sibling(process: &mut Cloned, status: &OwnedFd, gate: &OwnedFd) -> Res
     let first = std::mem::replace(process, sibling);
     while wait(&first) == Err(Errno::EINTR) {}
     let path = format!("/proc/{pid}/stat");
-    let started = start_time(pid).map_err(|source| io_failure("identify", path, &source))?;
-    write(gate, b"!").map_err(fail)?;
-    Ok(started)
+    start_time(pid).map_err(|source| io_failure("identify", path, &source))
 }
 
 /// Into the cgroup by birth where that can be; `false`: it is to be moved.
-fn clone(plan: &Plan, channels: &Channels, cgroup: &Cgroup) -> Result<(Cloned, bool), Failure> {
+pub(crate) fn clone(
+    plan: &Plan,
+    channels: &Channels,
+    cgroup: &Cgroup,
+) -> Result<(Cloned, bool), Failure> {
     let fail = |errno| Failure::without_path("clone", errno);
     let unified = cgroup
         .unified_fd()
@@ -179,13 +192,12 @@ impl Home {
     }
 }
 
-/// Does for the child what only its parent may, then lets it go.
-fn open_gate(
+/// Does for the child what only its parent may; its start time.
+pub(crate) fn provide(
     process: &Cloned,
     plan: &Plan,
     cgroup: &Cgroup,
     joined: bool,
-    gate: &OwnedFd,
 ) -> Result<u64, Failure> {
     let pid = process.pid;
     if let Some(maps) = &plan.maps {
@@ -202,9 +214,14 @@ fn open_gate(
     }
     set_oom_score(pid, plan.oom_score_adj)?;
     let path = format!("/proc/{pid}/stat");
-    let started = start_time(pid).map_err(|source| io_failure("identify", path, &source))?;
-    write(gate, b"!").map_err(|errno| Failure::without_path("open gate", errno))?;
-    Ok(started)
+    start_time(pid).map_err(|source| io_failure("identify", path, &source))
+}
+
+/// Lets it go.
+pub(crate) fn open_gate(gate: &OwnedFd) -> Result<(), Failure> {
+    write(gate, b"!")
+        .map(drop)
+        .map_err(|errno| Failure::without_path("open gate", errno))
 }
 
 /// An agent that is shielded from the OOM killer must not shield its containers.
@@ -218,7 +235,7 @@ fn set_oom_score(pid: i32, wanted: Option<i32>) -> Result<(), Failure> {
     fs::write(&path, wanted).map_err(|source| io_failure("oom_score_adj", path, &source))
 }
 
-pub(super) fn cgroup_failure(error: &paddock_cgroups::Error) -> Failure {
+pub(crate) fn cgroup_failure(error: &paddock_cgroups::Error) -> Failure {
     let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
     let mut errno = Errno::EIO;
     while let Some(cause) = source {
@@ -233,14 +250,14 @@ pub(super) fn cgroup_failure(error: &paddock_cgroups::Error) -> Failure {
     Failure::new("cgroup", error.to_string(), errno)
 }
 
-fn kill_and_wait(process: &Cloned) {
+pub(crate) fn kill_and_wait(process: &Cloned) {
     // A process that is gone already needs no signal, and the wait finds it either way.
     let _ = pidfd_send_signal(process.pidfd.as_fd(), libc::SIGKILL);
     while wait(process) == Err(Errno::EINTR) {}
 }
 
 /// Reaps the process; blocks until it has ended.
-pub(super) fn wait(process: &Cloned) -> nix::Result<WaitStatus> {
+pub(crate) fn wait(process: &Cloned) -> nix::Result<WaitStatus> {
     waitid(Id::PIDFd(process.pidfd.as_fd()), WaitPidFlag::WEXITED)
 }
 

@@ -7,13 +7,13 @@
 #![forbid(unsafe_code)]
 
 mod client;
-mod devices;
+pub(crate) mod devices;
 mod event_loop;
 mod files;
 mod follower;
 pub(crate) mod identity;
 pub(crate) mod io;
-mod launch;
+pub(crate) mod launch;
 mod log;
 mod workload;
 

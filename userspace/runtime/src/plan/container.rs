@@ -4,6 +4,7 @@
 use std::{
     fs::File,
     os::fd::{AsFd as _, OwnedFd},
+    path::Path,
 };
 
 use nix::{
@@ -14,6 +15,7 @@ use nix::{
     unistd::{Uid, dup, fchown},
 };
 
+pub(super) use super::mounts::Made;
 use super::{
     Enter, Failure, Join, Op, Plan, Step, account,
     build::{
@@ -22,12 +24,11 @@ use super::{
     chown,
     dev::{self, Owner},
     idmap::Owners,
-    mounts::{self, Made},
-    rootfs,
+    mounts, rootfs,
 };
 use crate::{
     monitor::io::{Io, pipes},
-    spec::{ContainerSpec, Device, LaunchSpec, MountSource, Namespace, Namespaces},
+    spec::{ContainerSpec, Device, LaunchSpec, MountSource, Namespace, Namespaces, Process},
     sys::clone::NEWTIME,
 };
 
@@ -39,31 +40,51 @@ pub(super) fn prepare(
     target: &ContainerSpec,
     window: Option<(u16, u16)>,
 ) -> Result<Prepared, Failure> {
+    let process = &spec.process;
+    let stdio = |made: &Made, (user, _)| {
+        let (io, stdio) = match made {
+            Made { pts: Some(pts), .. } if process.terminal => {
+                terminal(dev::terminal(pts)?, window)?
+            }
+            _ if process.terminal => return Err(no_terminal()),
+            _ if process.stdin => pipes(None)?,
+            Made { dev: Some(dev), .. } => pipes(Some(dev::null(dev)?))?,
+            Made { dev: None, .. } => pipes(Some(null()?))?,
+        };
+        hand_over(&stdio, user)?;
+        Ok((io, stdio))
+    };
+    let (plan, io) = plan(process, target, &spec.dir, stdio)?;
+    Ok(Prepared { plan, io })
+}
+
+/// The plan around whatever stdio there is; `stdio` gets the mounts made so far and the host's
+/// numbers of the program's user and group.
+pub(super) fn plan<T>(
+    process: &Process,
+    target: &ContainerSpec,
+    scratch: &Path,
+    stdio: impl FnOnce(&Made, (u32, u32)) -> Result<(T, [OwnedFd; 3]), Failure>,
+) -> Result<(Plan, T), Failure> {
     let namespaces = &target.namespaces;
     let ids = Ids::new(target);
     let joins = joins(namespaces)?;
     let enter = enter(namespaces)?;
     let mut owners = Owners::default();
     let maps = target.root_maps.as_ref();
-    let root = rootfs::open(&target.rootfs, maps, &mut owners, &spec.dir)?;
-    let process = &account::resolve(&spec.process, &root)?;
+    let root = rootfs::open(&target.rootfs, maps, &mut owners, scratch)?;
+    let process = &account::resolve(process, &root)?;
     // What can be refused before anything is made.
     let exec = program(process)?;
     let user = ids.uid(process.user.uid)?;
     let group = ids.gid(process.user.gid)?;
     let made = make(target, process.terminal, &ids)?;
-    let (io, stdio) = match (&made, process) {
-        (Made { pts: Some(pts), .. }, process) if process.terminal => {
-            terminal(dev::terminal(pts)?, window)?
+    for device in &target.devices {
+        if made.dev.is_none() || !dev::is_below_dev(device) {
+            dev::in_root(&root, &ids.device(device)?)?;
         }
-        (_, process) if process.terminal => {
-            return Err(Failure::new("terminal", "/dev/pts", Errno::ENODEV));
-        }
-        (_, process) if process.stdin => pipes(None)?,
-        (Made { dev: Some(dev), .. }, _) => pipes(Some(dev::null(dev)?))?,
-        (Made { dev: None, .. }, _) => pipes(Some(null()?))?,
-    };
-    hand_over(&stdio, user)?;
+    }
+    let (other_end, stdio) = stdio(&made, (user, group))?;
     let mut steps = Vec::new();
     if !namespaces.user.is_host() {
         steps.push(step("become root", Op::BecomeRoot));
@@ -100,8 +121,15 @@ pub(super) fn prepare(
         enter,
         maps: namespaces.user.is_new().then(|| target.id_maps.clone()),
         oom_score_adj: process.oom_score_adj,
+        preserved: 0,
+        start: None,
+        hook_state: None,
     };
-    Ok(Prepared { plan, io })
+    Ok((plan, other_end))
+}
+
+pub(super) fn no_terminal() -> Failure {
+    Failure::new("terminal", "/dev/pts", Errno::ENODEV)
 }
 
 /// From the container's numbers to the host's.
@@ -124,6 +152,14 @@ impl<'a> Ids<'a> {
         })
     }
 
+    fn device(&self, device: &Device) -> Result<Device, Failure> {
+        Ok(Device {
+            uid: self.uid(device.uid)?,
+            gid: self.gid(device.gid)?,
+            ..device.clone()
+        })
+    }
+
     fn gid(&self, inside: u32) -> Result<u32, Failure> {
         let unmapped = || Failure::new("gid", inside.to_string(), Errno::EINVAL);
         self.target.map_or(Ok(inside), |target| {
@@ -132,14 +168,23 @@ impl<'a> Ids<'a> {
     }
 }
 
-/// What the monitor mounts itself, as far as the spec has it.
-fn make(target: &ContainerSpec, console: bool, ids: &Ids<'_>) -> Result<Made, Failure> {
-    let owner = Owner {
+/// Of what the launcher makes in a container.
+pub(super) fn owner(target: &ContainerSpec) -> Result<Owner, Failure> {
+    owner_by(&Ids::new(target))
+}
+
+fn owner_by(ids: &Ids<'_>) -> Result<Owner, Failure> {
+    Ok(Owner {
         uid: ids.uid(0)?,
         gid: ids.gid(0)?,
         // A map too small to have that group leaves terminals to root's.
         terminals: ids.gid(TTY).or_else(|_| ids.gid(0))?,
-    };
+    })
+}
+
+/// What the monitor mounts itself, as far as the spec has it.
+fn make(target: &ContainerSpec, console: bool, ids: &Ids<'_>) -> Result<Made, Failure> {
+    let owner = owner_by(ids)?;
     let mut made = Made::default();
     for mount in &target.mounts {
         match &mount.source {
@@ -147,13 +192,8 @@ fn make(target: &ContainerSpec, console: bool, ids: &Ids<'_>) -> Result<Made, Fa
                 let devices = target
                     .devices
                     .iter()
-                    .map(|device| {
-                        Ok(Device {
-                            uid: ids.uid(device.uid)?,
-                            gid: ids.gid(device.gid)?,
-                            ..device.clone()
-                        })
-                    })
+                    .filter(|device| dev::is_below_dev(device))
+                    .map(|device| ids.device(device))
                     .collect::<Result<Vec<_>, _>>()?;
                 made.dev = Some(dev::make(*size, &devices, console, owner)?);
             }
@@ -186,7 +226,7 @@ pub(super) fn hand_over(stdio: &[OwnedFd; 3], user: u32) -> Result<(), Failure> 
     }
     for fd in stdio {
         let fail = |errno| Failure::without_path("stdio", errno);
-        if fstat(fd).map_err(fail)?.st_rdev != NULL {
+        if !is_null(fd) {
             fchown(fd.as_fd(), Some(Uid::from_raw(user)), None).map_err(fail)?;
         }
     }
@@ -194,7 +234,10 @@ pub(super) fn hand_over(stdio: &[OwnedFd; 3], user: u32) -> Result<(), Failure> 
 }
 
 /// /dev/null, 1:3, is everybody's as it is.
-const NULL: dev_t = makedev(1, 3);
+pub(super) fn is_null(fd: &OwnedFd) -> bool {
+    const NULL: dev_t = makedev(1, 3);
+    fstat(fd).is_ok_and(|stat| stat.st_rdev == NULL)
+}
 
 fn push_names(steps: &mut Vec<Step>, target: &ContainerSpec) {
     if let Some(name) = &target.hostname {

@@ -17,9 +17,9 @@ use std::{
 
 use nix::{
     errno::Errno,
-    fcntl::{AtFlags, OFlag, openat},
+    fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat, openat2},
     libc::dev_t,
-    sys::stat::{Mode, SFlag, makedev, mkdirat, mknodat},
+    sys::stat::{Mode, SFlag, fstatat, makedev, mkdirat, mknodat},
     unistd::{Gid, Uid, UnlinkatFlags, fchownat, symlinkat, unlinkat},
 };
 
@@ -135,12 +135,7 @@ fn extra(dev: &OwnedFd, device: &Device, owner: Owner) -> Result<(), Failure> {
             Err(errno) => return Err(fail(errno)),
         }
     }
-    let kind = match device.kind {
-        'c' | 'u' => SFlag::S_IFCHR,
-        'b' => SFlag::S_IFBLK,
-        'p' => SFlag::S_IFIFO,
-        _ => return Err(fail(Errno::EINVAL)),
-    };
+    let kind = kind_of(device).map_err(fail)?;
     let number = makedev(device.major.into(), device.minor.into());
     match node(dev, &name, kind, device.mode, number) {
         // Docker's six may be asked for once more.
@@ -150,6 +145,100 @@ fn extra(dev: &OwnedFd, device: &Device, owner: Owner) -> Result<(), Failure> {
     }
     .and_then(|()| own(dev, &name, device.uid, device.gid))
     .map_err(fail)
+}
+
+pub(super) fn is_below_dev(device: &Device) -> bool {
+    device.path.starts_with("/dev")
+}
+
+/// A node in the root itself: on whatever file system that is, and behind no symlink.
+pub(super) fn in_root(root: &OwnedFd, device: &Device) -> Result<(), Failure> {
+    let fail = |errno| Failure::new("device", &device.path, errno);
+    let names = device
+        .path
+        .components()
+        .filter_map(|part| match part {
+            Component::RootDir => None,
+            Component::Normal(name) => {
+                Some(CString::new(name.as_bytes()).map_err(|_| Errno::EINVAL))
+            }
+            _ => Some(Err(Errno::EINVAL)),
+        })
+        .collect::<nix::Result<Vec<_>>>()
+        .map_err(fail)?;
+    let (name, above) = names.split_last().ok_or_else(|| fail(Errno::EINVAL))?;
+    let mut parent = below(root, c".").map_err(fail)?;
+    for directory in above {
+        match mkdirat(
+            &parent,
+            directory.as_c_str(),
+            Mode::from_bits_truncate(0o755),
+        ) {
+            Ok(()) | Err(Errno::EEXIST) => {}
+            Err(errno) => return Err(fail(errno)),
+        }
+        parent = below(&parent, directory).map_err(fail)?;
+    }
+    let kind = kind_of(device).map_err(fail)?;
+    let number = makedev(device.major.into(), device.minor.into());
+    match node(&parent, name, kind, device.mode, number) {
+        // The root has had it before.
+        Err(Errno::EEXIST) => match fstatat(&parent, name.as_c_str(), AtFlags::AT_SYMLINK_NOFOLLOW)
+        {
+            Ok(found)
+                if found.st_mode & SFlag::S_IFMT.bits() == kind.bits()
+                    && found.st_rdev == number =>
+            {
+                Ok(())
+            }
+            _ => Err(Errno::EEXIST),
+        },
+        other => other.and_then(|()| own(&parent, name, device.uid, device.gid)),
+    }
+    .map_err(fail)
+}
+
+/// The nodes and links that every container has, for a root without a /dev mounted in it.
+pub(super) fn defaults_in_root(root: &OwnedFd, owner: Owner) -> Result<(), Failure> {
+    for (name, major, minor) in NODES {
+        let number = |number: u64| u32::try_from(number).unwrap_or_default();
+        let name = name.to_string_lossy();
+        let device = Device {
+            path: format!("/dev/{name}").into(),
+            kind: 'c',
+            major: number(major),
+            minor: number(minor),
+            mode: 0o666,
+            uid: owner.uid,
+            gid: owner.gid,
+        };
+        in_root(root, &device)?;
+    }
+    let dev = below(root, c"dev").map_err(|errno| failure("/dev", errno))?;
+    for (target, name) in LINKS {
+        match symlinkat(target, &dev, name) {
+            Ok(()) | Err(Errno::EEXIST) => {}
+            Err(errno) => return Err(failure(&name.to_string_lossy(), errno)),
+        }
+    }
+    Ok(())
+}
+
+/// One directory further down, which no symlink may stand for.
+fn below(parent: &OwnedFd, name: &CStr) -> nix::Result<OwnedFd> {
+    let how = OpenHow::new()
+        .flags(OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC)
+        .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS);
+    openat2(parent, name, how)
+}
+
+fn kind_of(device: &Device) -> nix::Result<SFlag> {
+    match device.kind {
+        'c' | 'u' => Ok(SFlag::S_IFCHR),
+        'b' => Ok(SFlag::S_IFBLK),
+        'p' => Ok(SFlag::S_IFIFO),
+        _ => Err(Errno::EINVAL),
+    }
 }
 
 fn directory(dev: &OwnedFd, name: &CStr, owner: Owner) -> nix::Result<()> {

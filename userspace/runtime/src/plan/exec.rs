@@ -55,19 +55,33 @@ pub(super) fn prepare(
     target: &ExecSpec,
     window: Option<(u16, u16)>,
 ) -> Result<Prepared, Failure> {
+    let stdio = |user| {
+        let (io, stdio) = if process.terminal {
+            terminal(open_terminal(target.pid)?, window)?
+        } else if process.stdin {
+            pipes(None)?
+        } else {
+            pipes(Some(open_null(target.pid)?))?
+        };
+        hand_over(&stdio, user)?;
+        Ok((io, stdio))
+    };
+    let (plan, io) = plan(process, target, stdio)?;
+    Ok(Prepared { plan, io })
+}
+
+/// The plan around whatever stdio there is; `stdio` gets the host's number of the program's user.
+pub(super) fn plan<T>(
+    process: &Process,
+    target: &ExecSpec,
+    stdio: impl FnOnce(u32) -> Result<(T, [OwnedFd; 3]), Failure>,
+) -> Result<(Plan, T), Failure> {
     let pidfd = identify(target)?;
     let flags = differing(target.pid)?;
     let process = &account::resolve(process, &open_root(target.pid)?)?;
     let exec = program(process)?;
-    let (io, stdio) = if process.terminal {
-        terminal(open_terminal(target.pid)?, window)?
-    } else if process.stdin {
-        pipes(None)?
-    } else {
-        pipes(Some(open_null(target.pid)?))?
-    };
     let user = host_uid(target.pid, process.user.uid)?;
-    hand_over(&stdio, user)?;
+    let (other_end, stdio) = stdio(user)?;
     // The process was alive after all this was opened, so it was this process' that was opened.
     alive(&pidfd)?;
     setns(&pidfd, CloneFlags::CLONE_NEWPID)
@@ -96,8 +110,11 @@ pub(super) fn prepare(
         enter: None,
         maps: None,
         oom_score_adj: process.oom_score_adj,
+        preserved: 0,
+        start: None,
+        hook_state: None,
     };
-    Ok(Prepared { plan, io })
+    Ok((plan, other_end))
 }
 
 fn gone(errno: Errno) -> Failure {
@@ -190,7 +207,7 @@ fn open_device(pid: i32, path: &str, device: libc::dev_t, flags: OFlag) -> nix::
     )
 }
 
-fn open_terminal(pid: i32) -> Result<Terminal, Failure> {
+pub(super) fn open_terminal(pid: i32) -> Result<Terminal, Failure> {
     const PATH: &str = "/dev/pts/ptmx";
     open_device(pid, PATH, makedev(5, 2), OFlag::O_RDWR | OFlag::O_NOCTTY)
         .and_then(Terminal::new)

@@ -11,7 +11,9 @@ mod cgroupfs;
 mod chown;
 mod container;
 mod dev;
+pub(crate) mod direct;
 mod exec;
+mod hook;
 pub(crate) mod idmap;
 mod init;
 mod layers;
@@ -29,6 +31,7 @@ use std::{
 
 use nix::{errno::Errno, libc, sched::CloneFlags, sys::stat::Mode};
 
+use self::hook::Hook;
 use crate::{
     record::Failed,
     spec::IdMaps,
@@ -65,6 +68,21 @@ pub(crate) struct Plan {
     /// The monitor is to write these before it opens the gate.
     pub maps: Option<IdMaps>,
     pub oom_score_adj: Option<i32>,
+    /// How many descriptors from 3 on the program keeps.
+    pub preserved: u8,
+    /// With it the program waits to be started, after its launcher has gone.
+    pub start: Option<Start>,
+    /// The stdin of the steps' hooks, filled by the launcher before it opens the gate.
+    pub hook_state: Option<OwnedFd>,
+}
+
+/// What a waiting child needs: who connects starts it, and reads why it failed.
+#[derive(Debug)]
+pub(crate) struct Start {
+    pub listener: OwnedFd,
+    pub hooks: Vec<Hook>,
+    /// The stdin of these hooks.
+    pub state: OwnedFd,
 }
 
 /// How a child gets into a user namespace that is not its monitor's: by setns, from which on
@@ -113,7 +131,15 @@ pub(crate) enum Op {
         flags: CloneFlags,
     },
     PrivateMounts,
-    AttachRoot,
+    /// At the root or at another directory of the host's, until the pivot.
+    AttachRoot {
+        at: CString,
+        propagation: u64,
+    },
+    /// The working directory, before the pivot.
+    HostDirectory {
+        path: CString,
+    },
     MakeDirectory {
         parent: CString,
         name: CString,
@@ -208,6 +234,20 @@ pub(crate) enum Op {
     },
     /// Death with the monitor, and an end at once if it has died already.
     ParentDeath,
+    /// A program of the operator's, in the container's namespaces.
+    Hook(Hook),
+    /// Propagation of the root and what is mounted in it, once nothing more is mounted.
+    Propagation {
+        flags: u64,
+        recursive: bool,
+    },
+    /// A label of the security module's for the program, by a file below /proc/self/attr.
+    ExecLabel {
+        at: CString,
+        label: CString,
+    },
+    /// Fails where the program could not be executed, so that it is known before it starts.
+    FindProgram,
 }
 
 /// The steps' names, paths and what their failure exits with; the program's name.
@@ -234,6 +274,8 @@ const SECCOMP: &str = "seccomp filter";
 const SETUP_FAILED: i32 = 125;
 const CANNOT_INVOKE: i32 = 126;
 const NOT_FOUND: i32 = 127;
+/// Of a step that stands for the exec: its errno decides.
+const PROGRAM: i32 = -1;
 
 // === impl Plan ===
 
@@ -244,6 +286,7 @@ impl Plan {
         let name = |step: Step| {
             let exit_code = match step.op {
                 Op::WorkingDirectory { .. } => CANNOT_INVOKE,
+                Op::FindProgram => PROGRAM,
                 _ => SETUP_FAILED,
             };
             (step.name, step.path, exit_code)
@@ -268,13 +311,13 @@ impl Names {
             return Failure::without_path(SECCOMP, errno);
         }
         match self.steps.get(index) {
-            Some((step, path, exit_code)) => Failure {
+            Some((step, path, exit_code)) if *exit_code != PROGRAM => Failure {
                 step,
                 path: path.clone(),
                 errno,
                 exit_code: *exit_code,
             },
-            None => Failure {
+            _ => Failure {
                 step: "exec",
                 path: Some(self.program.clone()),
                 errno,
@@ -356,6 +399,9 @@ mod tests {
             enter: None,
             maps: None,
             oom_score_adj: None,
+            preserved: 0,
+            start: None,
+            hook_state: None,
         }
         .into_names();
         let code = |index, errno| names.failure(index, errno).exit_code;

@@ -43,7 +43,12 @@ pub(super) fn push(
     (owners, user): (&mut Owners, chown::Owner),
 ) -> Result<(), Failure> {
     steps.push(step("private mounts", Op::PrivateMounts));
-    steps.push(step("attach rootfs", Op::AttachRoot));
+    // On top of the host's root, where it is out of the way until the pivot.
+    let attach = Op::AttachRoot {
+        at: literal(c"/"),
+        propagation: libc::MS_PRIVATE,
+    };
+    steps.push(step("attach rootfs", attach));
     for mount in &target.mounts {
         push_mount(steps, mount, &mut made, owners, user)?;
     }

@@ -5,13 +5,13 @@
 #![forbid(unsafe_code)]
 
 use std::{
-    ffi::CStr,
-    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
+    ffi::{CStr, CString},
+    os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd},
 };
 
 use nix::{
     errno::Errno,
-    fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat, openat2},
+    fcntl::{AT_FDCWD, AtFlags, OFlag, OpenHow, ResolveFlag, openat, openat2},
     mount::{MntFlags, MsFlags, mount, umount2},
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sched::{CloneFlags, setns, unshare},
@@ -19,10 +19,13 @@ use nix::{
         prctl,
         signal::Signal,
         socket::{AddressFamily, SockFlag, SockType, socket},
-        stat::{Mode, SFlag, fstat, makedev, mkdirat},
+        stat::{Mode, SFlag, fstat, makedev, mkdirat, stat},
         statfs::{PROC_SUPER_MAGIC, fstatfs},
     },
-    unistd::{Gid, Uid, chdir, fchdir, fchownat, pivot_root, sethostname, setsid, write},
+    unistd::{
+        AccessFlags, Gid, Uid, chdir, faccessat, fchdir, fchownat, pivot_root, sethostname, setsid,
+        write,
+    },
 };
 
 use super::{Op, Plan};
@@ -41,7 +44,8 @@ impl Op {
             Self::UnshareCgroup => unshare(CloneFlags::CLONE_NEWCGROUP),
             Self::Join { pidfd, flags } => setns(pidfd, *flags),
             Self::PrivateMounts => private_mounts(),
-            Self::AttachRoot => attach_root(root(plan)?),
+            Self::AttachRoot { at, propagation } => attach_root(root(plan)?, at, *propagation),
+            Self::HostDirectory { path } => chdir(path.as_c_str()),
             Self::MakeDirectory {
                 parent,
                 name,
@@ -87,7 +91,11 @@ impl Op {
             Self::Mask { at } => mask(root(plan)?, at),
             Self::ReadOnly { at } => read_only(root(plan)?, at),
             Self::ReadOnlyRoot => {
-                sys_mount::change(root(plan)?.as_fd(), Attributes::private(RDONLY))
+                let attributes = Attributes {
+                    propagation: 0,
+                    ..Attributes::private(RDONLY)
+                };
+                sys_mount::change(root(plan)?.as_fd(), attributes)
             }
             Self::Sysctl { at, value } => sysctl(root(plan)?, at, value),
             Self::PivotRoot => pivot(root(plan)?),
@@ -124,6 +132,12 @@ impl Op {
             Self::Seccomp { program } => seccomp::install(program),
             Self::NoNewPrivileges => prctl::set_no_new_privs(),
             Self::ParentDeath => die_with_parent(gate),
+            Self::Hook(hook) => hook.run(plan.hook_state.as_ref().ok_or(Errno::EBADF)?.as_raw_fd()),
+            Self::Propagation { flags, recursive } => {
+                sys_mount::propagate(root(plan)?.as_fd(), *flags, *recursive)
+            }
+            Self::ExecLabel { at, label } => exec_label(at, label),
+            Self::FindProgram => find_program(&plan.exec.candidates),
         }
     }
 }
@@ -184,12 +198,16 @@ fn directory(root: &OwnedFd, path: &CStr) -> nix::Result<OwnedFd> {
     openat2(root, path, OpenHow::new().flags(flags).resolve(resolve))
 }
 
-/// On top of the host's root, where it is out of the way until the pivot. A bound directory
-/// must leave the host's peer group before anything is mounted in it.
-fn attach_root(root: &OwnedFd) -> nix::Result<()> {
+/// A bound directory must leave the host's peer group, or become a slave of it, before anything
+/// is mounted in it.
+fn attach_root(root: &OwnedFd, at: &CStr, propagation: u64) -> nix::Result<()> {
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    let old = openat(nix::fcntl::AT_FDCWD, c"/", flags, Mode::empty())?;
-    attach(root, &old, Attributes::private(0))
+    let old = openat(AT_FDCWD, at, flags, Mode::empty())?;
+    let attributes = Attributes {
+        propagation,
+        ..Attributes::private(0)
+    };
+    attach(root, &old, attributes)
 }
 
 fn attach(mount: &OwnedFd, target: &OwnedFd, attributes: Attributes) -> nix::Result<()> {
@@ -287,6 +305,33 @@ fn loopback() -> nix::Result<()> {
         Err(Errno::EAFNOSUPPORT) => Ok(()),
         other => task::loopback_up(other?.as_fd()),
     }
+}
+
+/// Before the pivot: the host's own procfs, which no container has had its hands on.
+fn exec_label(at: &CStr, label: &CStr) -> nix::Result<()> {
+    let flags = OFlag::O_WRONLY | OFlag::O_CLOEXEC;
+    let file = openat(AT_FDCWD, at, flags, Mode::empty())?;
+    if fstatfs(&file)?.filesystem_type() != PROC_SUPER_MAGIC {
+        return Err(Errno::EXDEV);
+    }
+    write(&file, label.to_bytes()).map(drop)
+}
+
+/// As execvp will look for it, a moment later.
+fn find_program(candidates: &[CString]) -> nix::Result<()> {
+    let mut found = Errno::ENOENT;
+    for path in candidates {
+        let path = path.as_c_str();
+        match faccessat(AT_FDCWD, path, AccessFlags::X_OK, AtFlags::AT_EACCESS) {
+            Ok(()) if stat(path)?.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFDIR.bits() => {
+                found = Errno::EACCES;
+            }
+            Ok(()) => return Ok(()),
+            Err(Errno::EACCES) => found = Errno::EACCES,
+            Err(_) => {}
+        }
+    }
+    Err(found)
 }
 
 /// A directory that the root does not contain is no place to start in: CVE-2024-21626 was a

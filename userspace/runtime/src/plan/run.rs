@@ -11,23 +11,30 @@ use nix::{
     sched::{CloneFlags, setns, unshare},
     sys::{
         prctl,
+        socket::{SockFlag, accept4},
         stat::{Mode, umask},
     },
     unistd::{close, read},
 };
 
-use super::{Enter, Plan, init};
+use super::{Enter, Plan, Start, init};
 use crate::sys::{
     clone::{Side, clone_sibling},
-    exec, seccomp, task,
+    exec::{self, STATUS},
+    seccomp, task,
 };
 
 /// In place of a step's number: all steps are done and exec comes next.
 pub(crate) const READY: u32 = u32::MAX;
-/// A second child goes on; in place of the errno is its process id.
-pub(crate) const SIBLING: u32 = READY - 1;
+/// The child is in the other user namespace. In place of the errno is the process id of a
+/// second child that goes on instead, or 0.
+pub(crate) const ENTERED: u32 = READY - 1;
 /// Entering the other user namespace failed.
 pub(crate) const ENTER: u32 = READY - 2;
+
+/// In place of a step's number, to who starts a waiting child.
+pub(crate) const EXEC_FAILED: u32 = READY - 3;
+pub(crate) const HOOK_FAILED: u32 = READY - 4;
 
 /// The child's ends of its two pipes, and the monitor's ends that came along with the clone.
 #[derive(Debug)]
@@ -63,11 +70,12 @@ pub(crate) fn run(plan: &Plan, channels: &Channels) -> ! {
     // Failing is impossible for 0 and would only lose a defence in depth.
     let _ = prctl::set_dumpable(false);
     let _ = close(channels.gate_writer);
-    await_gate(channels);
-    if let Some(enter) = &plan.enter
-        && let Err(errno) = enter_user(enter, channels)
-    {
-        fail(status, ENTER, errno);
+    pass_gate(channels);
+    if let Some(enter) = &plan.enter {
+        if let Err(errno) = enter_user(enter, status) {
+            fail(status, ENTER, errno);
+        }
+        pass_gate(channels);
     }
     umask(Mode::empty());
     for (step, index) in plan.steps.iter().zip(0..) {
@@ -75,50 +83,84 @@ pub(crate) fn run(plan: &Plan, channels: &Channels) -> ! {
             fail(status, index, errno);
         }
     }
-    let exec_index = u32::try_from(plan.steps.len()).unwrap_or(ENTER - 2);
+    let exec_index = u32::try_from(plan.steps.len()).unwrap_or(HOOK_FAILED - 2);
     umask(plan.umask);
     task::reset_signals();
-    if let Err(errno) = exec::close_others(channels.status.as_fd()) {
-        fail(status, exec_index, errno);
+    let first = STATUS + RawFd::from(plan.preserved);
+    if let Some(start) = &plan.start {
+        let kept = [status, start.listener.as_raw_fd(), start.state.as_raw_fd()];
+        match exec::keep(first, kept) {
+            Ok([status, listener, state]) => wait_for_start(plan, start, status, listener, state),
+            Err(errno) => fail(status, exec_index, errno),
+        }
     }
+    let status = match exec::keep(first, [status]) {
+        Ok([kept]) => kept,
+        Err(errno) => fail(status, exec_index, errno),
+    };
     let terminal = plan.terminal.then(exec::stdin);
     if plan.init
         && let Err(errno) = init::stay(terminal, plan.seccomp.as_ref())
     {
-        fail(exec::STATUS, exec_index, errno);
+        fail(status, exec_index, errno);
     }
-    exec::write_status(exec::STATUS, encode_status(READY, 0));
+    exec::write_status(status, encode_status(READY, 0));
     if let Some(program) = &plan.seccomp
         && let Err(errno) = seccomp::install(program)
     {
-        fail(exec::STATUS, exec_index + 1, errno);
+        fail(status, exec_index + 1, errno);
     }
     let errno = exec::exec(&plan.exec.candidates, &plan.exec.argv, &plan.exec.envp);
-    fail(exec::STATUS, exec_index, errno);
+    fail(status, exec_index, errno);
 }
 
-/// The monitor's byte, or the end: a monitor that is gone opens nothing.
-fn await_gate(channels: &Channels) {
-    if read(&channels.gate, &mut [0]) != Ok(1) {
+/// Stays behind when the launcher goes; whoever connects starts it and reads on that
+/// connection why it came to nothing ([`HOOK_FAILED`], [`EXEC_FAILED`]). An end of file there
+/// is the exec's success.
+fn wait_for_start(plan: &Plan, start: &Start, status: RawFd, listener: RawFd, state: RawFd) -> ! {
+    exec::write_status(status, encode_status(READY, 0));
+    let _ = close(status);
+    let connection = loop {
+        match accept4(listener, SockFlag::SOCK_CLOEXEC) {
+            Ok(connection) => break connection,
+            Err(Errno::EINTR | Errno::ECONNABORTED) => {}
+            Err(_) => exec::exit_now(super::SETUP_FAILED),
+        }
+    };
+    for hook in &start.hooks {
+        if let Err(errno) = hook.run(state) {
+            fail(connection, HOOK_FAILED, errno);
+        }
+    }
+    if let Some(program) = &plan.seccomp
+        && let Err(errno) = seccomp::install(program)
+    {
+        fail(connection, HOOK_FAILED, errno);
+    }
+    let errno = exec::exec(&plan.exec.candidates, &plan.exec.argv, &plan.exec.envp);
+    fail(connection, EXEC_FAILED, errno);
+}
+
+/// Waits for the launcher's byte; without a launcher there is nothing to do. A second child
+/// waits until the launcher knows it: its own first words would come too early.
+fn pass_gate(channels: &Channels) {
+    let mut byte = [0];
+    if read(&channels.gate, &mut byte) != Ok(1) {
         exec::exit_now(super::SETUP_FAILED);
     }
 }
 
-fn enter_user(enter: &Enter, channels: &Channels) -> nix::Result<()> {
-    let status = channels.status.as_raw_fd();
+fn enter_user(enter: &Enter, status: RawFd) -> nix::Result<()> {
     setns(&enter.user, CloneFlags::CLONE_NEWUSER)?;
     if !enter.again {
-        return unshare(enter.new);
+        unshare(enter.new)?;
+        exec::write_status(status, encode_status(ENTERED, 0));
+        return Ok(());
     }
     match clone_sibling(enter.new)? {
-        Side::Child => {
-            prctl::set_dumpable(false)?;
-            // Not before the monitor knows this process: its own first words would come too early.
-            await_gate(channels);
-            Ok(())
-        }
+        Side::Child => prctl::set_dumpable(false),
         Side::Parent(pid) => {
-            exec::write_status(status, encode_status(SIBLING, pid));
+            exec::write_status(status, encode_status(ENTERED, pid));
             exec::exit_now(0)
         }
     }

@@ -1,7 +1,7 @@
 //! The last steps of a child: close everything but three descriptors and exec; or end.
 //!
-//! close_range is 5.9; its CLOEXEC flag only 5.11, so the status descriptor is moved to 3
-//! (it closes at exec) and everything above really closed.
+//! close_range is 5.9; its CLOEXEC flag only 5.11, so the few that are needed until the exec
+//! are moved to the first numbers (they close at exec) and everything above really closed.
 #![expect(
     unsafe_code,
     reason = "execve, close_range and _exit have no safe wrapper"
@@ -9,7 +9,7 @@
 
 use std::{
     ffi::{CStr, CString},
-    os::fd::{AsRawFd as _, BorrowedFd, RawFd},
+    os::fd::{BorrowedFd, RawFd},
     ptr,
 };
 
@@ -17,7 +17,8 @@ use nix::errno::Errno;
 
 use super::check;
 
-/// Where the status descriptor is when [`close_others`] is done.
+/// Where the status descriptor is when [`keep`] is done, of a program that gets no more than
+/// its standard three.
 pub(crate) const STATUS: RawFd = 3;
 
 /// Strings for execve, with the array of pointers made beforehand.
@@ -42,15 +43,22 @@ impl Strings {
     }
 }
 
-/// Moves `status` to [`STATUS`], close-on-exec, and closes all above.
-pub(crate) fn close_others(status: BorrowedFd<'_>) -> nix::Result<()> {
-    if status.as_raw_fd() == STATUS {
-        return close_from(STATUS + 1);
+/// Moves what is to be kept to the numbers from `first` on, close-on-exec, and closes all above.
+pub(crate) fn keep<const N: usize>(first: RawFd, mut kept: [RawFd; N]) -> nix::Result<[RawFd; N]> {
+    let above = first + RawFd::try_from(N).map_err(|_| Errno::EINVAL)?;
+    for fd in &mut kept {
+        // Out of the way of the others' new numbers.
+        if (first..above).contains(fd) {
+            // SAFETY: integers only.
+            *fd = Errno::result(unsafe { libc::fcntl(*fd, libc::F_DUPFD_CLOEXEC, above) })?;
+        }
     }
-    // SAFETY: whatever had the number 3 belongs to a plan that is over; this child has no
-    // other use of it.
-    Errno::result(unsafe { libc::dup3(status.as_raw_fd(), STATUS, libc::O_CLOEXEC) })?;
-    close_from(STATUS + 1)
+    for (fd, target) in kept.iter_mut().zip(first..) {
+        // SAFETY: whatever had that number belongs to a plan that is over; this child has no
+        // other use of it.
+        *fd = Errno::result(unsafe { libc::dup3(*fd, target, libc::O_CLOEXEC) })?;
+    }
+    close_from(above).map(|()| kept)
 }
 
 /// Standard input, which a plan has placed.
@@ -75,7 +83,7 @@ fn close_from(first: RawFd) -> nix::Result<()> {
     check(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) }).map(drop)
 }
 
-/// Tells the monitor something, by number: the owner is gone after [`close_others`].
+/// Tells the monitor something, by number: the owner is gone after [`keep`].
 pub(crate) fn write_status(status: RawFd, message: [u8; 8]) {
     // SAFETY: reads eight bytes of a local array. A monitor that is gone can't be told.
     unsafe { libc::write(status, message.as_ptr().cast(), message.len()) };

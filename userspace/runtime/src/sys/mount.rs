@@ -197,6 +197,21 @@ pub(crate) fn map_owners(
     mount_setattr(mount, &attr, recursive)
 }
 
+/// Its propagation alone, `MS_SHARED` and its kind.
+pub(crate) fn propagate(
+    mount: BorrowedFd<'_>,
+    propagation: u64,
+    recursive: bool,
+) -> nix::Result<()> {
+    let attributes = Attributes {
+        set: 0,
+        clear: 0,
+        recursive,
+        propagation,
+    };
+    setattr(mount, attributes)
+}
+
 fn setattr(mount: BorrowedFd<'_>, attributes: Attributes) -> nix::Result<()> {
     let attr = libc::mount_attr {
         attr_set: attributes.set,

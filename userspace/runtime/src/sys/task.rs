@@ -14,6 +14,7 @@ use std::{
 use nix::errno::Errno;
 
 use super::check;
+use crate::direct::Scheduler;
 
 /// The three sets of capset(2), as the kernel's bits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -183,6 +184,19 @@ pub(crate) fn set_window_size(
         .map(drop)
 }
 
+/// Rows and columns.
+pub(crate) fn window_size(terminal: BorrowedFd<'_>) -> nix::Result<(u16, u16)> {
+    let mut size = libc::winsize {
+        ws_row: 0,
+        ws_col: 0,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
+    // SAFETY: TIOCGWINSZ writes one winsize.
+    Errno::result(unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCGWINSZ, &raw mut size) })?;
+    Ok((size.ws_row, size.ws_col))
+}
+
 /// Brings `lo` up in this network namespace.
 pub(crate) fn loopback_up(socket: BorrowedFd<'_>) -> nix::Result<()> {
     // SAFETY: all-zero is a valid ifreq.
@@ -223,6 +237,43 @@ pub(crate) fn set_rlimit(resource: u32, soft: u64, hard: u64) -> nix::Result<()>
     .map(drop)
 }
 
+/// ioprio_set(2) for a process of the caller's: class and level in one number.
+pub(crate) fn set_io_priority(pid: i32, value: i32) -> nix::Result<()> {
+    /// One process, not a group or a user.
+    const WHO_PROCESS: i32 = 1;
+    // SAFETY: integers only.
+    check(unsafe { libc::syscall(libc::SYS_ioprio_set, WHO_PROCESS, pid, value) }).map(drop)
+}
+
+/// sched_setattr(2) for a process of the caller's.
+pub(crate) fn set_scheduler(pid: i32, wanted: Scheduler) -> nix::Result<()> {
+    /// The first version's, which has all that is used here.
+    #[repr(C)]
+    struct Attributes {
+        size: u32,
+        policy: u32,
+        flags: u64,
+        nice: i32,
+        priority: u32,
+        runtime: u64,
+        deadline: u64,
+        period: u64,
+    }
+    let attributes = Attributes {
+        size: u32::try_from(size_of::<Attributes>()).map_err(|_| Errno::EINVAL)?,
+        policy: wanted.policy,
+        flags: wanted.flags,
+        nice: wanted.nice,
+        priority: wanted.priority,
+        runtime: wanted.runtime,
+        deadline: wanted.deadline,
+        period: wanted.period,
+    };
+    // SAFETY: the kernel reads `size` bytes of a struct laid out as its own; no flags.
+    check(unsafe { libc::syscall(libc::SYS_sched_setattr, pid, &raw const attributes, 0) })
+        .map(drop)
+}
+
 /// The working directory as the kernel tells it into `buffer`. A directory outside of the
 /// root reads "(unreachable)…", so what comes back starts with a slash only if it is inside.
 pub(crate) fn working_directory(buffer: &mut [u8]) -> nix::Result<&CStr> {
@@ -233,8 +284,19 @@ pub(crate) fn working_directory(buffer: &mut [u8]) -> nix::Result<&CStr> {
 
 /// Makes `fd` number `target`, without close-on-exec.
 pub(crate) fn place(fd: BorrowedFd<'_>, target: RawFd) -> nix::Result<()> {
+    place_number(fd.as_raw_fd(), target)
+}
+
+/// The same for one whose owner is gone.
+pub(crate) fn place_number(fd: RawFd, target: RawFd) -> nix::Result<()> {
     // SAFETY: only for 0, 1 and 2 in a child that execs next and has no owner for them.
-    Errno::result(unsafe { libc::dup2(fd.as_raw_fd(), target) }).map(drop)
+    Errno::result(unsafe { libc::dup2(fd, target) }).map(drop)
+}
+
+/// Back to the beginning of a file.
+pub(crate) fn rewind(fd: RawFd) -> nix::Result<()> {
+    // SAFETY: integers only.
+    Errno::result(unsafe { libc::lseek(fd, 0, libc::SEEK_SET) }).map(drop)
 }
 
 /// The supplementary groups. The raw syscalls, here and below, are this task's only, without

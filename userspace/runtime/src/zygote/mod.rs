@@ -20,7 +20,7 @@ use std::{
 
 use nix::{
     errno::Errno,
-    fcntl::{FcntlArg, OFlag, SealFlag, fcntl},
+    fcntl::{FcntlArg, OFlag, fcntl},
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::{
         memfd::{MFdFlags, memfd_create},
@@ -33,6 +33,7 @@ use nix::{
 
 use self::message::{Answer, REQUEST};
 use crate::{
+    sealed,
     spec::LaunchSpec,
     sys::{
         clone::pidfd_open,
@@ -65,7 +66,7 @@ impl Zygote {
     /// Starts one; the caller's `main` must route [`crate::zygote::ARGV0`] to [`serve`] before
     /// it starts a thread or opens a descriptor.
     pub fn spawn() -> Result<Self, Error> {
-        let program = sealed_executable().map_err(|source| Error::Io {
+        let program = sealed::copy().map_err(|source| Error::Io {
             op: "copy executable",
             source,
         })?;
@@ -227,31 +228,6 @@ fn is_readable(fd: BorrowedFd<'_>, timeout: PollTimeout) -> bool {
             other => return other.is_ok_and(|ready| ready > 0),
         }
     }
-}
-
-/// A copy of the running executable that nobody can write to.
-fn sealed_executable() -> io::Result<File> {
-    /// Linux 6.3: says that it is to be executed, whatever `vm.memfd_noexec` is. Older kernels
-    /// refuse the unknown flag (EINVAL).
-    const MFD_EXEC: u32 = 0x10;
-    let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
-    let name = c"paddock";
-    let memfd =
-        memfd_create(name, flags | MFdFlags::from_bits_retain(MFD_EXEC)).or_else(|errno| {
-            if errno == Errno::EINVAL {
-                memfd_create(name, flags)
-            } else {
-                Err(errno)
-            }
-        })?;
-    let mut copy = File::from(memfd);
-    io::copy(&mut File::open("/proc/self/exe")?, &mut copy)?;
-    let seals = SealFlag::F_SEAL_WRITE
-        | SealFlag::F_SEAL_GROW
-        | SealFlag::F_SEAL_SHRINK
-        | SealFlag::F_SEAL_SEAL;
-    fcntl(&copy, FcntlArg::F_ADD_SEALS(seals))?;
-    Ok(copy)
 }
 
 #[derive(Debug, thiserror::Error)]

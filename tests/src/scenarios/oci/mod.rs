@@ -1,0 +1,212 @@
+//! `paddock oci`: an OCI runtime's verbs on bundles made here.
+
+pub mod hooks;
+pub mod hostile;
+pub mod inside;
+pub mod podman;
+pub mod verbs;
+
+use std::{
+    fs::{self, File},
+    os::unix::fs::symlink,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::{Value, json};
+
+use crate::context::{Context, Output, finish};
+
+/// A bundle in a directory of its own, with busybox as its root, and a runtime's state.
+struct Bundle<'a> {
+    context: &'a Context,
+    path: PathBuf,
+}
+
+/// Everything a container usually has, as `runc spec` writes it.
+fn config(args: &[&str]) -> Value {
+    let mount = |destination: &str, kind: &str, options: &[&str]| json!({"destination": destination, "type": kind, "source": kind, "options": options});
+    let capabilities = ["CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE"];
+    json!({
+        "ociVersion": "1.0.2",
+        "process": {
+            "user": {"uid": 0, "gid": 0},
+            "args": args,
+            "env": ["PATH=/bin", "GREETING=hello"],
+            "cwd": "/",
+            "capabilities": {
+                "bounding": capabilities, "effective": capabilities, "permitted": capabilities,
+            },
+            "rlimits": [{"type": "RLIMIT_NOFILE", "soft": 512, "hard": 512}],
+            "noNewPrivileges": true,
+        },
+        "root": {"path": "rootfs", "readonly": true},
+        "hostname": "bundled",
+        "mounts": [
+            mount("/proc", "proc", &[]),
+            mount("/dev", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
+            mount("/dev/pts", "devpts",
+                &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"]),
+            mount("/dev/shm", "tmpfs",
+                &["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"]),
+            mount("/dev/mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
+            mount("/sys", "sysfs", &["nosuid", "noexec", "nodev", "ro"]),
+            mount("/sys/fs/cgroup", "cgroup", &["nosuid", "noexec", "nodev", "relatime", "ro"]),
+            mount("/tmp", "tmpfs", &["nosuid", "nodev"]),
+        ],
+        "linux": {
+            "namespaces": [
+                {"type": "pid"}, {"type": "network"}, {"type": "ipc"}, {"type": "uts"},
+                {"type": "mount"}, {"type": "cgroup"},
+            ],
+            "maskedPaths": ["/proc/kcore", "/proc/keys", "/proc/scsi", "/sys/firmware"],
+            "readonlyPaths": ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys"],
+        },
+    })
+}
+
+impl<'a> Bundle<'a> {
+    fn new(context: &'a Context, config: &Value) -> Result<Self> {
+        let path = context.state.with_extension("bundle");
+        let root = path.join("rootfs");
+        for directory in ["bin", "dev", "etc", "proc", "sys", "tmp"] {
+            fs::create_dir_all(root.join(directory))?;
+        }
+        // A static busybox, wherever this system keeps it.
+        let busybox = ["/bin/busybox", "/usr/bin/busybox"]
+            .into_iter()
+            .find(|path| Path::new(path).exists())
+            .context("no busybox")?;
+        fs::copy(busybox, root.join("bin/busybox"))?;
+        fs::copy(&context.workload, root.join("bin/workload"))?;
+        for applet in [
+            "cat", "echo", "env", "false", "head", "id", "ls", "mount", "ps", "readlink", "sh",
+            "sleep", "stat", "test", "touch", "true", "tty",
+        ] {
+            symlink("busybox", root.join("bin").join(applet))?;
+        }
+        fs::write(
+            root.join("etc/passwd"),
+            "root:x:0:0:root:/home/of/root:/bin/sh\n",
+        )?;
+        let bundle = Self { context, path };
+        bundle.write(config)?;
+        Ok(bundle)
+    }
+
+    fn write(&self, config: &Value) -> Result<()> {
+        Ok(fs::write(
+            self.path.join("config.json"),
+            config.to_string(),
+        )?)
+    }
+
+    fn states(&self) -> PathBuf {
+        self.context.state.with_extension("oci")
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(&self.context.bin);
+        command
+            .args(["oci", "--root"])
+            .arg(self.states())
+            .args(args)
+            .current_dir(&self.path)
+            .stdin(Stdio::null());
+        command
+    }
+
+    fn oci(&self, args: &[&str]) -> Result<Output> {
+        finish(&mut self.command(args))
+    }
+
+    fn ok(&self, args: &[&str]) -> Result<String> {
+        let output = self.oci(args)?;
+        ensure!(output.code == Some(0), "oci {}: {output:?}", args.join(" "));
+        Ok(output.stdout)
+    }
+
+    /// `create`, whose container keeps the caller's stdio: files, not pipes that would stay open.
+    fn create(&self, id: &str) -> Result<()> {
+        let status = self
+            .command(&["create", id])
+            .stdout(File::create(self.path.join("out"))?)
+            .stderr(File::create(self.path.join("err"))?)
+            .status()?;
+        ensure!(status.success(), "create: {status}: {}", self.read("err")?);
+        Ok(())
+    }
+
+    fn start(&self, id: &str) -> Result<()> {
+        self.create(id)?;
+        self.ok(&["start", id]).map(drop)
+    }
+
+    fn read(&self, name: &str) -> Result<String> {
+        Ok(fs::read_to_string(self.path.join(name))?)
+    }
+
+    fn state(&self, id: &str) -> Result<Value> {
+        Ok(serde_json::from_str(&self.ok(&["state", id])?)?)
+    }
+
+    fn is(&self, id: &str, status: &str) -> Result<bool> {
+        Ok(self.state(id)?["status"] == status)
+    }
+
+    fn pid(&self, id: &str) -> Result<i64> {
+        self.state(id)?["pid"].as_i64().context("no pid")
+    }
+
+    /// The failure is one line that has these words, and leaves no container.
+    fn refused(&self, args: &[&str], words: &[&str]) -> Result<()> {
+        let output = self.oci(args)?;
+        let said = output.stderr.trim_end();
+        ensure!(
+            output.code == Some(1)
+                && said.lines().count() == 1
+                && said.len() < 1000
+                && words.iter().all(|word| said.contains(word)),
+            "{words:?}: {output:?}"
+        );
+        self.empty()
+    }
+
+    /// No state is left.
+    fn empty(&self) -> Result<()> {
+        let left: Vec<_> = fs::read_dir(self.states())
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|entry| entry.path())
+            .collect();
+        ensure!(left.is_empty(), "left: {left:?}");
+        Ok(())
+    }
+}
+
+impl Drop for Bundle<'_> {
+    fn drop(&mut self) {
+        for entry in fs::read_dir(self.states()).into_iter().flatten().flatten() {
+            if let Some(id) = entry.file_name().to_str() {
+                let _ = self.oci(&["delete", "--force", id]);
+            }
+        }
+        let _ = fs::remove_dir_all(self.states());
+        let _ = fs::remove_dir_all(&self.path);
+    }
+}
+
+impl Bundle<'_> {
+    /// As `refused`, with containers that stay.
+    fn refused_in_place(&self, args: &[&str], word: &str) -> Result<()> {
+        let output = self.oci(args)?;
+        let said = output.stderr.trim_end();
+        ensure!(
+            output.code == Some(1) && said.lines().count() == 1 && said.contains(word),
+            "{args:?}: {output:?}"
+        );
+        Ok(())
+    }
+}

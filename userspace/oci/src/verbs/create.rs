@@ -1,0 +1,337 @@
+//! `create`: everything but the program itself, which waits for `start`.
+
+use std::{
+    fs::{self, File},
+    io::Write as _,
+    os::{
+        fd::{AsFd as _, BorrowedFd},
+        unix::net::UnixListener,
+    },
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
+
+use oci_spec::runtime::Spec;
+use paddock_cgroups::{Cgroup, Hierarchies};
+use paddock_runtime::{
+    direct::{self, HookStates, Launched, Request},
+    spec::{Process, Target},
+};
+
+use crate::{
+    args::{Command, Create},
+    config, console,
+    container::{self, Container, Record, Status},
+    error::Error,
+    hooks, id,
+    log::Log,
+    translate::{self, Bundle},
+};
+
+/// Where containers are whose bundle names no cgroup.
+const CGROUP_PARENT: &str = "paddock-oci";
+
+/// How far a container is made, to be unmade in the reverse order.
+#[derive(Debug)]
+struct Making {
+    container: Option<Container>,
+    cgroup: Option<Cgroup>,
+}
+
+pub(super) fn verb(root: &Path, wanted: &Create, log: &Log) -> Result<(), Error> {
+    create(root, wanted, log, false).map(drop)
+}
+
+/// The container, whose lock is held, and its first process. `here`: a terminal may stay with
+/// the caller.
+pub(super) fn create(
+    root: &Path,
+    wanted: &Create,
+    log: &Log,
+    here: bool,
+) -> Result<(Container, Launched), Error> {
+    id::check(&wanted.id)?;
+    if wanted.no_pivot {
+        return Err(Error::usage(
+            "--no-pivot is not supported: without pivot_root the container could leave its root",
+        ));
+    }
+    if root.join(&wanted.id).exists() {
+        return Err(Error::Exists {
+            id: wanted.id.clone(),
+        });
+    }
+    let bundle = wanted
+        .bundle
+        .canonicalize()
+        .map_err(Error::io("open bundle", &wanted.bundle))?;
+    let (spec, text) = config::load(&bundle.join(&wanted.config))?;
+    let hierarchies = Hierarchies::discover()?;
+    let (path, own_parents) = cgroup_path(&spec, &wanted.id)?;
+    let mut plan = translate::bundle(&spec, &bundle, &path, &hierarchies)?;
+    let listening = listen_fds();
+    if listening > 0 {
+        plan.process.env.push(format!("LISTEN_FDS={listening}"));
+        plan.process.env.push("LISTEN_PID=1".to_owned());
+    }
+    check_console(&plan.process, wanted.console_socket.as_deref(), here)?;
+    let Target::Container(target) = &plan.target else {
+        return Err(Error::config("no container"));
+    };
+    translate::check_paths(&target.namespaces)?;
+    // Before the record names it: what is there already is somebody else's.
+    if Cgroup::open(&hierarchies, &path)
+        .is_ok_and(|found| found.pids().is_ok_and(|pids| !pids.is_empty()))
+    {
+        return Err(Error::usage(format!(
+            "cgroup {path}: is there already and has processes"
+        )));
+    }
+    let creator = i32::try_from(std::process::id()).unwrap_or_default();
+    let record = Record {
+        oci_version: spec.version().clone(),
+        id: wanted.id.clone(),
+        bundle,
+        rootfs: plan.rootfs.clone(),
+        created: humantime::format_rfc3339_nanos(SystemTime::now()).to_string(),
+        pid: 0,
+        start_time: 0,
+        creator: (creator, direct::start_time(creator).unwrap_or_default()),
+        ready: false,
+        cgroup: path,
+        own_parents,
+        annotations: spec
+            .annotations()
+            .iter()
+            .flatten()
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect(),
+        owner: String::new(),
+    };
+    let container = Container::create(root, record, &text)?;
+    let mut making = Making {
+        container: Some(container),
+        cgroup: None,
+    };
+    let launched = make(&mut making, &hierarchies, &plan, wanted);
+    match (launched, making.container.take()) {
+        (Ok(launched), Some(container)) => Ok((container, launched)),
+        (Ok(_), None) => Err(Error::usage("the container was lost")),
+        (Err(error), container) => {
+            if let Some(container) = container {
+                undo(container, making.cgroup.take(), &plan, log);
+            }
+            Err(error)
+        }
+    }
+}
+
+fn make(
+    making: &mut Making,
+    hierarchies: &Hierarchies,
+    plan: &Bundle,
+    wanted: &Create,
+) -> Result<Launched, Error> {
+    let Some(container) = &mut making.container else {
+        return Err(Error::usage("the container was lost"));
+    };
+    let socket = container.start_socket();
+    let listener = bind(&socket)?;
+    let cgroup = &*making.cgroup.insert(Cgroup::create_or_adopt(
+        hierarchies,
+        &container.record.cgroup,
+    )?);
+    cgroup.apply(&plan.limits)?;
+    let bundle = container.record.bundle.clone();
+    let request = Request {
+        process: &plan.process,
+        target: &plan.target,
+        cgroup,
+        preserved: preserved(wanted.preserve_fds)?,
+        new_keyring: !wanted.no_new_keyring,
+        start: Some(listener.as_fd()),
+        create_container: &plan.hooks.create_container,
+        start_container: &plan.hooks.start_container,
+        hook_directory: &bundle,
+        own_devices: plan.own_devices,
+        labels: &plan.labels,
+        propagation: plan.propagation,
+        window: plan.window,
+        io_priority: plan.io_priority,
+        scheduler: plan.scheduler,
+        time_offsets: &plan.time_offsets,
+    };
+    let launched = direct::launch(&request, |pid, start_time| {
+        container.record.pid = pid;
+        container.record.start_time = start_time;
+        container.save()?;
+        let text = |status| container::state(&container.record, status).to_string();
+        let (creating, created) = (text(Status::Creating), text(Status::Created));
+        let bundle = &container.record.bundle;
+        hooks::run("prestart", &plan.hooks.prestart, bundle, &creating)?;
+        hooks::run(
+            "createRuntime",
+            &plan.hooks.create_runtime,
+            bundle,
+            &creating,
+        )?;
+        Ok::<_, Error>(HookStates { creating, created })
+    })
+    .map_err(|error| name_program(error, &plan.process))?;
+    let mut finish = || {
+        if let (Some(socket), Some(master)) = (&wanted.console_socket, &launched.terminal) {
+            console::send(socket, master.as_fd())?;
+        }
+        if let Some(path) = &wanted.pid_file {
+            write_pid(path, launched.pid())?;
+        }
+        container.record.ready = true;
+        container.save()
+    };
+    match finish() {
+        Ok(()) => Ok(launched),
+        Err(error) => {
+            launched.kill();
+            Err(error)
+        }
+    }
+}
+
+/// The first process has been waited for already.
+fn undo(container: Container, cgroup: Option<Cgroup>, plan: &Bundle, log: &Log) {
+    if let Some(cgroup) = cgroup
+        && let Err(error) = super::delete::remove_cgroup(&cgroup, container.record.own_parents)
+    {
+        log.warn(&error.line());
+    }
+    let state = container::state(&container.record, Status::Stopped).to_string();
+    if container.record.pid > 0
+        && let Err(error) = hooks::run(
+            "poststop",
+            &plan.hooks.poststop,
+            &container.record.bundle,
+            &state,
+        )
+    {
+        log.warn(&error.line());
+    }
+    if let Err(error) = container.forget() {
+        log.warn(&error.line());
+    }
+}
+
+/// The path is bound through the directory's descriptor: it may be longer than an address.
+fn bind(path: &Path) -> Result<UnixListener, Error> {
+    let failed = Error::io("listen at", path);
+    let through = || -> std::io::Result<UnixListener> {
+        let (directory, name) = (
+            path.parent().unwrap_or(path),
+            path.file_name().unwrap_or_default(),
+        );
+        let directory = File::open(directory)?;
+        UnixListener::bind(through_descriptor(directory.as_fd(), name.as_ref()))
+    };
+    through().map_err(failed)
+}
+
+pub(super) fn through_descriptor(directory: BorrowedFd<'_>, name: &Path) -> PathBuf {
+    use std::os::fd::AsRawFd as _;
+    Path::new(&format!("/proc/self/fd/{}", directory.as_raw_fd())).join(name)
+}
+
+/// Relative to every hierarchy's root, and whether its parents are paddock's own.
+fn cgroup_path(spec: &Spec, id: &str) -> Result<(String, bool), Error> {
+    let wanted = spec
+        .linux()
+        .as_ref()
+        .and_then(|linux| linux.cgroups_path().as_deref());
+    let Some(path) = wanted.filter(|path| !path.as_os_str().is_empty()) else {
+        return Ok((format!("{CGROUP_PARENT}/{id}"), true));
+    };
+    let text = path
+        .to_str()
+        .ok_or_else(|| Error::config("linux.cgroupsPath: must be UTF-8"))?;
+    if text.split(':').count() == 3 && !text.contains('/') {
+        return Err(Error::config(format!(
+            "linux.cgroupsPath {:?}: is one of systemd's, whose manager is not supported; use cgroupfs",
+            config::shorten(text)
+        )));
+    }
+    let parts: Vec<&str> = text.split('/').filter(|part| !part.is_empty()).collect();
+    if parts.is_empty() || parts.iter().any(|part| matches!(*part, "." | "..")) {
+        return Err(Error::config(format!(
+            "linux.cgroupsPath {:?}: must be a path without . and ..",
+            config::shorten(text)
+        )));
+    }
+    Ok((parts.join("/"), false))
+}
+
+/// A terminal goes to somebody, and nobody else is waited for.
+pub(super) fn check_console(
+    process: &Process,
+    socket: Option<&Path>,
+    here: bool,
+) -> Result<(), Error> {
+    match (process.terminal, socket) {
+        (true, None) if !here => Err(Error::usage(
+            "process.terminal is set: --console-socket is needed to hand the terminal over",
+        )),
+        (false, Some(_)) => Err(Error::usage(
+            "--console-socket: the process has no terminal (process.terminal)",
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// A launch's failure with what was to be executed.
+pub(super) fn name_program(error: Error, process: &Process) -> Error {
+    match error {
+        Error::Launch { failed, .. } => Error::Launch {
+            failed,
+            program: process.args.first().cloned().unwrap_or_default(),
+        },
+        other => other,
+    }
+}
+
+pub(super) fn write_pid(path: &Path, pid: i32) -> Result<(), Error> {
+    let new = path.with_extension(format!("{}.new", std::process::id()));
+    File::create(&new)
+        .and_then(|mut file| file.write_all(pid.to_string().as_bytes()))
+        .and_then(|()| fs::rename(&new, path))
+        .map_err(Error::io("write", path))
+}
+
+/// systemd's, which a service gets and hands on.
+fn listen_fds() -> u8 {
+    std::env::var("LISTEN_FDS")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(0)
+}
+
+fn preserved(wanted: u8) -> Result<u8, Error> {
+    wanted
+        .checked_add(listen_fds())
+        .filter(|count| *count < 250)
+        .ok_or_else(|| Error::usage("--preserve-fds: more descriptors than can be kept"))
+}
+
+/// Before anything is opened: a number that is free would be one of the runtime's own.
+pub(crate) fn check_preserved(command: &Command) -> Result<(), Error> {
+    let wanted = match command {
+        Command::Create(create) => preserved(create.preserve_fds)?,
+        Command::Run(run) => preserved(run.create.preserve_fds)?,
+        Command::Exec(exec) => exec.preserve_fds,
+        _ => 0,
+    };
+    for number in 3..3 + i32::from(wanted) {
+        if !Path::new(&format!("/proc/self/fd/{number}")).exists() {
+            return Err(Error::usage(format!(
+                "--preserve-fds: descriptor {number} is not open"
+            )));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,326 @@
+//! Launch without zygote and monitor: what an OCI runtime does, and then goes.
+//!
+//! The caller is single-threaded and runs from a sealed copy of itself ([`crate::sealed`]):
+//! it clones the container's first process as its own child with its own stdio, waits until
+//! that has done everything but exec, and may end; the child waits to be started on a socket
+//! whose path only the host has. Whatever fails leaves no process; the cgroup is the caller's.
+#![forbid(unsafe_code)]
+
+use std::{
+    fs,
+    io::Read as _,
+    os::{
+        fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd},
+        unix::net::UnixStream,
+    },
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use nix::{
+    errno::Errno,
+    fcntl::OFlag,
+    sched::unshare,
+    sys::{
+        stat::{Mode, umask},
+        wait::WaitStatus,
+    },
+    unistd::{pipe2, read},
+};
+use paddock_cgroups::Cgroup;
+
+pub use crate::monitor::identity::start_time;
+use crate::{
+    monitor::{
+        devices,
+        launch::{clone, follow_into, kill_and_wait, open_gate, provide, wait},
+    },
+    plan::{
+        Failure,
+        build::io_failure,
+        direct::{prepare, write_states},
+        run::{Channels, HOOK_FAILED, READY, decode_status},
+    },
+    record::{Failed, KILLED},
+    spec::{Process, Propagation, Target},
+    sys::{
+        clone::{Cloned, NEWTIME, pidfd_open, pidfd_send_signal},
+        task::{set_io_priority, set_scheduler, set_window_size, window_size},
+    },
+};
+
+/// One process to start.
+#[derive(Clone, Debug)]
+pub struct Request<'a> {
+    pub process: &'a Process,
+    pub target: &'a Target,
+    pub cgroup: &'a Cgroup,
+    /// How many descriptors from 3 on the program keeps; they must be open.
+    pub preserved: u8,
+    pub new_keyring: bool,
+    /// A listening socket: the program waits until somebody connects to it ([`start`]).
+    pub start: Option<BorrowedFd<'a>>,
+    /// Run by the child before its root is changed, and before it executes its program.
+    pub create_container: &'a [Hook],
+    pub start_container: &'a [Hook],
+    /// Where `createContainer` hooks run.
+    pub hook_directory: &'a Path,
+    /// The root gets the devices of every container itself: nothing is mounted on its /dev.
+    pub own_devices: bool,
+    pub labels: &'a [Label],
+    /// The root's, and whether of what is mounted in it too.
+    pub propagation: (Propagation, bool),
+    /// Rows and columns of the terminal.
+    pub window: Option<(u16, u16)>,
+    /// ioprio_set(2)'s number.
+    pub io_priority: Option<i32>,
+    pub scheduler: Option<Scheduler>,
+    /// Of a new time namespace: clock, seconds, nanoseconds.
+    pub time_offsets: &'a [(String, i64, u32)],
+}
+
+/// A program of the operator's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hook {
+    pub path: PathBuf,
+    /// With the name; empty is the path alone.
+    pub args: Vec<String>,
+    /// `None`: the launcher's own.
+    pub env: Option<Vec<String>>,
+    pub timeout: Option<Duration>,
+}
+
+/// Of a security module, for the program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Label {
+    AppArmor(String),
+    SeLinux(String),
+}
+
+/// sched_setattr(2)'s fields, `SCHED_*` and `SCHED_FLAG_*` by number.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Scheduler {
+    pub policy: u32,
+    pub flags: u64,
+    pub nice: i32,
+    pub priority: u32,
+    /// Nanoseconds, of `SCHED_DEADLINE`.
+    pub runtime: u64,
+    pub deadline: u64,
+    pub period: u64,
+}
+
+/// What the child's own hooks read from stdin.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HookStates {
+    pub creating: String,
+    pub created: String,
+}
+
+/// A process of this one's, at its exec or waiting for its start.
+#[derive(Debug)]
+pub struct Launched {
+    process: Cloned,
+    pub start_time: u64,
+    /// The terminal's master.
+    pub terminal: Option<OwnedFd>,
+}
+
+/// Clones and sees the child through. `born` is called with the pid (the namespaces are there,
+/// the root is still the host's) and says what the child's hooks will read.
+pub fn launch<E: From<Failed>>(
+    request: &Request<'_>,
+    born: impl FnOnce(i32, u64) -> Result<HookStates, E>,
+) -> Result<Launched, E> {
+    let failed = |failure: Failure| E::from(failure.record());
+    // Modes are meant as they are written.
+    let mask = umask(Mode::empty());
+    let prepared = prepare(request).map_err(failed);
+    umask(mask);
+    let (mut plan, terminal) = prepared?;
+    if !request.time_offsets.is_empty() {
+        shift_clocks(request.time_offsets).map_err(failed)?;
+        plan.clone_flags.remove(NEWTIME);
+    }
+    let pipes = |errno| failed(Failure::without_path("pipes", errno));
+    let (gate, gate_writer) = pipe2(OFlag::O_CLOEXEC).map_err(pipes)?;
+    let (status, child_status) = pipe2(OFlag::O_CLOEXEC).map_err(pipes)?;
+    let channels = Channels {
+        gate,
+        status: child_status,
+        gate_writer: gate_writer.as_raw_fd(),
+    };
+    if let Target::Container(target) = request.target {
+        devices::limit(&target.device_rules, request.cgroup).map_err(failed)?;
+    }
+    let (mut process, joined) = clone(&plan, &channels, request.cgroup).map_err(failed)?;
+    drop(channels);
+    let through = || {
+        let mut start_time = provide(&process, &plan, request.cgroup, joined).map_err(failed)?;
+        prioritize(process.pid, request).map_err(failed)?;
+        if plan.enter.is_some() {
+            open_gate(&gate_writer).map_err(failed)?;
+            start_time = follow_into(&mut process, &status, start_time).map_err(failed)?;
+        }
+        let told = born(process.pid, start_time)?;
+        write_states(&plan, &told).map_err(failed)?;
+        open_gate(&gate_writer).map_err(failed)?;
+        let waits = plan.start.is_some();
+        let names = plan.into_names();
+        match follow(&status, waits) {
+            Told::Ready => Ok(start_time),
+            Told::Failed(index, errno) => Err(failed(names.failure(index, errno))),
+            Told::Nothing => Err(failed(Failure::without_path(KILLED, Errno::EINTR))),
+        }
+    };
+    match through() {
+        Ok(start_time) => Ok(Launched {
+            process,
+            start_time,
+            terminal,
+        }),
+        Err(error) => {
+            kill_and_wait(&process);
+            Err(error)
+        }
+    }
+}
+
+/// A time namespace takes offsets only until somebody is in it (time_namespaces(7)): it is made
+/// for this process' children first, and the clone is its first member.
+fn shift_clocks(offsets: &[(String, i64, u32)]) -> Result<(), Failure> {
+    const PATH: &str = "/proc/self/timens_offsets";
+    unshare(NEWTIME).map_err(|errno| Failure::without_path("time namespace", errno))?;
+    let lines: Vec<_> = offsets
+        .iter()
+        .map(|(clock, seconds, nanoseconds)| format!("{clock} {seconds} {nanoseconds}"))
+        .collect();
+    fs::write(PATH, lines.join("\n")).map_err(|source| io_failure("time offsets", PATH, &source))
+}
+
+/// By its parent, who has the host's privileges; what the child makes inherits them.
+fn prioritize(pid: i32, request: &Request<'_>) -> Result<(), Failure> {
+    if let Some(value) = request.io_priority {
+        set_io_priority(pid, value)
+            .map_err(|errno| Failure::new("ioPriority", value.to_string(), errno))?;
+    }
+    if let Some(scheduler) = request.scheduler {
+        set_scheduler(pid, scheduler)
+            .map_err(|errno| Failure::new("scheduler", scheduler.policy.to_string(), errno))?;
+    }
+    Ok(())
+}
+
+#[derive(Debug)]
+enum Told {
+    Ready,
+    Failed(u32, Errno),
+    Nothing,
+}
+
+/// Until it waits, or until its exec has closed the pipe.
+fn follow(status: &OwnedFd, waits: bool) -> Told {
+    let mut ready = false;
+    loop {
+        let mut message = [0; 8];
+        match read(status, &mut message) {
+            Ok(8) => match decode_status(message) {
+                (READY, _) if waits => return Told::Ready,
+                (READY, _) => ready = true,
+                (index, errno) => {
+                    return Told::Failed(index, Errno::from_raw(errno));
+                }
+            },
+            Err(Errno::EINTR) => {}
+            Ok(_) | Err(_) if ready => return Told::Ready,
+            Ok(_) | Err(_) => return Told::Nothing,
+        }
+    }
+}
+
+impl Launched {
+    pub fn pid(&self) -> i32 {
+        self.process.pid
+    }
+
+    pub fn pidfd(&self) -> BorrowedFd<'_> {
+        self.process.pidfd.as_fd()
+    }
+
+    /// Blocks until it has ended: its exit code, or 128 + signal.
+    pub fn wait(&self) -> nix::Result<i32> {
+        loop {
+            match wait(&self.process) {
+                Ok(WaitStatus::Exited(_, code)) => return Ok(code),
+                Ok(WaitStatus::Signaled(_, signal, _)) => return Ok(128 + signal as i32),
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(errno) => return Err(errno),
+            }
+        }
+    }
+
+    pub fn signal(&self, signal: i32) -> nix::Result<()> {
+        pidfd_send_signal(self.process.pidfd.as_fd(), signal)
+    }
+
+    /// Ends it and waits for that.
+    pub fn kill(&self) {
+        kill_and_wait(&self.process);
+    }
+}
+
+/// Why a waiting program could not be started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotStarted {
+    /// A `startContainer` hook failed or took too long.
+    Hook(i32),
+    Exec(i32),
+}
+
+/// Reads what a child says to who has connected to its socket.
+pub fn started(mut connection: UnixStream) -> Result<(), NotStarted> {
+    let mut message = [0; 8];
+    if connection.read_exact(&mut message).is_err() {
+        return Ok(());
+    }
+    let (index, errno) = decode_status(message);
+    Err(if index == HOOK_FAILED {
+        NotStarted::Hook(errno)
+    } else {
+        NotStarted::Exec(errno)
+    })
+}
+
+/// A pidfd for a child of the caller's.
+pub fn pidfd(pid: i32) -> nix::Result<OwnedFd> {
+    pidfd_open(pid)
+}
+
+/// Gives a terminal the size of another; what is no terminal has none.
+pub fn copy_window_size(from: BorrowedFd<'_>, to: BorrowedFd<'_>) {
+    if let Ok((rows, columns)) = window_size(from) {
+        let _ = set_window_size(to, rows, columns);
+    }
+}
+
+/// Exactly the process that had this start time, or `None`: it has ended.
+#[derive(Debug)]
+pub struct Found {
+    pidfd: OwnedFd,
+}
+
+/// Looks for a process by pid and start time.
+pub fn find(pid: i32, start_time: u64) -> Option<Found> {
+    let pidfd = pidfd_open(pid).ok()?;
+    (self::start_time(pid).ok()? == start_time).then_some(Found { pidfd })
+}
+
+impl Found {
+    pub fn signal(&self, signal: i32) -> nix::Result<()> {
+        pidfd_send_signal(self.pidfd.as_fd(), signal)
+    }
+
+    pub fn pidfd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+}
