@@ -189,7 +189,7 @@ fn config_is_honoured(context: &Context) -> Result<()> {
             "{request}"
         );
         ensure!(
-            request["stop_signal"] == "SIGQUIT" && request["user"] == "0:0",
+            request["life"]["stop_signal"] == 3 && request["user"] == "0:0",
             "{request}"
         );
         ensure!(context.ok(&["exec", "c", "pwd"])? == "/srv/app\n");

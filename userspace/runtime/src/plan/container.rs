@@ -89,9 +89,7 @@ pub(super) fn plan<T>(
     if !namespaces.user.is_host() {
         steps.push(step("become root", Op::BecomeRoot));
     }
-    if namespaces.cgroup.is_new() {
-        steps.push(step("cgroup namespace", Op::UnshareCgroup));
-    }
+    steps.extend(cgroup_namespace(&namespaces.cgroup)?);
     let program = chown::Owner {
         uid: user,
         gid: group,
@@ -263,9 +261,25 @@ fn clone_flags(namespaces: &Namespaces) -> CloneFlags {
     flags
 }
 
+/// By the child, once it is in its cgroups: a v2 kernel lets nobody be born outside of the
+/// cgroup namespace that his parent is in (ENOENT).
+fn cgroup_namespace(namespace: &Namespace) -> Result<Option<Step>, Failure> {
+    const STEP: &str = "cgroup namespace";
+    Ok(match namespace {
+        Namespace::Host => None,
+        Namespace::New => Some(step(STEP, Op::UnshareCgroup)),
+        Namespace::Join(joined) => Some(step(
+            STEP,
+            Op::Join {
+                pidfd: rootfs::open_namespace(STEP, joined)?,
+                flags: CloneFlags::CLONE_NEWCGROUP,
+            },
+        )),
+    })
+}
+
 fn joins(namespaces: &Namespaces) -> Result<Vec<Join>, Failure> {
     [
-        ("cgroup", &namespaces.cgroup, CloneFlags::CLONE_NEWCGROUP),
         ("ipc", &namespaces.ipc, CloneFlags::CLONE_NEWIPC),
         ("net", &namespaces.net, CloneFlags::CLONE_NEWNET),
         ("pid", &namespaces.pid, CloneFlags::CLONE_NEWPID),
