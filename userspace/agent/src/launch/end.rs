@@ -31,10 +31,6 @@ const TELLING: Duration = Duration::from_secs(1);
 const SLOT_REST: Duration = Duration::from_secs(2);
 
 #[derive(Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "one for each end, moved and taken apart"
-)]
 pub(super) enum Ending {
     Exited {
         exit: Exit,
