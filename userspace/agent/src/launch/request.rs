@@ -399,7 +399,8 @@ pub(super) mod tests {
             shm: None,
             shares: Shares::default(),
         };
-        let dir = Path::new("/d");
+        let scratch = crate::fixture::Dir::new();
+        let dir = scratch.path();
         let spec =
             container_spec(id, dir, "p/i/c", Rootfs::Host, &request(), sharing, None).unwrap();
         assert_eq!(
@@ -422,15 +423,18 @@ pub(super) mod tests {
             rootfs: Root::Directory("/tmp".into()),
             ..request()
         };
+        let scratch = crate::fixture::Dir::new();
         let rootfs = Rootfs::Directory("/tmp".into());
         let spec =
-            container_spec("0123", Path::new("/d"), "p", rootfs, &all, sharing, None).unwrap();
+            container_spec("0123", scratch.path(), "p", rootfs, &all, sharing, None).unwrap();
         let Target::Container(target) = spec.target else {
             panic!("{spec:?}")
         };
         assert!(target.masked_paths.is_empty() && target.read_only_paths.is_empty());
-        let read_only =
-            |mount: &paddock_runtime::spec::Mount| mount.set & defaults::READ_ONLY_MOUNT != 0;
+        // Its names and servers are files of the agent's, as with everybody.
+        let read_only = |mount: &paddock_runtime::spec::Mount| {
+            mount.set & defaults::READ_ONLY_MOUNT != 0 && !mount.target.starts_with("/etc")
+        };
         assert!(!target.mounts.iter().any(read_only));
     }
 

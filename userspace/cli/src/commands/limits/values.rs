@@ -36,7 +36,8 @@ pub(super) fn device_number(text: &str) -> Result<(Device, u64), String> {
 
 pub(super) fn device_weight(text: &str) -> Result<(Device, u64), String> {
     let (device, weight) = split(text)?;
-    Ok((block_device(device)?, blkio_weight(weight)?))
+    let weight = blkio_weight(weight)?;
+    Ok((block_device(device)?, weight))
 }
 
 fn split(text: &str) -> Result<(&str, &str), String> {
