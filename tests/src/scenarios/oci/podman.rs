@@ -75,8 +75,6 @@ fn with_podman(context: &Context, bundle: &Bundle<'_>) -> Result<()> {
             "nofile=1024:1024",
             "--ulimit",
             "nproc=1000:1000",
-            "--security-opt",
-            "seccomp=unconfined",
         ];
         call(&[&own, flags, &["--rootfs", &root], command].concat())
     };
@@ -86,6 +84,11 @@ fn with_podman(context: &Context, bundle: &Bundle<'_>) -> Result<()> {
         output.code == Some(7) && output.stdout == "out\n",
         "{output:?}"
     );
+    // podman's own profile.
+    let show = "while read -r line; do case $line in Seccomp:*) echo $line;; esac; done \
+        </proc/self/status";
+    let output = run(&none, &["sh", "-c", show])?;
+    ensure!(output.stdout == "Seccomp: 2\n", "{output:?}");
     let output = run(&none, &["nope"])?;
     ensure!(output.code == Some(127), "{output:?}");
     let flags = ["-d", "--name", "bg", "--network", "none", "--memory", "64m"];
