@@ -8,6 +8,8 @@ use std::{
     io,
     os::{fd::AsRawFd as _, unix::process::CommandExt as _},
     process::Command,
+    thread,
+    time::Duration,
 };
 
 use nix::{
@@ -39,8 +41,22 @@ pub(crate) fn copy() -> io::Result<File> {
         })?;
     let mut copy = File::from(memfd);
     io::copy(&mut File::open(EXECUTABLE)?, &mut copy)?;
-    fcntl(&copy, FcntlArg::F_ADD_SEALS(seals()))?;
+    seal(&copy)?;
     Ok(copy)
+}
+
+/// A page of the copy that the kernel is busy with for a moment, on a host short of memory or
+/// CPUs, looks like one that somebody could still write to, and the seals are refused (EBUSY).
+fn seal(copy: &File) -> nix::Result<()> {
+    const TRIES: u32 = 50;
+    const PAUSE: Duration = Duration::from_millis(20);
+    for _ in 1..TRIES {
+        match fcntl(copy, FcntlArg::F_ADD_SEALS(seals())) {
+            Err(Errno::EBUSY) => thread::sleep(PAUSE),
+            other => return other.map(drop),
+        }
+    }
+    fcntl(copy, FcntlArg::F_ADD_SEALS(seals())).map(drop)
 }
 
 /// Goes on as that copy with the same words, or returns because this process is one already.
