@@ -24,6 +24,8 @@ use crate::metrics::Metrics;
 const TIMEOUT: Duration = Duration::from_mins(3);
 /// What is waited for comes in milliseconds; emulated, beside another guest, in many seconds.
 const EVENTUALLY: Duration = Duration::from_mins(1);
+/// How nearly every scenario wants its agent: what it attached goes when it ends.
+const USUAL: [&str; 1] = ["--detach-on-exit"];
 
 #[derive(Debug)]
 pub struct Context {
@@ -35,6 +37,15 @@ pub struct Context {
     /// Where images are; made by what needs it.
     pub data: PathBuf,
     agent: RefCell<Option<Child>>,
+    /// Somebody else's agent, which stays when this is closed.
+    resident: Option<Resident>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Resident {
+    pid: i32,
+    /// How much it had logged before.
+    logged: u64,
 }
 
 /// What a finished command left.
@@ -54,6 +65,31 @@ impl Context {
             data: state.with_extension("data"),
             state,
             agent: RefCell::new(None),
+            resident: None,
+        })
+    }
+
+    /// One with a running agent, for [`beside`](Self::beside).
+    pub fn with_agent() -> Result<Self> {
+        let context = Self::new()?;
+        context.start_agent(&USUAL)?;
+        Ok(context)
+    }
+
+    /// A scenario's own view of a running agent and of its directories.
+    pub fn beside(host: &Self) -> Result<Self> {
+        let agent = host.agent.borrow();
+        let child = agent.as_ref().context("no agent runs")?;
+        Ok(Self {
+            bin: host.bin.clone(),
+            workload: host.workload.clone(),
+            state: host.state.clone(),
+            data: host.data.clone(),
+            agent: RefCell::new(None),
+            resident: Some(Resident {
+                pid: child.id().cast_signed(),
+                logged: fs::metadata(host.log_path())?.len(),
+            }),
         })
     }
 
@@ -101,8 +137,13 @@ impl Context {
         format!("{}:/run/workload:ro", self.workload.display())
     }
 
-    /// Starts `paddock agent` on a free port and waits until it answers.
+    /// Starts `paddock agent` on a free port and waits until it answers; or gives the one that
+    /// this scenario shares with others.
     pub fn start_agent(&self, args: &[&str]) -> Result<i32> {
+        if let Some(resident) = self.resident {
+            ensure!(args == USUAL, "such an agent needs `Scenario::alone`");
+            return Ok(resident.pid);
+        }
         // An ephemeral agent of an earlier command takes its moment to end.
         eventually("no agent is left", || {
             Ok(UnixStream::connect(self.state.join("paddock.sock")).is_err())
@@ -181,7 +222,10 @@ impl Context {
     }
 
     pub fn agent_log(&self) -> String {
-        fs::read_to_string(self.log_path()).unwrap_or_default()
+        let before = self.resident.map_or(0, |resident| resident.logged);
+        let log = fs::read(self.log_path()).unwrap_or_default();
+        let before = usize::try_from(before).unwrap_or(0).min(log.len());
+        String::from_utf8_lossy(&log[before..]).into_owned()
     }
 
     /// Ends what the scenario started; an error when something could not be removed.
@@ -192,6 +236,9 @@ impl Context {
             for name in names.lines() {
                 self.paddock(&["rm", "-f", name])?;
             }
+        }
+        if self.resident.is_some() {
+            return self.is_as_before();
         }
         if self.agent.borrow().is_some() {
             self.stop_agent()?;
@@ -220,6 +267,23 @@ impl Context {
             left.join(" ")
         );
         ensure!(!written, "left in the data directory: containers");
+        Ok(())
+    }
+}
+
+impl Context {
+    /// The agent that others use too is there and has no containers.
+    fn is_as_before(&self) -> Result<()> {
+        UnixStream::connect(self.state.join("paddock.sock")).context("the agent is gone")?;
+        for directory in [&self.state, &self.data] {
+            let left: Vec<_> = fs::read_dir(directory.join("containers"))
+                .into_iter()
+                .flatten()
+                .flatten()
+                .map(|entry| entry.path().display().to_string())
+                .collect();
+            ensure!(left.is_empty(), "left: {}", left.join(" "));
+        }
         Ok(())
     }
 }

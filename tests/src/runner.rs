@@ -1,5 +1,8 @@
-//! Runs scenarios one after the other, each in a state directory of its own, and looks
-//! afterwards for what it left behind: a leak fails the scenario that made it.
+//! Runs scenarios one after the other and looks afterwards for what each left behind: a leak
+//! fails the scenario that made it.
+//!
+//! Most share one agent, which is what costs time where a guest has no hardware help. When the
+//! last of them is done it has to end without a trace; then come those that want to be alone.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -14,48 +17,105 @@ use crate::{context::Context, leaks::Snapshot};
 #[derive(Clone, Copy, Debug)]
 pub struct Scenario {
     pub name: &'static str,
-    pub run: fn(&Context) -> Result<()>,
+    run: fn(&Context) -> Result<()>,
+    alone: bool,
+}
+
+impl Scenario {
+    pub const fn new(name: &'static str, run: fn(&Context) -> Result<()>) -> Self {
+        Self {
+            name,
+            run,
+            alone: false,
+        }
+    }
+
+    /// In a state directory of its own, without an agent before it starts one: for what ends
+    /// agents, starts them otherwise or does without, and for counts of the whole host.
+    #[must_use]
+    pub const fn alone(mut self) -> Self {
+        self.alone = true;
+        self
+    }
 }
 
 /// Runs those whose name contains `filter`; `true` when all passed and at least one ran.
 pub fn run(scenarios: &[Scenario], filter: &str) -> bool {
-    let (mut passed, mut failed) = (0_u32, Vec::new());
-    for scenario in scenarios
+    let chosen = scenarios
         .iter()
-        .filter(|scenario| scenario.name.contains(filter))
-    {
-        println!("test {} ...", scenario.name);
+        .filter(|scenario| scenario.name.contains(filter));
+    let (alone, together): (Vec<_>, Vec<_>) = chosen.partition(|scenario| scenario.alone);
+    let mut tally = Tally::default();
+    if !together.is_empty() {
+        tally.together(&together);
+    }
+    for scenario in alone {
+        tally.run(scenario.name, || {
+            observed(Snapshot::take()?, Context::new()?, scenario.run)
+        });
+    }
+    tally.report()
+}
+
+#[derive(Default)]
+struct Tally {
+    passed: u32,
+    failed: Vec<&'static str>,
+}
+
+impl Tally {
+    /// That the shared agent starts, and ends without a trace, is a scenario as well.
+    fn together(&mut self, scenarios: &[&Scenario]) {
+        const NAME: &str = "shared_agent::leaves_nothing";
+        let started = Snapshot::take().and_then(|before| Ok((before, Context::with_agent()?)));
+        let (before, host) = match started {
+            Ok(started) => started,
+            Err(error) => return self.run(NAME, || Err(error)),
+        };
+        for scenario in scenarios {
+            self.run(scenario.name, || {
+                observed(Snapshot::take()?, Context::beside(&host)?, scenario.run)
+            });
+        }
+        self.run(NAME, || observed(before, host, |_| Ok(())));
+    }
+
+    fn run(&mut self, name: &'static str, work: impl FnOnce() -> Result<()>) {
+        println!("test {name} ...");
         let start = Instant::now();
-        let result = one(scenario);
+        let result = work();
         let seconds = start.elapsed().as_secs_f64();
         match result {
             Ok(()) => {
-                passed += 1;
-                println!("test {} ... ok ({seconds:.1} s)", scenario.name);
+                self.passed += 1;
+                println!("test {name} ... ok ({seconds:.1} s)");
             }
             Err(error) => {
-                println!(
-                    "test {} ... FAILED ({seconds:.1} s)\n    {error:#}",
-                    scenario.name
-                );
-                failed.push(scenario.name);
+                println!("test {name} ... FAILED ({seconds:.1} s)\n    {error:#}");
+                self.failed.push(name);
             }
         }
     }
-    if !failed.is_empty() {
-        println!("\nfailed:");
-        for name in &failed {
-            println!("    {name}");
+
+    fn report(&self) -> bool {
+        if !self.failed.is_empty() {
+            println!("\nfailed:");
+            for name in &self.failed {
+                println!("    {name}");
+            }
         }
+        println!("\n{} passed, {} failed", self.passed, self.failed.len());
+        self.failed.is_empty() && self.passed > 0
     }
-    println!("\n{passed} passed, {} failed", failed.len());
-    failed.is_empty() && passed > 0
 }
 
-fn one(scenario: &Scenario) -> Result<()> {
-    let before = Snapshot::take()?;
-    let context = Context::new()?;
-    let result = catch_unwind(AssertUnwindSafe(|| (scenario.run)(&context)))
+/// Runs it, closes its context and compares with `before`.
+fn observed(
+    before: Snapshot,
+    context: Context,
+    scenario: impl FnOnce(&Context) -> Result<()>,
+) -> Result<()> {
+    let result = catch_unwind(AssertUnwindSafe(|| scenario(&context)))
         .unwrap_or_else(|panic| Err(anyhow!("panicked: {}", message(&*panic))));
     let agent = context.agent_log();
     let closed = context.close();

@@ -17,34 +17,17 @@ use crate::{
 };
 
 pub const ALL: &[Scenario] = &[
-    Scenario {
-        name: "agent::check_is_right_here",
-        run: check_is_right_here,
-    },
-    Scenario {
-        name: "agent::check_tables_fit",
-        run: check_tables_fit,
-    },
-    Scenario {
-        name: "agent::exposition_is_clean",
-        run: exposition_is_clean,
-    },
-    Scenario {
-        name: "agent::counters_outlive_gauges_do_not",
-        run: counters_outlive_gauges_do_not,
-    },
-    Scenario {
-        name: "agent::health_and_readiness",
-        run: health_and_readiness,
-    },
-    Scenario {
-        name: "agent::without_an_agent",
-        run: without_an_agent,
-    },
-    Scenario {
-        name: "agent::demo_twice_at_once",
-        run: demo_twice_at_once,
-    },
+    Scenario::new("agent::check_is_right_here", check_is_right_here).alone(),
+    Scenario::new("agent::check_tables_fit", check_tables_fit).alone(),
+    Scenario::new("agent::exposition_is_clean", exposition_is_clean).alone(),
+    Scenario::new(
+        "agent::counters_outlive_gauges_do_not",
+        counters_outlive_gauges_do_not,
+    )
+    .alone(),
+    Scenario::new("agent::health_and_readiness", health_and_readiness).alone(),
+    Scenario::new("agent::without_an_agent", without_an_agent).alone(),
+    Scenario::new("agent::demo_twice_at_once", demo_twice_at_once).alone(),
 ];
 
 /// The same command says different things in the two worlds, and each is true.

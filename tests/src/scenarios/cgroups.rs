@@ -19,30 +19,18 @@ use crate::{
 };
 
 pub const ALL: &[Scenario] = &[
-    Scenario {
-        name: "cgroups::limits_are_in_the_files",
-        run: limits_are_in_the_files,
-    },
-    Scenario {
-        name: "cgroups::a_process_is_in_every_hierarchy",
-        run: a_process_is_in_every_hierarchy,
-    },
-    Scenario {
-        name: "cgroups::memory_limit_kills",
-        run: memory_limit_kills,
-    },
-    Scenario {
-        name: "cgroups::kill_ends_a_fork_storm",
-        run: kill_ends_a_fork_storm,
-    },
-    Scenario {
-        name: "cgroups::kill_reaches_what_left_v2",
-        run: kill_reaches_what_left_v2,
-    },
-    Scenario {
-        name: "cgroups::refusals_name_the_cause",
-        run: refusals_name_the_cause,
-    },
+    Scenario::new("cgroups::limits_are_in_the_files", limits_are_in_the_files),
+    Scenario::new(
+        "cgroups::a_process_is_in_every_hierarchy",
+        a_process_is_in_every_hierarchy,
+    ),
+    Scenario::new("cgroups::memory_limit_kills", memory_limit_kills),
+    Scenario::new("cgroups::kill_ends_a_fork_storm", kill_ends_a_fork_storm),
+    Scenario::new(
+        "cgroups::kill_reaches_what_left_v2",
+        kill_reaches_what_left_v2,
+    ),
+    Scenario::new("cgroups::refusals_name_the_cause", refusals_name_the_cause),
 ];
 
 const TIMEOUT: Duration = Duration::from_mins(1);

@@ -11,22 +11,10 @@ use crate::{
 };
 
 pub const ALL: &[Scenario] = &[
-    Scenario {
-        name: "privilege::devices_default",
-        run: default_list,
-    },
-    Scenario {
-        name: "privilege::devices_by_rule_and_flag",
-        run: by_rule_and_flag,
-    },
-    Scenario {
-        name: "privilege::devices_refused",
-        run: refused,
-    },
-    Scenario {
-        name: "privilege::privileged",
-        run: privileged,
-    },
+    Scenario::new("privilege::devices_default", default_list),
+    Scenario::new("privilege::devices_by_rule_and_flag", by_rule_and_flag),
+    Scenario::new("privilege::devices_refused", refused),
+    Scenario::new("privilege::privileged", privileged),
 ];
 
 /// /dev/kmsg: in every kernel, in no container.

@@ -23,58 +23,27 @@ use crate::{
 };
 
 pub const ALL: &[Scenario] = &[
-    Scenario {
-        name: "faults::not_root",
-        run: not_root,
-    },
-    Scenario {
-        name: "faults::second_agent_refused",
-        run: second_agent_refused,
-    },
-    Scenario {
-        name: "faults::stale_socket_replaced",
-        run: stale_socket_replaced,
-    },
-    Scenario {
-        name: "faults::port_in_use",
-        run: port_in_use,
-    },
-    Scenario {
-        name: "faults::no_cgroup_mount",
-        run: no_cgroup_mount,
-    },
-    Scenario {
-        name: "faults::no_btf",
-        run: no_btf,
-    },
-    Scenario {
-        name: "faults::limit_below_what_it_needs",
-        run: limit_below_what_it_needs,
-    },
-    Scenario {
-        name: "faults::no_space",
-        run: no_space,
-    },
-    Scenario {
-        name: "faults::agent_killed",
-        run: agent_killed,
-    },
-    Scenario {
-        name: "faults::zygote_killed",
-        run: zygote_killed,
-    },
-    Scenario {
-        name: "faults::monitor_killed",
-        run: monitor_killed,
-    },
-    Scenario {
-        name: "faults::monitor_killed_without_agent",
-        run: monitor_killed_without_agent,
-    },
-    Scenario {
-        name: "faults::hostile_names",
-        run: hostile_names,
-    },
+    Scenario::new("faults::not_root", not_root).alone(),
+    Scenario::new("faults::second_agent_refused", second_agent_refused).alone(),
+    Scenario::new("faults::stale_socket_replaced", stale_socket_replaced).alone(),
+    Scenario::new("faults::port_in_use", port_in_use).alone(),
+    Scenario::new("faults::no_cgroup_mount", no_cgroup_mount).alone(),
+    Scenario::new("faults::no_btf", no_btf).alone(),
+    Scenario::new(
+        "faults::limit_below_what_it_needs",
+        limit_below_what_it_needs,
+    )
+    .alone(),
+    Scenario::new("faults::no_space", no_space).alone(),
+    Scenario::new("faults::agent_killed", agent_killed).alone(),
+    Scenario::new("faults::zygote_killed", zygote_killed).alone(),
+    Scenario::new("faults::monitor_killed", monitor_killed).alone(),
+    Scenario::new(
+        "faults::monitor_killed_without_agent",
+        monitor_killed_without_agent,
+    )
+    .alone(),
+    Scenario::new("faults::hostile_names", hostile_names).alone(),
 ];
 
 fn one_line(text: &str, word: &str) -> Result<()> {

@@ -11,34 +11,19 @@ use crate::{
 };
 
 pub const ALL: &[Scenario] = &[
-    Scenario {
-        name: "files::tmpfs_in_a_read_only_root",
-        run: tmpfs_in_a_read_only_root,
-    },
-    Scenario {
-        name: "files::volume_options",
-        run: volume_options,
-    },
-    Scenario {
-        name: "files::propagation",
-        run: propagation,
-    },
-    Scenario {
-        name: "files::names_in_etc",
-        run: names_in_etc,
-    },
-    Scenario {
-        name: "files::kernel_parameters",
-        run: kernel_parameters,
-    },
-    Scenario {
-        name: "files::shm_environment_and_oom_score",
-        run: shm_environment_and_oom_score,
-    },
-    Scenario {
-        name: "files::volumes_given_away",
-        run: volumes_given_away,
-    },
+    Scenario::new(
+        "files::tmpfs_in_a_read_only_root",
+        tmpfs_in_a_read_only_root,
+    ),
+    Scenario::new("files::volume_options", volume_options),
+    Scenario::new("files::propagation", propagation),
+    Scenario::new("files::names_in_etc", names_in_etc),
+    Scenario::new("files::kernel_parameters", kernel_parameters),
+    Scenario::new(
+        "files::shm_environment_and_oom_score",
+        shm_environment_and_oom_score,
+    ),
+    Scenario::new("files::volumes_given_away", volumes_given_away),
 ];
 
 /// Options, file system and its own options of what is mounted at `point` in a container.

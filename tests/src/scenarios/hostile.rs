@@ -19,30 +19,27 @@ use crate::{
 };
 
 pub const ALL: &[Scenario] = &[
-    Scenario {
-        name: "rootfs::devices_are_not_the_images",
-        run: devices_are_not_the_images,
-    },
-    Scenario {
-        name: "rootfs::swapped_devices_are_refused",
-        run: swapped_devices_are_refused,
-    },
-    Scenario {
-        name: "rootfs::working_directory_stays_inside",
-        run: working_directory_stays_inside,
-    },
-    Scenario {
-        name: "rootfs::targets_stay_inside",
-        run: targets_stay_inside,
-    },
-    Scenario {
-        name: "rootfs::programs_are_not_overwritten",
-        run: programs_are_not_overwritten,
-    },
-    Scenario {
-        name: "rootfs::release_agent_is_out_of_reach",
-        run: release_agent_is_out_of_reach,
-    },
+    Scenario::new(
+        "rootfs::devices_are_not_the_images",
+        devices_are_not_the_images,
+    ),
+    Scenario::new(
+        "rootfs::swapped_devices_are_refused",
+        swapped_devices_are_refused,
+    ),
+    Scenario::new(
+        "rootfs::working_directory_stays_inside",
+        working_directory_stays_inside,
+    ),
+    Scenario::new("rootfs::targets_stay_inside", targets_stay_inside),
+    Scenario::new(
+        "rootfs::programs_are_not_overwritten",
+        programs_are_not_overwritten,
+    ),
+    Scenario::new(
+        "rootfs::release_agent_is_out_of_reach",
+        release_agent_is_out_of_reach,
+    ),
 ];
 
 /// CVE-2025-31133, CVE-2025-52565, CVE-2026-41579: links in place of what is mounted or masked with.

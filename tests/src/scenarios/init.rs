@@ -11,22 +11,13 @@ use crate::{
 };
 
 pub const ALL: &[Scenario] = &[
-    Scenario {
-        name: "init::reaps_orphans",
-        run: reaps_orphans,
-    },
-    Scenario {
-        name: "init::hands_signals_and_codes_on",
-        run: hands_signals_and_codes_on,
-    },
-    Scenario {
-        name: "init::gives_the_terminal_away",
-        run: gives_the_terminal_away,
-    },
-    Scenario {
-        name: "init::out_of_memory",
-        run: out_of_memory,
-    },
+    Scenario::new("init::reaps_orphans", reaps_orphans),
+    Scenario::new(
+        "init::hands_signals_and_codes_on",
+        hands_signals_and_codes_on,
+    ),
+    Scenario::new("init::gives_the_terminal_away", gives_the_terminal_away),
+    Scenario::new("init::out_of_memory", out_of_memory),
 ];
 
 /// Children of `parent` that have ended and that nobody has waited for.

@@ -28,42 +28,18 @@ use crate::{
 };
 
 pub const ALL: &[Scenario] = &[
-    Scenario {
-        name: "life::exit_codes",
-        run: exit_codes,
-    },
-    Scenario {
-        name: "life::stdin_reaches_and_ends",
-        run: stdin_reaches_and_ends,
-    },
-    Scenario {
-        name: "life::output_is_complete",
-        run: output_is_complete,
-    },
-    Scenario {
-        name: "life::signals_are_forwarded",
-        run: signals_are_forwarded,
-    },
-    Scenario {
-        name: "life::detached_wait_logs_rm",
-        run: detached_wait_logs_rm,
-    },
-    Scenario {
-        name: "life::stop_then_kill",
-        run: stop_then_kill,
-    },
-    Scenario {
-        name: "life::exec_codes_and_cgroup",
-        run: exec_codes_and_cgroup,
-    },
-    Scenario {
-        name: "life::terminal",
-        run: terminal,
-    },
-    Scenario {
-        name: "life::children_end_with_the_first",
-        run: children_end_with_the_first,
-    },
+    Scenario::new("life::exit_codes", exit_codes),
+    Scenario::new("life::stdin_reaches_and_ends", stdin_reaches_and_ends),
+    Scenario::new("life::output_is_complete", output_is_complete),
+    Scenario::new("life::signals_are_forwarded", signals_are_forwarded),
+    Scenario::new("life::detached_wait_logs_rm", detached_wait_logs_rm),
+    Scenario::new("life::stop_then_kill", stop_then_kill),
+    Scenario::new("life::exec_codes_and_cgroup", exec_codes_and_cgroup),
+    Scenario::new("life::terminal", terminal),
+    Scenario::new(
+        "life::children_end_with_the_first",
+        children_end_with_the_first,
+    ),
 ];
 
 fn exit_codes(context: &Context) -> Result<()> {

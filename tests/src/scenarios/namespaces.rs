@@ -7,26 +7,14 @@ use anyhow::{Context as _, Result, ensure};
 use crate::{context::Context, runner::Scenario};
 
 pub const ALL: &[Scenario] = &[
-    Scenario {
-        name: "namespaces::seven_of_its_own",
-        run: seven_of_its_own,
-    },
-    Scenario {
-        name: "namespaces::host_when_asked",
-        run: host_when_asked,
-    },
-    Scenario {
-        name: "namespaces::first_process_and_few_others",
-        run: first_process_and_few_others,
-    },
-    Scenario {
-        name: "namespaces::exec_joins_all",
-        run: exec_joins_all,
-    },
-    Scenario {
-        name: "namespaces::cgroup_root_is_its_own",
-        run: cgroup_root_is_its_own,
-    },
+    Scenario::new("namespaces::seven_of_its_own", seven_of_its_own),
+    Scenario::new("namespaces::host_when_asked", host_when_asked),
+    Scenario::new(
+        "namespaces::first_process_and_few_others",
+        first_process_and_few_others,
+    ),
+    Scenario::new("namespaces::exec_joins_all", exec_joins_all),
+    Scenario::new("namespaces::cgroup_root_is_its_own", cgroup_root_is_its_own),
 ];
 
 const SEVEN: [&str; 7] = ["cgroup", "ipc", "mnt", "net", "pid", "user", "uts"];

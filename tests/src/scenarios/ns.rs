@@ -7,18 +7,9 @@ use super::namespaces::{link, pid};
 use crate::{context::Context, runner::Scenario};
 
 pub const ALL: &[Scenario] = &[
-    Scenario {
-        name: "ns::lists_whose_they_are",
-        run: lists_whose_they_are,
-    },
-    Scenario {
-        name: "ns::works_without_an_agent",
-        run: works_without_an_agent,
-    },
-    Scenario {
-        name: "ns::enter_is_nsenter",
-        run: enter_is_nsenter,
-    },
+    Scenario::new("ns::lists_whose_they_are", lists_whose_they_are),
+    Scenario::new("ns::works_without_an_agent", works_without_an_agent).alone(),
+    Scenario::new("ns::enter_is_nsenter", enter_is_nsenter),
 ];
 
 const TYPES: [&str; 8] = ["cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"];

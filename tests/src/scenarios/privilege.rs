@@ -7,26 +7,11 @@ use anyhow::{Context as _, Result, ensure};
 use crate::{context::Context, runner::Scenario};
 
 pub const ALL: &[Scenario] = &[
-    Scenario {
-        name: "privilege::default_set",
-        run: default_set,
-    },
-    Scenario {
-        name: "privilege::added_and_dropped",
-        run: added_and_dropped,
-    },
-    Scenario {
-        name: "privilege::rlimits",
-        run: rlimits,
-    },
-    Scenario {
-        name: "privilege::no_descriptor_leaks_in",
-        run: no_descriptor_leaks_in,
-    },
-    Scenario {
-        name: "privilege::binary_is_out_of_reach",
-        run: binary_is_out_of_reach,
-    },
+    Scenario::new("privilege::default_set", default_set),
+    Scenario::new("privilege::added_and_dropped", added_and_dropped),
+    Scenario::new("privilege::rlimits", rlimits),
+    Scenario::new("privilege::no_descriptor_leaks_in", no_descriptor_leaks_in),
+    Scenario::new("privilege::binary_is_out_of_reach", binary_is_out_of_reach),
 ];
 
 /// Docker's fourteen: chown dac_override fowner fsetid kill setgid setuid setpcap

@@ -15,10 +15,8 @@ use crate::{
     runner::Scenario,
 };
 
-pub const ALL: &[Scenario] = &[Scenario {
-    name: "prometheus::sees_an_oom_kill",
-    run: sees_an_oom_kill,
-}];
+pub const ALL: &[Scenario] =
+    &[Scenario::new("prometheus::sees_an_oom_kill", sees_an_oom_kill).alone()];
 
 fn sees_an_oom_kill(context: &Context) -> Result<()> {
     context.start_agent(&["--detach-on-exit"])?;

@@ -19,26 +19,14 @@ use crate::{
 };
 
 pub const ALL: &[Scenario] = &[
-    Scenario {
-        name: "users::remap_inside_and_outside",
-        run: inside_and_outside,
-    },
-    Scenario {
-        name: "users::remap_leaves_files_as_they_are",
-        run: leaves_files_as_they_are,
-    },
-    Scenario {
-        name: "users::remap_of_the_host_image",
-        run: of_the_host_image,
-    },
-    Scenario {
-        name: "users::remap_by_subuid",
-        run: by_subuid,
-    },
-    Scenario {
-        name: "users::remap_refuses",
-        run: refuses,
-    },
+    Scenario::new("users::remap_inside_and_outside", inside_and_outside),
+    Scenario::new(
+        "users::remap_leaves_files_as_they_are",
+        leaves_files_as_they_are,
+    ),
+    Scenario::new("users::remap_of_the_host_image", of_the_host_image),
+    Scenario::new("users::remap_by_subuid", by_subuid).alone(),
+    Scenario::new("users::remap_refuses", refuses),
 ];
 
 /// File system that a path is on, by the kernel's table of mounts.

@@ -11,34 +11,19 @@ use anyhow::{Context as _, Result, ensure};
 use crate::{context::Context, runner::Scenario};
 
 pub const ALL: &[Scenario] = &[
-    Scenario {
-        name: "rootfs::host_is_a_throwaway",
-        run: host_is_a_throwaway,
-    },
-    Scenario {
-        name: "rootfs::directory_is_used_as_it_is",
-        run: directory_is_used_as_it_is,
-    },
-    Scenario {
-        name: "rootfs::dev_proc_sys",
-        run: dev_proc_sys,
-    },
-    Scenario {
-        name: "rootfs::host_mounts_are_gone",
-        run: host_mounts_are_gone,
-    },
-    Scenario {
-        name: "rootfs::hostile_symlinks_stay_inside",
-        run: hostile_symlinks_stay_inside,
-    },
-    Scenario {
-        name: "rootfs::binds",
-        run: binds,
-    },
-    Scenario {
-        name: "rootfs::missing_is_one_line",
-        run: missing_is_one_line,
-    },
+    Scenario::new("rootfs::host_is_a_throwaway", host_is_a_throwaway),
+    Scenario::new(
+        "rootfs::directory_is_used_as_it_is",
+        directory_is_used_as_it_is,
+    ),
+    Scenario::new("rootfs::dev_proc_sys", dev_proc_sys),
+    Scenario::new("rootfs::host_mounts_are_gone", host_mounts_are_gone),
+    Scenario::new(
+        "rootfs::hostile_symlinks_stay_inside",
+        hostile_symlinks_stay_inside,
+    ),
+    Scenario::new("rootfs::binds", binds),
+    Scenario::new("rootfs::missing_is_one_line", missing_is_one_line),
 ];
 
 fn host_is_a_throwaway(context: &Context) -> Result<()> {

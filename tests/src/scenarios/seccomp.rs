@@ -15,30 +15,21 @@ use crate::{
 };
 
 pub const ALL: &[Scenario] = &[
-    Scenario {
-        name: "privilege::seccomp_default_answers_as_dockers",
-        run: default_answers_as_dockers,
-    },
-    Scenario {
-        name: "privilege::seccomp_follows_capabilities",
-        run: follows_capabilities,
-    },
-    Scenario {
-        name: "privilege::seccomp_other_doors",
-        run: other_doors,
-    },
-    Scenario {
-        name: "privilege::seccomp_is_on_in_run_and_exec",
-        run: is_on_in_run_and_exec,
-    },
-    Scenario {
-        name: "privilege::seccomp_own_profile",
-        run: own_profile,
-    },
-    Scenario {
-        name: "privilege::seccomp_bad_profile",
-        run: bad_profile,
-    },
+    Scenario::new(
+        "privilege::seccomp_default_answers_as_dockers",
+        default_answers_as_dockers,
+    ),
+    Scenario::new(
+        "privilege::seccomp_follows_capabilities",
+        follows_capabilities,
+    ),
+    Scenario::new("privilege::seccomp_other_doors", other_doors),
+    Scenario::new(
+        "privilege::seccomp_is_on_in_run_and_exec",
+        is_on_in_run_and_exec,
+    ),
+    Scenario::new("privilege::seccomp_own_profile", own_profile),
+    Scenario::new("privilege::seccomp_bad_profile", bad_profile),
 ];
 
 const EPERM: u8 = 1;

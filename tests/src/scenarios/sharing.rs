@@ -14,34 +14,19 @@ use crate::{
 };
 
 pub const ALL: &[Scenario] = &[
-    Scenario {
-        name: "sharing::joins_what_was_asked",
-        run: joins_what_was_asked,
-    },
-    Scenario {
-        name: "sharing::processes_and_memory_are_one",
-        run: processes_and_memory_are_one,
-    },
-    Scenario {
-        name: "sharing::new_ones_in_a_joined_user_namespace",
-        run: new_ones_in_a_joined_user_namespace,
-    },
-    Scenario {
-        name: "sharing::time_of_its_own",
-        run: time_of_its_own,
-    },
-    Scenario {
-        name: "sharing::own_to_both",
-        run: own_to_both,
-    },
-    Scenario {
-        name: "sharing::the_first_one_ends",
-        run: the_first_one_ends,
-    },
-    Scenario {
-        name: "sharing::refusals_are_one_line",
-        run: refusals_are_one_line,
-    },
+    Scenario::new("sharing::joins_what_was_asked", joins_what_was_asked),
+    Scenario::new(
+        "sharing::processes_and_memory_are_one",
+        processes_and_memory_are_one,
+    ),
+    Scenario::new(
+        "sharing::new_ones_in_a_joined_user_namespace",
+        new_ones_in_a_joined_user_namespace,
+    ),
+    Scenario::new("sharing::time_of_its_own", time_of_its_own),
+    Scenario::new("sharing::own_to_both", own_to_both),
+    Scenario::new("sharing::the_first_one_ends", the_first_one_ends),
+    Scenario::new("sharing::refusals_are_one_line", refusals_are_one_line),
 ];
 
 const ALL_TYPES: [&str; 8] = ["cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"];

@@ -19,26 +19,14 @@ use crate::{
 };
 
 pub const ALL: &[Scenario] = &[
-    Scenario {
-        name: "users::names_are_the_containers",
-        run: names_are_the_containers,
-    },
-    Scenario {
-        name: "users::numbers_are_strict",
-        run: numbers_are_strict,
-    },
-    Scenario {
-        name: "users::hostile_account_files",
-        run: hostile_account_files,
-    },
-    Scenario {
-        name: "users::ambient_capabilities",
-        run: ambient_capabilities,
-    },
-    Scenario {
-        name: "users::stdio_and_directory_are_theirs",
-        run: stdio_and_directory_are_theirs,
-    },
+    Scenario::new("users::names_are_the_containers", names_are_the_containers),
+    Scenario::new("users::numbers_are_strict", numbers_are_strict),
+    Scenario::new("users::hostile_account_files", hostile_account_files),
+    Scenario::new("users::ambient_capabilities", ambient_capabilities),
+    Scenario::new(
+        "users::stdio_and_directory_are_theirs",
+        stdio_and_directory_are_theirs,
+    ),
 ];
 
 const CAP_NET_ADMIN: u64 = 1 << 12;

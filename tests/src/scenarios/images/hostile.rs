@@ -13,22 +13,22 @@ use crate::{
 };
 
 pub(super) const ALL: &[Scenario] = &[
-    Scenario {
-        name: "images::hostile_layers_leave_nothing",
-        run: hostile_layers_leave_nothing,
-    },
-    Scenario {
-        name: "images::hostile_links_stay_inside",
-        run: hostile_links_stay_inside,
-    },
-    Scenario {
-        name: "images::broken_images_leave_nothing",
-        run: broken_images_leave_nothing,
-    },
-    Scenario {
-        name: "images::bombs_are_defused",
-        run: bombs_are_defused,
-    },
+    Scenario::new(
+        "images::hostile_layers_leave_nothing",
+        hostile_layers_leave_nothing,
+    )
+    .alone(),
+    Scenario::new(
+        "images::hostile_links_stay_inside",
+        hostile_links_stay_inside,
+    )
+    .alone(),
+    Scenario::new(
+        "images::broken_images_leave_nothing",
+        broken_images_leave_nothing,
+    )
+    .alone(),
+    Scenario::new("images::bombs_are_defused", bombs_are_defused).alone(),
 ];
 
 /// Pulls; what was there before is there after, to the last name.

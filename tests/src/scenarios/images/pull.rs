@@ -20,34 +20,21 @@ use crate::{
 };
 
 pub(super) const ALL: &[Scenario] = &[
-    Scenario {
-        name: "images::a_layer_is_what_tar_unpacks",
-        run: a_layer_is_what_tar_unpacks,
-    },
-    Scenario {
-        name: "images::xattrs_devices_and_times",
-        run: xattrs_devices_and_times,
-    },
-    Scenario {
-        name: "images::archives",
-        run: archives,
-    },
-    Scenario {
-        name: "images::registry",
-        run: registry,
-    },
-    Scenario {
-        name: "images::registry_troubles",
-        run: registry_troubles,
-    },
-    Scenario {
-        name: "images::interrupted_leaves_nothing",
-        run: interrupted_leaves_nothing,
-    },
-    Scenario {
-        name: "images::import",
-        run: import,
-    },
+    Scenario::new(
+        "images::a_layer_is_what_tar_unpacks",
+        a_layer_is_what_tar_unpacks,
+    )
+    .alone(),
+    Scenario::new("images::xattrs_devices_and_times", xattrs_devices_and_times).alone(),
+    Scenario::new("images::archives", archives).alone(),
+    Scenario::new("images::registry", registry).alone(),
+    Scenario::new("images::registry_troubles", registry_troubles).alone(),
+    Scenario::new(
+        "images::interrupted_leaves_nothing",
+        interrupted_leaves_nothing,
+    )
+    .alone(),
+    Scenario::new("images::import", import).alone(),
 ];
 
 /// One of everything that tar programs agree on.

@@ -17,34 +17,17 @@ use crate::{
 };
 
 pub(super) const ALL: &[Scenario] = &[
-    Scenario {
-        name: "images::layers_are_merged",
-        run: layers_are_merged,
-    },
-    Scenario {
-        name: "images::many_layers",
-        run: many_layers,
-    },
-    Scenario {
-        name: "images::config_is_honoured",
-        run: config_is_honoured,
-    },
-    Scenario {
-        name: "images::devices_and_setuid",
-        run: devices_and_setuid,
-    },
-    Scenario {
-        name: "images::what_is_written_is_the_containers_own",
-        run: what_is_written_is_the_containers_own,
-    },
-    Scenario {
-        name: "images::a_deep_tree_goes",
-        run: a_deep_tree_goes,
-    },
-    Scenario {
-        name: "images::agents_come_and_go",
-        run: agents_come_and_go,
-    },
+    Scenario::new("images::layers_are_merged", layers_are_merged).alone(),
+    Scenario::new("images::many_layers", many_layers).alone(),
+    Scenario::new("images::config_is_honoured", config_is_honoured).alone(),
+    Scenario::new("images::devices_and_setuid", devices_and_setuid).alone(),
+    Scenario::new(
+        "images::what_is_written_is_the_containers_own",
+        what_is_written_is_the_containers_own,
+    )
+    .alone(),
+    Scenario::new("images::a_deep_tree_goes", a_deep_tree_goes).alone(),
+    Scenario::new("images::agents_come_and_go", agents_come_and_go).alone(),
 ];
 
 /// Whiteouts, opaque directories, types that change, directories that a layer only implies.

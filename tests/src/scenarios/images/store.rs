@@ -14,22 +14,10 @@ use crate::{
 };
 
 pub(super) const ALL: &[Scenario] = &[
-    Scenario {
-        name: "images::layers_are_shared",
-        run: layers_are_shared,
-    },
-    Scenario {
-        name: "images::names_and_ids",
-        run: names_and_ids,
-    },
-    Scenario {
-        name: "images::pulls_at_once",
-        run: pulls_at_once,
-    },
-    Scenario {
-        name: "images::store_is_roots_alone",
-        run: store_is_roots_alone,
-    },
+    Scenario::new("images::layers_are_shared", layers_are_shared).alone(),
+    Scenario::new("images::names_and_ids", names_and_ids).alone(),
+    Scenario::new("images::pulls_at_once", pulls_at_once).alone(),
+    Scenario::new("images::store_is_roots_alone", store_is_roots_alone).alone(),
 ];
 
 fn layers_are_shared(context: &Context) -> Result<()> {

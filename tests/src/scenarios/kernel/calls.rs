@@ -14,38 +14,17 @@ use crate::{
 };
 
 pub const ALL: &[Scenario] = &[
-    Scenario {
-        name: "kernel::unshare_counted_exactly",
-        run: unshare_counted_exactly,
-    },
-    Scenario {
-        name: "kernel::setns_own_is_benign",
-        run: setns_own_is_benign,
-    },
-    Scenario {
-        name: "kernel::setns_host_is_an_escape",
-        run: setns_host_is_an_escape,
-    },
-    Scenario {
-        name: "kernel::setns_host_refused_is_an_attempt",
-        run: setns_host_refused_is_an_attempt,
-    },
-    Scenario {
-        name: "kernel::setns_peer_is_an_escape",
-        run: setns_peer_is_an_escape,
-    },
-    Scenario {
-        name: "kernel::failed_unshare_is_told",
-        run: failed_unshare_is_told,
-    },
-    Scenario {
-        name: "kernel::set_up_is_exempt",
-        run: set_up_is_exempt,
-    },
-    Scenario {
-        name: "kernel::clone_counted",
-        run: clone_counted,
-    },
+    Scenario::new("kernel::unshare_counted_exactly", unshare_counted_exactly),
+    Scenario::new("kernel::setns_own_is_benign", setns_own_is_benign),
+    Scenario::new("kernel::setns_host_is_an_escape", setns_host_is_an_escape),
+    Scenario::new(
+        "kernel::setns_host_refused_is_an_attempt",
+        setns_host_refused_is_an_attempt,
+    ),
+    Scenario::new("kernel::setns_peer_is_an_escape", setns_peer_is_an_escape),
+    Scenario::new("kernel::failed_unshare_is_told", failed_unshare_is_told),
+    Scenario::new("kernel::set_up_is_exempt", set_up_is_exempt),
+    Scenario::new("kernel::clone_counted", clone_counted).alone(),
 ];
 
 const STRACE: [&str; 6] = [

@@ -11,26 +11,21 @@ use crate::{
 };
 
 pub const ALL: &[Scenario] = &[
-    Scenario {
-        name: "kernel::oom_kills_of_children",
-        run: oom_kills_of_children,
-    },
-    Scenario {
-        name: "kernel::nested_cgroup_is_attributed",
-        run: nested_cgroup_is_attributed,
-    },
-    Scenario {
-        name: "kernel::counts_go_on_without_an_agent",
-        run: counts_go_on_without_an_agent,
-    },
-    Scenario {
-        name: "kernel::flood_closes_the_identity",
-        run: flood_closes_the_identity,
-    },
-    Scenario {
-        name: "kernel::untracked_is_not_counted",
-        run: untracked_is_not_counted,
-    },
+    Scenario::new("kernel::oom_kills_of_children", oom_kills_of_children),
+    Scenario::new(
+        "kernel::nested_cgroup_is_attributed",
+        nested_cgroup_is_attributed,
+    ),
+    Scenario::new(
+        "kernel::counts_go_on_without_an_agent",
+        counts_go_on_without_an_agent,
+    )
+    .alone(),
+    Scenario::new(
+        "kernel::flood_closes_the_identity",
+        flood_closes_the_identity,
+    ),
+    Scenario::new("kernel::untracked_is_not_counted", untracked_is_not_counted),
 ];
 
 fn oom_kills_of_children(context: &Context) -> Result<()> {

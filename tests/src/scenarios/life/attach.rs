@@ -20,22 +20,10 @@ use crate::{
 };
 
 pub const ALL: &[Scenario] = &[
-    Scenario {
-        name: "life::detach_and_attach",
-        run: detach_and_attach,
-    },
-    Scenario {
-        name: "life::detach_from_exec",
-        run: detach_from_exec,
-    },
-    Scenario {
-        name: "life::attach_by_pipes",
-        run: attach_by_pipes,
-    },
-    Scenario {
-        name: "life::attach_and_signals",
-        run: attach_and_signals,
-    },
+    Scenario::new("life::detach_and_attach", detach_and_attach),
+    Scenario::new("life::detach_from_exec", detach_from_exec),
+    Scenario::new("life::attach_by_pipes", attach_by_pipes),
+    Scenario::new("life::attach_and_signals", attach_and_signals),
 ];
 
 /// A shell without an editor of its own, which would take control characters for commands.

@@ -22,14 +22,8 @@ use crate::{
 };
 
 pub const ALL: &[Scenario] = &[
-    Scenario {
-        name: "life::log_rotates",
-        run: log_rotates,
-    },
-    Scenario {
-        name: "life::log_windows",
-        run: log_windows,
-    },
+    Scenario::new("life::log_rotates", log_rotates),
+    Scenario::new("life::log_windows", log_windows),
 ];
 
 /// Numbered lines; some megabytes of log.

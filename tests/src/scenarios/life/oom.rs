@@ -10,22 +10,13 @@ use crate::{
 };
 
 pub const ALL: &[Scenario] = &[
-    Scenario {
-        name: "life::oom_of_main_process_then_restart",
-        run: oom_of_main_process_then_restart,
-    },
-    Scenario {
-        name: "life::oom_of_a_child",
-        run: oom_of_a_child,
-    },
-    Scenario {
-        name: "life::oom_of_the_group",
-        run: oom_of_the_group,
-    },
-    Scenario {
-        name: "life::oom_of_the_host",
-        run: oom_of_the_host,
-    },
+    Scenario::new(
+        "life::oom_of_main_process_then_restart",
+        oom_of_main_process_then_restart,
+    ),
+    Scenario::new("life::oom_of_a_child", oom_of_a_child),
+    Scenario::new("life::oom_of_the_group", oom_of_the_group),
+    Scenario::new("life::oom_of_the_host", oom_of_the_host),
 ];
 
 /// More than any limit here.

@@ -12,38 +12,25 @@ use crate::{
 };
 
 pub const ALL: &[Scenario] = &[
-    Scenario {
-        name: "life::restart_backs_off",
-        run: restart_backs_off,
-    },
-    Scenario {
-        name: "life::restart_policies",
-        run: restart_policies,
-    },
-    Scenario {
-        name: "life::restart_keeps_limits_and_counts",
-        run: restart_keeps_limits_and_counts,
-    },
-    Scenario {
-        name: "life::stop_between_two_runs",
-        run: stop_between_two_runs,
-    },
-    Scenario {
-        name: "life::agent_killed_between_two_runs",
-        run: agent_killed_between_two_runs,
-    },
-    Scenario {
-        name: "life::policies_when_an_agent_starts",
-        run: policies_when_an_agent_starts,
-    },
-    Scenario {
-        name: "life::create_start_restart",
-        run: create_start_restart,
-    },
-    Scenario {
-        name: "life::failed_start_again",
-        run: failed_start_again,
-    },
+    Scenario::new("life::restart_backs_off", restart_backs_off),
+    Scenario::new("life::restart_policies", restart_policies),
+    Scenario::new(
+        "life::restart_keeps_limits_and_counts",
+        restart_keeps_limits_and_counts,
+    ),
+    Scenario::new("life::stop_between_two_runs", stop_between_two_runs),
+    Scenario::new(
+        "life::agent_killed_between_two_runs",
+        agent_killed_between_two_runs,
+    )
+    .alone(),
+    Scenario::new(
+        "life::policies_when_an_agent_starts",
+        policies_when_an_agent_starts,
+    )
+    .alone(),
+    Scenario::new("life::create_start_restart", create_start_restart),
+    Scenario::new("life::failed_start_again", failed_start_again),
 ];
 
 /// Writes when it started, then does the rest.

@@ -10,14 +10,8 @@ use crate::{
 };
 
 pub const ALL: &[Scenario] = &[
-    Scenario {
-        name: "life::stop_signal",
-        run: stop_signal,
-    },
-    Scenario {
-        name: "life::stop_timeout",
-        run: stop_timeout,
-    },
+    Scenario::new("life::stop_signal", stop_signal),
+    Scenario::new("life::stop_timeout", stop_timeout),
 ];
 
 fn up(context: &Context, name: &str, flags: &[&str], traps: &str) -> Result<()> {

@@ -12,30 +12,24 @@ use crate::{
 };
 
 pub const ALL: &[Scenario] = &[
-    Scenario {
-        name: "limits::every_flag_is_in_its_file",
-        run: every_flag_is_in_its_file,
-    },
-    Scenario {
-        name: "limits::idle_is_in_its_file",
-        run: idle_is_in_its_file,
-    },
-    Scenario {
-        name: "limits::devices_are_in_their_files",
-        run: devices_are_in_their_files,
-    },
-    Scenario {
-        name: "limits::huge_pages_are_in_their_file",
-        run: huge_pages_are_in_their_file,
-    },
-    Scenario {
-        name: "limits::any_v2_file_by_name",
-        run: any_v2_file_by_name,
-    },
-    Scenario {
-        name: "limits::real_time_is_refused_in_words",
-        run: real_time_is_refused_in_words,
-    },
+    Scenario::new(
+        "limits::every_flag_is_in_its_file",
+        every_flag_is_in_its_file,
+    ),
+    Scenario::new("limits::idle_is_in_its_file", idle_is_in_its_file),
+    Scenario::new(
+        "limits::devices_are_in_their_files",
+        devices_are_in_their_files,
+    ),
+    Scenario::new(
+        "limits::huge_pages_are_in_their_file",
+        huge_pages_are_in_their_file,
+    ),
+    Scenario::new("limits::any_v2_file_by_name", any_v2_file_by_name),
+    Scenario::new(
+        "limits::real_time_is_refused_in_words",
+        real_time_is_refused_in_words,
+    ),
 ];
 
 pub(super) fn first_line(path: &Path) -> Result<String> {

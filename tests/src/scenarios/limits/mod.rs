@@ -16,26 +16,11 @@ use crate::{
 };
 
 pub const ALL: &[Scenario] = &[
-    Scenario {
-        name: "limits::files_say_what_was_asked",
-        run: files_say_what_was_asked,
-    },
-    Scenario {
-        name: "limits::seen_from_inside",
-        run: seen_from_inside,
-    },
-    Scenario {
-        name: "limits::pids_limit_stops_forks",
-        run: pids_limit_stops_forks,
-    },
-    Scenario {
-        name: "limits::oom_score_is_in_proc",
-        run: oom_score_is_in_proc,
-    },
-    Scenario {
-        name: "limits::bad_values_are_one_line",
-        run: bad_values_are_one_line,
-    },
+    Scenario::new("limits::files_say_what_was_asked", files_say_what_was_asked),
+    Scenario::new("limits::seen_from_inside", seen_from_inside),
+    Scenario::new("limits::pids_limit_stops_forks", pids_limit_stops_forks),
+    Scenario::new("limits::oom_score_is_in_proc", oom_score_is_in_proc),
+    Scenario::new("limits::bad_values_are_one_line", bad_values_are_one_line),
 ];
 
 fn read(cgroup: &str, v2: &str, v1: (&str, &str)) -> Result<String> {

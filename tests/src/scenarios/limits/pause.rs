@@ -12,14 +12,12 @@ use crate::{
 };
 
 pub const ALL: &[Scenario] = &[
-    Scenario {
-        name: "limits::pause_stops_and_unpause_goes_on",
-        run: pause_stops_and_unpause_goes_on,
-    },
-    Scenario {
-        name: "limits::paused_ones_can_be_ended",
-        run: paused_ones_can_be_ended,
-    },
+    Scenario::new(
+        "limits::pause_stops_and_unpause_goes_on",
+        pause_stops_and_unpause_goes_on,
+    )
+    .alone(),
+    Scenario::new("limits::paused_ones_can_be_ended", paused_ones_can_be_ended),
 ];
 
 /// The kernel's word on it.

@@ -5,10 +5,10 @@ use anyhow::{Result, ensure};
 
 use crate::{context::Context, runner::Scenario};
 
-pub const ALL: &[Scenario] = &[Scenario {
-    name: "limits::a_ulimit_is_for_each_process",
-    run: a_ulimit_is_for_each_process,
-}];
+pub const ALL: &[Scenario] = &[Scenario::new(
+    "limits::a_ulimit_is_for_each_process",
+    a_ulimit_is_for_each_process,
+)];
 
 /// `tail` keeps all it is given until there is no more, so it is as large as that.
 const ONE: &str = "head -c 80000000 /dev/zero | tail -c 80000000 | wc -c";

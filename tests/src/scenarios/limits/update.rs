@@ -13,26 +13,25 @@ use crate::{
 };
 
 pub const ALL: &[Scenario] = &[
-    Scenario {
-        name: "limits::update_outlives_the_agent",
-        run: update_outlives_the_agent,
-    },
-    Scenario {
-        name: "limits::update_below_use_tells_the_use",
-        run: update_below_use_tells_the_use,
-    },
-    Scenario {
-        name: "limits::update_is_whole_or_nothing",
-        run: update_is_whole_or_nothing,
-    },
-    Scenario {
-        name: "limits::pure_v1_has_them_too",
-        run: pure_v1_has_them_too,
-    },
-    Scenario {
-        name: "limits::update_is_refused_in_one_line",
-        run: update_is_refused_in_one_line,
-    },
+    Scenario::new(
+        "limits::update_outlives_the_agent",
+        update_outlives_the_agent,
+    )
+    .alone(),
+    Scenario::new(
+        "limits::update_below_use_tells_the_use",
+        update_below_use_tells_the_use,
+    ),
+    Scenario::new(
+        "limits::update_is_whole_or_nothing",
+        update_is_whole_or_nothing,
+    ),
+    Scenario::new("limits::pure_v1_has_them_too", pure_v1_has_them_too).alone(),
+    Scenario::new(
+        "limits::update_is_refused_in_one_line",
+        update_is_refused_in_one_line,
+    )
+    .alone(),
 ];
 
 const MEMORY: (&str, (&str, &str)) = ("memory.max", ("memory", "memory.limit_in_bytes"));

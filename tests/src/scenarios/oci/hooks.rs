@@ -9,14 +9,8 @@ use super::{Bundle, config};
 use crate::{context::Context, runner::Scenario};
 
 pub const ALL: &[Scenario] = &[
-    Scenario {
-        name: "oci::hooks_in_their_places",
-        run: hooks_in_their_places,
-    },
-    Scenario {
-        name: "oci::failing_hooks",
-        run: failing_hooks,
-    },
+    Scenario::new("oci::hooks_in_their_places", hooks_in_their_places),
+    Scenario::new("oci::failing_hooks", failing_hooks),
 ];
 
 /// Each hook appends its kind, its status and what it sees of the container to a file.

@@ -18,38 +18,17 @@ use crate::{
 };
 
 pub const ALL: &[Scenario] = &[
-    Scenario {
-        name: "oci::preserved_descriptors_and_no_others",
-        run: preserved_descriptors_and_no_others,
-    },
-    Scenario {
-        name: "oci::executable_is_sealed",
-        run: executable_is_sealed,
-    },
-    Scenario {
-        name: "oci::hostile_ids",
-        run: hostile_ids,
-    },
-    Scenario {
-        name: "oci::hostile_configs",
-        run: hostile_configs,
-    },
-    Scenario {
-        name: "oci::hostile_values",
-        run: hostile_values,
-    },
-    Scenario {
-        name: "oci::hostile_rootfs",
-        run: hostile_rootfs,
-    },
-    Scenario {
-        name: "oci::refusals_are_one_line",
-        run: refusals_are_one_line,
-    },
-    Scenario {
-        name: "oci::killed_create_is_cleaned",
-        run: killed_create_is_cleaned,
-    },
+    Scenario::new(
+        "oci::preserved_descriptors_and_no_others",
+        preserved_descriptors_and_no_others,
+    ),
+    Scenario::new("oci::executable_is_sealed", executable_is_sealed),
+    Scenario::new("oci::hostile_ids", hostile_ids),
+    Scenario::new("oci::hostile_configs", hostile_configs),
+    Scenario::new("oci::hostile_values", hostile_values),
+    Scenario::new("oci::hostile_rootfs", hostile_rootfs),
+    Scenario::new("oci::refusals_are_one_line", refusals_are_one_line),
+    Scenario::new("oci::killed_create_is_cleaned", killed_create_is_cleaned),
 ];
 
 fn preserved_descriptors_and_no_others(context: &Context) -> Result<()> {

@@ -16,22 +16,10 @@ use crate::{
 };
 
 pub const ALL: &[Scenario] = &[
-    Scenario {
-        name: "oci::same_as_runc",
-        run: same_as_runc,
-    },
-    Scenario {
-        name: "oci::namespaces_by_path",
-        run: namespaces_by_path,
-    },
-    Scenario {
-        name: "oci::user_namespace",
-        run: user_namespace,
-    },
-    Scenario {
-        name: "oci::devices_and_clocks",
-        run: devices_and_clocks,
-    },
+    Scenario::new("oci::same_as_runc", same_as_runc),
+    Scenario::new("oci::namespaces_by_path", namespaces_by_path),
+    Scenario::new("oci::user_namespace", user_namespace),
+    Scenario::new("oci::devices_and_clocks", devices_and_clocks),
 ];
 
 /// What a program can see of its container, from inside.

@@ -17,10 +17,7 @@ use crate::{
     runner::Scenario,
 };
 
-pub const ALL: &[Scenario] = &[Scenario {
-    name: "oci::podman",
-    run: podman,
-}];
+pub const ALL: &[Scenario] = &[Scenario::new("oci::podman", podman)];
 
 /// podman's own parent of containers and monitors, with cgroupfs.
 const PARENT: &str = "libpod_parent";

@@ -25,26 +25,11 @@ use crate::{
 };
 
 pub const ALL: &[Scenario] = &[
-    Scenario {
-        name: "oci::create_start_kill_delete",
-        run: create_start_kill_delete,
-    },
-    Scenario {
-        name: "oci::exec_joins",
-        run: exec_joins,
-    },
-    Scenario {
-        name: "oci::terminal_by_socket",
-        run: terminal_by_socket,
-    },
-    Scenario {
-        name: "oci::limits_and_update",
-        run: limits_and_update,
-    },
-    Scenario {
-        name: "oci::pause_ps_list_events",
-        run: pause_ps_list_events,
-    },
+    Scenario::new("oci::create_start_kill_delete", create_start_kill_delete),
+    Scenario::new("oci::exec_joins", exec_joins),
+    Scenario::new("oci::terminal_by_socket", terminal_by_socket),
+    Scenario::new("oci::limits_and_update", limits_and_update),
+    Scenario::new("oci::pause_ps_list_events", pause_ps_list_events),
 ];
 
 fn create_start_kill_delete(context: &Context) -> Result<()> {
