@@ -11,10 +11,9 @@ pub enum Error {
     #[error(
         "cannot read the kernel's types from {path}: eBPF needs root and a kernel with CONFIG_DEBUG_INFO_BTF"
     )]
-    Btf {
-        path: PathBuf,
-        source: btf_rs::Error,
-    },
+    Btf { path: PathBuf, source: io::Error },
+    #[error("the kernel's types are in a format that this paddock does not know")]
+    BtfFormat,
     #[error("the kernel's types have changed: aya cannot read them")]
     AyaBtf { source: Box<aya::BtfError> },
     #[error("the agent must run in the host's pid namespace (start it outside of containers)")]

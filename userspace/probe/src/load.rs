@@ -32,9 +32,7 @@ pub(crate) struct Loaded {
 }
 
 pub(crate) fn load(config: &Config, types: &KernelTypes) -> Result<Loaded, Error> {
-    let btf = Btf::from_sys_fs().map_err(|source| Error::AyaBtf {
-        source: Box::new(source),
-    })?;
+    let btf = types.for_aya()?;
     let mut offsets = Offsets::find(types, page_size());
     offsets.globals.extend(tracefs::field_offsets());
     let mut ebpf = load_object(config, &btf, &offsets.globals)?;
