@@ -250,9 +250,8 @@ fn judge_unshare(call: &mut InFlight, ret: i64) {
     }
     let mask = call.resolved | call.changed;
     for index in 0..NS_TYPES {
-        if mask & (1 << index) != 0 {
-            remember(call, index, Target::New);
-        }
+        // Without branches: with them the verifier took seven times the steps for this hook.
+        call.class[index] = ((mask >> index) & 1) as u8 * Target::New as u8;
     }
     let outcome = if ret < 0 {
         Outcome::Failed
