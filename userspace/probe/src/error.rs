@@ -12,7 +12,7 @@ pub enum Error {
         "cannot read the kernel's types from {path}: eBPF needs root and a kernel with CONFIG_DEBUG_INFO_BTF"
     )]
     Btf { path: PathBuf, source: io::Error },
-    #[error("the kernel's types are in a format that this paddock does not know")]
+    #[error("the kernel's types (BTF) are in a format that this paddock does not know")]
     BtfFormat,
     #[error("the kernel's types have changed: aya cannot read them")]
     AyaBtf { source: Box<aya::BtfError> },

@@ -100,7 +100,7 @@ impl Logs {
             SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC).context("cannot take signals")?;
         connection.send(Request::Follow, &[])?;
         let mut partial = Vec::new();
-        let mut ended = false;
+        let (mut caught_up, mut ended) = (false, false);
         while !ended {
             let stdout = stdout();
             let mut fds = [
@@ -109,7 +109,13 @@ impl Logs {
                 // Tells of a reader that left.
                 PollFd::new(stdout.as_fd(), PollFlags::empty()),
             ];
-            match poll(&mut fds, self.patience()) {
+            // What was logged by then is shown, also where asking for it took longer.
+            let patience = if caught_up {
+                self.patience()
+            } else {
+                PollTimeout::NONE
+            };
+            match poll(&mut fds, patience) {
                 Ok(0) => break,
                 Ok(_) | Err(Errno::EINTR) => {}
                 Err(error) => return Err(error).context("cannot wait for the log"),
@@ -126,7 +132,10 @@ impl Logs {
                 .recv()
                 .with_context(|| format!("{name}: its monitor"))?
             {
-                Some(Packet::Logged(part)) if part.is_empty() => shown.caught_up()?,
+                Some(Packet::Logged(part)) if part.is_empty() => {
+                    caught_up = true;
+                    shown.caught_up()?;
+                }
                 Some(Packet::Logged(part)) => {
                     partial.extend(part);
                     let whole = partial.iter().rposition(|byte| *byte == b'\n');
