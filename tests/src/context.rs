@@ -1,12 +1,12 @@
 //! What a scenario gets: the binary, a state directory, an agent when it asks for one.
 
 use std::{
-    cell::RefCell,
     ffi::OsStr,
     fs::{self, File},
     os::unix::{net::UnixStream, process::CommandExt as _},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::{Mutex, MutexGuard, PoisonError},
     thread,
     time::{Duration, Instant},
 };
@@ -36,7 +36,7 @@ pub struct Context {
     pub state: PathBuf,
     /// Where images are; made by what needs it.
     pub data: PathBuf,
-    agent: RefCell<Option<Child>>,
+    agent: Mutex<Option<Child>>,
     /// Somebody else's agent, which stays when this is closed.
     resident: Option<Resident>,
 }
@@ -64,7 +64,7 @@ impl Context {
             workload: from_env("PADDOCK_WORKLOAD")?,
             data: state.with_extension("data"),
             state,
-            agent: RefCell::new(None),
+            agent: Mutex::new(None),
             resident: None,
         })
     }
@@ -73,21 +73,21 @@ impl Context {
     pub fn with_agent() -> Result<Self> {
         let context = Self::new()?;
         context.start_agent(&USUAL)?;
+        // It keeps the parents of containers' cgroups until it ends; they are no leak.
+        context.ok(&["run", "--rm", "host", "true"])?;
         Ok(context)
     }
 
     /// A scenario's own view of a running agent and of its directories.
     pub fn beside(host: &Self) -> Result<Self> {
-        let agent = host.agent.borrow();
-        let child = agent.as_ref().context("no agent runs")?;
         Ok(Self {
             bin: host.bin.clone(),
             workload: host.workload.clone(),
             state: host.state.clone(),
             data: host.data.clone(),
-            agent: RefCell::new(None),
+            agent: Mutex::new(None),
             resident: Some(Resident {
-                pid: child.id().cast_signed(),
+                pid: host.agent_pid()?,
                 logged: fs::metadata(host.log_path())?.len(),
             }),
         })
@@ -179,13 +179,13 @@ impl Context {
             }
             thread::sleep(Duration::from_millis(20));
         }
-        self.agent.replace(Some(child));
+        self.agent().replace(child);
         Ok(pid)
     }
 
     /// Kills the agent as the kernel would: no clean-up of its own.
     pub fn kill_agent(&self) -> Result<()> {
-        let mut child = self.agent.take().context("no agent runs")?;
+        let mut child = self.agent().take().context("no agent runs")?;
         child.kill()?;
         child.wait()?;
         Ok(())
@@ -193,9 +193,20 @@ impl Context {
 
     /// Ends it by SIGTERM; its exit code.
     pub fn stop_agent(&self) -> Result<Option<i32>> {
-        let mut child = self.agent.take().context("no agent runs")?;
+        let mut child = self.agent().take().context("no agent runs")?;
         kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGTERM)?;
         Ok(wait_within(&mut child, TIMEOUT)?.0)
+    }
+
+    fn agent(&self) -> MutexGuard<'_, Option<Child>> {
+        self.agent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Of the agent that this context started.
+    pub fn agent_pid(&self) -> Result<i32> {
+        let agent = self.agent();
+        let child = agent.as_ref().context("no agent runs")?;
+        Ok(child.id().cast_signed())
     }
 
     fn agent_info(&self) -> Result<Value> {
@@ -240,7 +251,7 @@ impl Context {
         if self.resident.is_some() {
             return self.is_as_before();
         }
-        if self.agent.borrow().is_some() {
+        if self.agent().is_some() {
             self.stop_agent()?;
         }
         if any || self.state.join("bpf").exists() {

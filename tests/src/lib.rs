@@ -7,6 +7,7 @@
 pub mod context;
 pub mod demo;
 pub mod image;
+pub mod launchers;
 pub mod leaks;
 pub mod metrics;
 pub mod process;

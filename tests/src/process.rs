@@ -1,6 +1,7 @@
 //! Run a program with a time limit, its output collected as it comes.
 
 use std::{
+    fs::{self, File},
     io::{self, Read, Write as _},
     process::{Child, ChildStdin, Command, Stdio},
     sync::{Arc, Mutex, PoisonError, mpsc},
@@ -8,8 +9,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use nix::{
+    libc,
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
@@ -212,4 +214,24 @@ impl Pipe {
         let content = self.content.lock().unwrap_or_else(PoisonError::into_inner);
         String::from_utf8_lossy(&content).into_owned()
     }
+}
+
+/// CVE-2019-5736: what `pid` runs cannot be opened for writing, by no name and by nobody. That
+/// holds when nothing runs it any more: its file system is read-only, or it is sealed.
+pub fn program_is_out_of_reach(pid: &str) -> Result<()> {
+    let exe = format!("/proc/{pid}/exe");
+    let write = |path: &str| {
+        let opened = File::options().write(true).open(path);
+        opened.err().and_then(|error| error.raw_os_error())
+    };
+    let errno = write(&exe);
+    ensure!(
+        errno == Some(libc::EROFS) || errno == Some(libc::ETXTBSY),
+        "opened for writing: {errno:?}"
+    );
+    let sealed = fs::read_link(&exe)?
+        .to_string_lossy()
+        .starts_with("/memfd:");
+    ensure!(sealed || errno == Some(libc::EROFS), "{exe} is only busy");
+    Ok(())
 }

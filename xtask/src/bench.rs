@@ -26,45 +26,93 @@ enum Bench {
         #[arg(long = "vm", value_name = "VERSION")]
         guests: Vec<String>,
     },
+    /// Starting and entering a container, beside crun, runc and the floor
+    Launch {
+        /// Kernel series of the guests; without one, the newest
+        #[arg(long = "vm", value_name = "VERSION")]
+        guests: Vec<String>,
+        /// Launches of each on this machine; a guest has a tenth
+        #[arg(long, default_value_t = 100)]
+        rounds: u32,
+        /// Launches that must leave no trace
+        #[arg(long, default_value_t = 10_000)]
+        soak: u32,
+    },
+}
+
+/// A measuring program, and what it takes here and in a guest.
+struct Program {
+    name: &'static str,
+    here: Vec<String>,
+    guest: String,
+    tools: &'static [&'static str],
+    series: Vec<String>,
 }
 
 pub(crate) fn main(tree: &Tree, args: &Args) -> Result<i32> {
     if !setup::is_root() {
         bail!("needs root, since kernel programs do: sudo -E cargo xtask bench");
     }
-    let Bench::Hooks { guests } = &args.bench;
     let toolchain = setup::prepare(tree, Purpose::Test)?;
     build::all(tree, &toolchain)?;
+    let program = program(&args.bench);
     step("this machine, by the clock");
-    let mut command = Command::new(tree.binary("paddock-bench-hooks"));
+    let mut command = Command::new(tree.binary(program.name));
     command
-        .args(["7", "1000000"])
+        .args(&program.here)
         .env("PADDOCK_BIN", tree.binary("paddock"))
-        .env("PADDOCK_WORKLOAD", tree.binary("paddock-workload"));
+        .env("PADDOCK_WORKLOAD", tree.binary("paddock-workload"))
+        // Where state is by default, and the peers' too.
+        .env("TMPDIR", "/run");
     run(&mut command)?;
-    let series = if guests.is_empty() {
-        vec!["6.1".to_owned(), "newest".to_owned()]
-    } else {
-        guests.clone()
-    };
     let mut code = 0;
-    for series in &series {
+    for series in &program.series {
         step(&format!("Linux {series}, 1 ns being 1 instruction"));
-        code |= guest(tree, series)?;
+        code |= guest(tree, series, &program)?;
     }
     Ok(code)
 }
 
-fn guest(tree: &Tree, series: &str) -> Result<i32> {
-    let bench = tree.binary("paddock-bench-hooks");
+fn program(bench: &Bench) -> Program {
+    let or = |chosen: &[String], usual: &[&str]| {
+        if chosen.is_empty() {
+            usual.iter().map(|&series| series.to_owned()).collect()
+        } else {
+            chosen.to_vec()
+        }
+    };
+    match bench {
+        Bench::Hooks { guests } => Program {
+            name: "paddock-bench-hooks",
+            here: vec!["7".to_owned(), "1000000".to_owned()],
+            guest: "3 100000".to_owned(),
+            tools: &[],
+            series: or(guests, &["6.1", "newest"]),
+        },
+        Bench::Launch {
+            guests,
+            rounds,
+            soak,
+        } => Program {
+            name: "paddock-bench-launch",
+            here: vec![rounds.to_string(), "5".to_owned(), soak.to_string()],
+            guest: format!("{} 0 0", rounds.div_ceil(10)),
+            tools: &["crun", "runc"],
+            series: or(guests, &["newest"]),
+        },
+    }
+}
+
+fn guest(tree: &Tree, series: &str, program: &Program) -> Result<i32> {
+    let name = program.name;
     let contents = Contents {
-        command: Some(
+        command: Some(format!(
             "export PADDOCK_BIN=/usr/bin/paddock PADDOCK_WORKLOAD=/usr/bin/paddock-workload\n\
-             exec paddock-bench-hooks 3 100000\n"
-                .to_owned(),
-        ),
-        files: vec![(bench, "/usr/bin/paddock-bench-hooks".to_owned())],
-        tools: Vec::new(),
+             exec {name} {}\n",
+            program.guest
+        )),
+        files: vec![(tree.binary(name), format!("/usr/bin/{name}"))],
+        tools: program.tools.iter().map(|&tool| tool.to_owned()).collect(),
     };
     let machine = Machine {
         timeout: Duration::from_mins(10),

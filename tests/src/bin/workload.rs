@@ -9,7 +9,7 @@ use std::{
         fd::AsRawFd as _,
         unix::fs::{MetadataExt as _, OpenOptionsExt as _},
     },
-    process::ExitCode,
+    process::{Command, ExitCode},
     thread,
     time::{Duration, Instant},
 };
@@ -23,7 +23,8 @@ use nix::{
 
 const USAGE: &str = "alloc BYTES | spin SECONDS | setns-loop PATH NSTYPE COUNT | \
     unshare-loop FLAGS COUNT | getppid-loop COUNT | sleep SECONDS | ids | cat PATH | \
-    write PATH TEXT | stat PATH | overwrite-programs SECONDS | exit CODE";
+    write PATH TEXT | stat PATH | overwrite-programs SECONDS | exit CODE | \
+    bare PROGRAM | join PID PROGRAM";
 
 fn main() -> ExitCode {
     let args: Vec<_> = std::env::args().skip(1).collect();
@@ -50,10 +51,40 @@ fn run(args: &[&str]) -> Result<ExitCode> {
         ["write", path, text] => fs::write(path, text)?,
         ["stat", path] => stat(path)?,
         ["overwrite-programs", seconds] => overwrite_programs(seconds.parse()?)?,
+        ["bare", program] => return bare(program),
+        ["join", pid, program] => return join(pid, program),
         ["exit", code] => return Ok(ExitCode::from(code.parse::<u8>()?)),
         _ => bail!("usage: {USAGE}"),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+const CONTAINERS: [(&str, CloneFlags); 6] = [
+    ("cgroup", CloneFlags::CLONE_NEWCGROUP),
+    ("ipc", CloneFlags::CLONE_NEWIPC),
+    ("uts", CloneFlags::CLONE_NEWUTS),
+    ("net", CloneFlags::CLONE_NEWNET),
+    ("pid", CloneFlags::CLONE_NEWPID),
+    ("mnt", CloneFlags::CLONE_NEWNS),
+];
+
+/// The least that starting a container takes: its namespaces, and a child in them.
+fn bare(program: &str) -> Result<ExitCode> {
+    unshare(CONTAINERS.iter().map(|(_, flag)| *flag).collect())?;
+    child(program)
+}
+
+/// The least that entering one takes.
+fn join(pid: &str, program: &str) -> Result<ExitCode> {
+    for (name, flag) in CONTAINERS {
+        setns(File::open(format!("/proc/{pid}/ns/{name}"))?, flag)?;
+    }
+    child(program)
+}
+
+fn child(program: &str) -> Result<ExitCode> {
+    let status = Command::new(program).status()?;
+    Ok(ExitCode::from(u8::try_from(status.code().unwrap_or(1))?))
 }
 
 /// User, group and the other groups, as the kernel tells this process.

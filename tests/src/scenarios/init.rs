@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result, ensure};
 use super::namespaces::pid;
 use crate::{
     context::{Context, eventually},
+    process::program_is_out_of_reach,
     runner::Scenario,
 };
 
@@ -46,12 +47,7 @@ fn reaps_orphans(context: &Context) -> Result<()> {
     let kept = pid(context, "kept")?;
     let comm = fs::read_to_string(format!("/proc/{kept}/comm"))?;
     ensure!(comm == "paddock-init\n", "the first process is {comm}");
-    let exe = fs::read_link(format!("/proc/{kept}/exe"))?;
-    ensure!(
-        exe.as_os_str() == "/memfd:paddock (deleted)",
-        "it is {}",
-        exe.display()
-    );
+    program_is_out_of_reach(&kept)?;
     eventually("no zombie is left", || Ok(zombies(&kept)? == 0))?;
     let children = fs::read_to_string(format!("/proc/{kept}/task/{kept}/children"))?;
     let only: Vec<_> = children.split_whitespace().collect();

@@ -4,7 +4,7 @@ use std::fs;
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::{context::Context, runner::Scenario};
+use crate::{context::Context, process::program_is_out_of_reach, runner::Scenario};
 
 pub const ALL: &[Scenario] = &[
     Scenario::new("privilege::default_set", default_set),
@@ -179,20 +179,5 @@ fn binary_is_out_of_reach(context: &Context) -> Result<()> {
     )?;
     let started: serde_json::Value = serde_json::from_str(&started)?;
     let monitor = started["monitor_pid"].as_i64().context("no monitor")?;
-    let exe = fs::read_link(format!("/proc/{monitor}/exe"))?;
-    ensure!(
-        exe.display().to_string().starts_with("/memfd:"),
-        "the monitor runs {}",
-        exe.display()
-    );
-    let write = fs::OpenOptions::new()
-        .write(true)
-        .open(format!("/proc/{monitor}/exe"));
-    let errno = write.err().and_then(|error| error.raw_os_error());
-    // The file of a running program is busy; sealed, it stays so afterwards.
-    ensure!(
-        errno == Some(nix::libc::ETXTBSY) || errno == Some(nix::libc::EPERM),
-        "opened for writing: {errno:?}"
-    );
-    Ok(())
+    program_is_out_of_reach(&monitor.to_string())
 }

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{Cgroup, Error, cgroup::children};
+use crate::{Cgroup, Error, Hierarchies, cgroup::children};
 
 const TIMEOUT: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_millis(2);
@@ -39,6 +39,18 @@ impl Cgroup {
             }
         }
         first
+    }
+}
+
+impl Hierarchies {
+    /// Removes the cgroup where nothing is in it, and the parents that this leaves empty.
+    pub fn remove_empty(&self, path: &Path) {
+        for hierarchy in self.all() {
+            let dir = hierarchy.mount.join(path);
+            if fs::remove_dir(&dir).is_ok() {
+                empty_parents(&hierarchy.mount, &dir);
+            }
+        }
     }
 }
 

@@ -38,6 +38,7 @@ const TEST: &[&str] = &[
     "strace",
     "zstd",
     "runc",
+    "crun",
     "podman",
     "conmon",
 ];

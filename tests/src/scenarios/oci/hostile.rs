@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use super::{Bundle, config};
 use crate::{
     context::{Context, Output, cgroup_mounts, finish},
+    process::program_is_out_of_reach,
     runner::Scenario,
 };
 
@@ -110,12 +111,7 @@ fn executable_is_sealed(context: &Context) -> Result<()> {
     let bundle = Bundle::new(context, &config(&["sleep", "100"]))?;
     bundle.create("sealed")?;
     let exe = format!("/proc/{}/exe", bundle.pid("sealed")?);
-    let opened = File::options().write(true).open(&exe);
-    let refused = opened.err().and_then(|error| error.raw_os_error());
-    ensure!(
-        matches!(refused, Some(nix::libc::EPERM | nix::libc::ETXTBSY)),
-        "{refused:?}"
-    );
+    program_is_out_of_reach(&bundle.pid("sealed")?.to_string())?;
     ensure!(fs::read(&exe)? == before, "another program");
     bundle.ok(&["delete", "sealed"])?;
     // A program that is the runtime's own executable finds a copy, too.

@@ -21,6 +21,7 @@ use serde_json::{Value, json};
 use super::{Bundle, config};
 use crate::{
     context::{Context, cgroup_file, cgroup_mounts, eventually, finish},
+    process::program_is_out_of_reach,
     runner::Scenario,
 };
 
@@ -60,12 +61,7 @@ fn create_start_kill_delete(context: &Context) -> Result<()> {
     );
     ensure!(bundle.read("out")?.is_empty(), "it ran before its start");
     // What waits is not the program on disk, and has no more than it needs open.
-    let waiting = fs::read_link(format!("/proc/{pid}/exe"))?;
-    ensure!(
-        waiting.to_string_lossy().starts_with("/memfd:"),
-        "{}",
-        waiting.display()
-    );
+    program_is_out_of_reach(&pid.to_string())?;
     bundle.refused_in_place(&["create", "one"], "exists")?;
     bundle.ok(&["start", "one"])?;
     eventually("the program writes", || {

@@ -218,23 +218,9 @@ fn serve(instance: Instance, started: Started) -> Result<(), Error> {
     {
         tracing::error!("{}", chain(&error));
     }
-    remove_empty_cgroups(&shared.hierarchies, shared.instance.name());
+    // A monitor leaves the parents to the agent while one listens, which no longer does.
+    let parent = Path::new("paddock").join(shared.instance.name());
+    shared.hierarchies.remove_empty(&parent);
     shared.instance.close(options.ephemeral);
     served
-}
-
-/// The parents of containers' cgroups, where a killed agent or monitor left them without any.
-fn remove_empty_cgroups(hierarchies: &Hierarchies, instance: &str) {
-    let unified = hierarchies.unified().map(Path::to_owned);
-    let mounts = hierarchies
-        .controllers()
-        .into_iter()
-        .map(|(_, _, mount)| mount);
-    for mount in unified.into_iter().chain(mounts) {
-        let parent = mount.join("paddock");
-        // Fails where there is a container in it, whose it then is.
-        if std::fs::remove_dir(parent.join(instance)).is_ok() {
-            let _ = std::fs::remove_dir(parent);
-        }
-    }
 }

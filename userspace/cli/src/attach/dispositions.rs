@@ -14,10 +14,11 @@ pub(crate) fn is_dropped(pid: i32, signal: Signal) -> bool {
         .is_ok_and(|status| drops(&status, signal))
 }
 
-/// Whether this process came to life ignoring `signal`.
-pub(crate) fn is_ignored_here(signal: Signal) -> bool {
-    std::fs::read_to_string("/proc/self/status")
-        .is_ok_and(|status| has(&status, "SigIgn:", signal) == Some(true))
+/// Those that this process did not come to life ignoring.
+pub(crate) fn minded_here(signals: &[Signal]) -> Vec<Signal> {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let minded = |signal: &Signal| has(&status, "SigIgn:", *signal) != Some(true);
+    signals.iter().copied().filter(minded).collect()
 }
 
 fn drops(status: &str, signal: Signal) -> bool {

@@ -78,10 +78,7 @@ impl<'a> Pump<'a> {
                 attach.monitor.display()
             )
         })?;
-        let taken = FORWARDED
-            .into_iter()
-            .filter(|&signal| !dispositions::is_ignored_here(signal));
-        let mask: SigSet = taken.collect();
+        let mask: SigSet = dispositions::minded_here(&FORWARDED).into_iter().collect();
         mask.thread_block().context("cannot take signals")?;
         let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)
             .context("cannot take signals")?;

@@ -6,7 +6,10 @@
 //! directory. An exec's end kills nothing and leaves the cgroup alone.
 #![forbid(unsafe_code)]
 
-use std::os::fd::AsFd as _;
+use std::{
+    os::{fd::AsFd as _, unix::net::UnixStream},
+    path::Path,
+};
 
 use nix::{errno::Errno, sys::wait::WaitStatus};
 
@@ -207,9 +210,22 @@ impl Monitor {
         if let Err(error) = self.cgroup.kill() {
             report("kill", &error);
         }
-        if let Err(error) = self.cgroup.remove() {
+        // The agent makes the parents for the next one too, and removes them when it ends;
+        // it stops listening before that, so either it or this finds them empty.
+        let alone = self.cgroup.remove_alone();
+        let removed = if self.agent_listens() {
+            alone
+        } else {
+            alone.and_then(|()| self.cgroup.remove())
+        };
+        if let Err(error) = removed {
             report("remove", &error);
         }
+    }
+
+    fn agent_listens(&self) -> bool {
+        let state = self.spec.dir.parent().and_then(Path::parent);
+        state.is_some_and(|state| UnixStream::connect(state.join("paddock.sock")).is_ok())
     }
 
     fn record(&self, name: &str, value: &impl serde::Serialize) {

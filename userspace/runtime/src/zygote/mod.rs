@@ -66,7 +66,7 @@ impl Zygote {
     /// Starts one; the caller's `main` must route [`crate::zygote::ARGV0`] to [`serve`] before
     /// it starts a thread or opens a descriptor.
     pub fn spawn() -> Result<Self, Error> {
-        let program = sealed::copy().map_err(|source| Error::Io {
+        let program = sealed::program().map_err(|source| Error::Io {
             op: "copy executable",
             source,
         })?;
