@@ -18,6 +18,7 @@ pub mod ns;
 pub mod oci;
 pub mod privilege;
 pub mod prometheus;
+pub mod ps;
 pub mod remap;
 pub mod rootfs;
 pub mod seccomp;
@@ -50,6 +51,7 @@ pub fn all() -> Vec<Scenario> {
         oci::hostile::ALL,
         oci::podman::ALL,
         life::ALL,
+        ps::ALL,
         init::ALL,
         life::stop::ALL,
         life::logs::ALL,

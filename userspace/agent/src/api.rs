@@ -263,6 +263,8 @@ pub struct ContainerSummary {
     #[serde(default)]
     pub restart_count: u32,
     pub escapes: u64,
+    #[serde(default)]
+    pub labels: Vec<(String, String)>,
 }
 
 /// The OOM killer in one run of a container.
