@@ -7,6 +7,7 @@ pub mod cgroups;
 pub mod devices;
 pub mod faults;
 pub mod files;
+pub mod hardened;
 pub mod hostile;
 pub mod images;
 pub mod init;
@@ -42,6 +43,7 @@ pub fn all() -> Vec<Scenario> {
         devices::ALL,
         users::ALL,
         remap::ALL,
+        hardened::ALL,
         files::ALL,
         rootfs::ALL,
         hostile::ALL,
