@@ -51,7 +51,7 @@ pub fn run(scenarios: &[Scenario], filter: &str) -> bool {
     }
     for scenario in alone {
         tally.run(scenario.name, || {
-            observed(Snapshot::take()?, Context::new()?, scenario.run)
+            observed(&Snapshot::take()?, Context::new()?, scenario.run)
         });
     }
     tally.report()
@@ -74,10 +74,10 @@ impl Tally {
         };
         for scenario in scenarios {
             self.run(scenario.name, || {
-                observed(Snapshot::take()?, Context::beside(&host)?, scenario.run)
+                observed(&Snapshot::take()?, Context::beside(&host)?, scenario.run)
             });
         }
-        self.run(NAME, || observed(before, host, |_| Ok(())));
+        self.run(NAME, || observed(&before, host, |_| Ok(())));
     }
 
     fn run(&mut self, name: &'static str, work: impl FnOnce() -> Result<()>) {
@@ -111,7 +111,7 @@ impl Tally {
 
 /// Runs it, closes its context and compares with `before`.
 fn observed(
-    before: Snapshot,
+    before: &Snapshot,
     context: Context,
     scenario: impl FnOnce(&Context) -> Result<()>,
 ) -> Result<()> {

@@ -7,6 +7,7 @@ pub mod cgroups;
 pub mod devices;
 pub mod faults;
 pub mod files;
+pub mod hardened;
 pub mod hostile;
 pub mod images;
 pub mod init;
@@ -18,6 +19,7 @@ pub mod ns;
 pub mod oci;
 pub mod privilege;
 pub mod prometheus;
+pub mod ps;
 pub mod remap;
 pub mod rootfs;
 pub mod seccomp;
@@ -41,6 +43,7 @@ pub fn all() -> Vec<Scenario> {
         devices::ALL,
         users::ALL,
         remap::ALL,
+        hardened::ALL,
         files::ALL,
         rootfs::ALL,
         hostile::ALL,
@@ -50,6 +53,7 @@ pub fn all() -> Vec<Scenario> {
         oci::hostile::ALL,
         oci::podman::ALL,
         life::ALL,
+        ps::ALL,
         init::ALL,
         life::stop::ALL,
         life::logs::ALL,

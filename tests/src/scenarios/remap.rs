@@ -44,7 +44,7 @@ fn kind_of(path: &Path) -> Result<String> {
 }
 
 /// What `man 2 mount_setattr` says of this kernel.
-fn can_be_mapped(path: &Path) -> Result<bool> {
+pub(super) fn can_be_mapped(path: &Path) -> Result<bool> {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease")?;
     let mut numbers = release.split(['.', '-']).map(str::parse::<u32>);
     let mut number = || numbers.next().context("no version")?.context("no number");
@@ -77,7 +77,7 @@ fn with_mapped_root(context: &Context, test: impl FnOnce(&Path) -> Result<()>) -
 }
 
 /// The exact words, and nothing of it started.
-fn not_mapped(context: &Context, args: &[&str], path: &Path) -> Result<()> {
+pub(super) fn not_mapped(context: &Context, args: &[&str], path: &Path) -> Result<()> {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease")?;
     let kernel = format!("Linux {}", release.trim());
     let words = [
@@ -92,15 +92,15 @@ fn not_mapped(context: &Context, args: &[&str], path: &Path) -> Result<()> {
     refused(&context.paddock(args)?, &words)
 }
 
-fn pid(context: &Context, name: &str) -> Result<i64> {
+pub(super) fn pid(context: &Context, name: &str) -> Result<i64> {
     context.inspect(name)?["pid"].as_i64().context("no pid")
 }
 
-fn four(id: u32) -> String {
+pub(super) fn four(id: u32) -> String {
     format!("{id} {id} {id} {id}")
 }
 
-fn map_of(pid: i64) -> Result<String> {
+pub(super) fn map_of(pid: i64) -> Result<String> {
     let text = fs::read_to_string(format!("/proc/{pid}/uid_map"))?;
     Ok(text.split_whitespace().collect::<Vec<_>>().join(" "))
 }

@@ -41,6 +41,9 @@ pub use crate::mount::{MountFlags, Tmpfs, Volume};
     reason = "each is a flag of `run`, by docker's name"
 )]
 pub struct CreateRequest {
+    /// What chose the defaults below; they are resolved.
+    #[serde(default)]
+    pub profile: Profile,
     /// Absent: made up, docker's way (`brave_otter`).
     pub name: Option<String>,
     pub rootfs: Root,
@@ -100,6 +103,17 @@ pub struct CreateRequest {
     pub privileged: bool,
 }
 
+/// `--profile`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Profile {
+    /// Docker's defaults.
+    #[default]
+    Default,
+    /// What a server can do without is gone.
+    Hardened,
+}
+
 /// `--device SOURCE[:TARGET[:rwm]]`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HostDevice {
@@ -117,6 +131,8 @@ pub enum Seccomp {
     /// Docker's rules for the container's capabilities.
     #[default]
     Default,
+    /// Fewer: no tracing, four socket families, the machine's own calls only.
+    Hardened,
     Unconfined,
     /// A profile's JSON, Docker's form or OCI's.
     Profile(String),
@@ -263,6 +279,8 @@ pub struct ContainerSummary {
     #[serde(default)]
     pub restart_count: u32,
     pub escapes: u64,
+    #[serde(default)]
+    pub labels: Vec<(String, String)>,
 }
 
 /// The OOM killer in one run of a container.

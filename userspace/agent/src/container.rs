@@ -367,6 +367,10 @@ impl Container {
             oom_kills,
             restart_count: facts.backoff.restarts,
             escapes: counters::escapes(&counters),
+            labels: self
+                .request
+                .as_ref()
+                .map_or_else(Vec::new, |request| request.labels.clone()),
         }
     }
 

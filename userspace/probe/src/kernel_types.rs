@@ -332,8 +332,15 @@ mod tests {
             ],
         ];
         let types: Vec<u32> = types.concat();
-        let length = 4 * types.len() as u32;
-        let header = [MAGIC | 1 << 16, 24, 0, length, length, strings.len() as u32];
+        let length = 4 * u32::try_from(types.len()).unwrap();
+        let header = [
+            MAGIC | 1 << 16,
+            24,
+            0,
+            length,
+            length,
+            u32::try_from(strings.len()).unwrap(),
+        ];
         let words = header
             .iter()
             .chain(&types)

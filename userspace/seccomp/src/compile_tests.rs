@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
-use crate::{Host, Profile, default, rules::Rule};
+use crate::{Host, Profile, default, hardened, rules::Rule};
 
 /// Executes a program as the kernel would; panics on what the kernel would refuse.
 fn run(program: &[Instruction], number: u32, audit: u32, args: [u64; 6]) -> u32 {
@@ -294,7 +294,9 @@ fn a_program_means_what_its_rules_say() {
     let some = ["CAP_SYS_ADMIN".to_owned(), "CAP_SYS_TIME".to_owned()];
     for arch in [Arch::X86_64, Arch::Aarch64] {
         for capabilities in [&[][..], &some] {
-            compare("default", &default::rules(&host(arch, capabilities)), true);
+            let host = host(arch, capabilities);
+            compare("default", &default::rules(&host), true);
+            compare("hardened", &hardened::rules(&host), true);
         }
     }
 }

@@ -181,12 +181,12 @@ pub(crate) fn rules(host: &Host<'_>) -> Rules {
     rules
 }
 
-const fn on(index: u8, test: Test) -> Condition {
+pub(crate) const fn on(index: u8, test: Test) -> Condition {
     Condition { index, test }
 }
 
 impl Rules {
-    fn push(&mut self, names: &str, action: u32, conditions: &[Condition]) {
+    pub(crate) fn push(&mut self, names: &str, action: u32, conditions: &[Condition]) {
         self.list.push(Rule {
             names: names.split_whitespace().map(str::to_owned).collect(),
             action,

@@ -13,6 +13,7 @@ mod arch;
 mod compile;
 mod default;
 mod filter;
+mod hardened;
 mod multiplex;
 mod profile;
 mod rules;
@@ -40,6 +41,11 @@ impl Host<'_> {
 /// The filter of a container that brings no profile.
 pub fn default_filter(host: &Host<'_>) -> Result<Filter, Error> {
     compile::compile(&default::rules(host), true)
+}
+
+/// The filter of `--profile hardened`: less than the default's.
+pub fn hardened_filter(host: &Host<'_>) -> Result<Filter, Error> {
+    compile::compile(&hardened::rules(host), true)
 }
 
 /// A profile that cannot be used; one line, and the operator's to mend.

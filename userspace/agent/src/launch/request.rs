@@ -13,7 +13,7 @@ use paddock_seccomp::Filter;
 
 use super::{Error, devices::devices, etc, remap, sharing::Sharing, sysctl};
 use crate::{
-    api::{CreateRequest, ExecRequest, NamespaceMode, Root},
+    api::{CreateRequest, ExecRequest, NamespaceMode, Profile, Root},
     life::RestartPolicy,
     mount, naming, signal,
 };
@@ -88,9 +88,13 @@ pub(super) fn check(request: &CreateRequest) -> Result<(), Error> {
     }
     if let Some(wanted) = &request.userns_remap {
         if matches!(request.rootfs, Root::Image(_)) {
-            return Err(Error::invalid(
-                "--userns-remap: not with an image: give 'host' or a directory",
-            ));
+            let whose = match request.profile {
+                Profile::Default => "",
+                Profile::Hardened => "--profile hardened: a part of it can't be had: ",
+            };
+            return Err(Error::invalid(format!(
+                "{whose}--userns-remap: not with an image: give 'host' or a directory"
+            )));
         }
         remap::check(wanted)?;
     }
@@ -353,6 +357,7 @@ pub(super) mod tests {
 
     pub(in crate::launch) fn request() -> CreateRequest {
         CreateRequest {
+            profile: Profile::Default,
             name: None,
             rootfs: Root::Host,
             image: "host".into(),

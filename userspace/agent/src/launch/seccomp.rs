@@ -6,7 +6,7 @@ use std::{
 };
 
 use nix::sys::utsname::uname;
-use paddock_seccomp::{Arch, Filter, Host, Profile, default_filter};
+use paddock_seccomp::{Arch, Filter, Host, Profile, default_filter, hardened_filter};
 
 use super::{Error, request::capabilities};
 use crate::api::{CreateRequest, Seccomp};
@@ -55,6 +55,7 @@ fn compile((seccomp, capabilities): &Key) -> Result<Filter, Error> {
         Seccomp::Profile(text) => Profile::parse(text)
             .and_then(|profile| profile.compile(&host))
             .map_err(|error| wrong(&error))?,
+        Seccomp::Hardened => hardened_filter(&host).map_err(|error| wrong(&error))?,
         Seccomp::Default | Seccomp::Unconfined => {
             default_filter(&host).map_err(|error| wrong(&error))?
         }

@@ -276,12 +276,14 @@ pub(crate) fn security_option(text: &str) -> Result<SecurityOption, String> {
         }
         ("no-new-privileges", Some("false")) => Ok(SecurityOption::NoNewPrivileges(false)),
         ("seccomp", Some("default" | "builtin")) => Ok(SecurityOption::Seccomp(Seccomp::Default)),
+        ("seccomp", Some("hardened")) => Ok(SecurityOption::Seccomp(Seccomp::Hardened)),
         ("seccomp", Some("unconfined")) => Ok(SecurityOption::Seccomp(Seccomp::Unconfined)),
         ("seccomp", Some(path)) if !path.is_empty() => profile(path)
             .map(|text| SecurityOption::Seccomp(Seccomp::Profile(text)))
             .map_err(|error| format!("seccomp profile {path}: {error}")),
         _ => Err(
-            "accepted: no-new-privileges[=true|=false], seccomp=default|unconfined|FILE".to_owned(),
+            "accepted: no-new-privileges[=true|=false], seccomp=default|hardened|unconfined|FILE"
+                .to_owned(),
         ),
     }
 }
@@ -460,6 +462,7 @@ mod tests {
         for (text, value) in [
             ("seccomp=default", Seccomp::Default),
             ("seccomp:builtin", Seccomp::Default),
+            ("seccomp=hardened", Seccomp::Hardened),
             ("seccomp=unconfined", Seccomp::Unconfined),
             ("seccomp=/dev/null", Seccomp::Profile(String::new())),
         ] {

@@ -8,12 +8,13 @@ mod env_file;
 mod flags;
 mod image;
 mod options;
+mod profile;
 mod request;
 mod victim;
 
 use std::path::PathBuf;
 
-use paddock_agent::api::{Created, StartedReply};
+use paddock_agent::api::{Created, Profile, StartedReply};
 
 use self::{
     cidfile::IdFile,
@@ -80,6 +81,9 @@ pub(crate) struct Recipe {
     /// Label to find it by
     #[arg(short, long = "label", value_name = "KEY[=VALUE]")]
     labels: Vec<String>,
+    /// Defaults to start from: default, or hardened (see docs/guides/hardened.md)
+    #[arg(long, value_name = "default|hardened", value_parser = profile::parse, default_value = "default", hide_default_value = true)]
+    profile: Profile,
     /// Write its id to this new file
     #[arg(long, value_name = "FILE")]
     cidfile: Option<PathBuf>,
@@ -166,6 +170,7 @@ impl Run {
 impl Recipe {
     /// Makes it; with `prepare`, up to its start.
     pub(crate) fn create(&self, context: &Context, prepare: bool) -> anyhow::Result<Created> {
+        self.check_profile()?;
         let cidfile = self.cidfile.as_deref().map(IdFile::new).transpose()?;
         let created = self.ask(context, prepare)?;
         if let Some(cidfile) = cidfile {

@@ -75,7 +75,8 @@ pub(crate) struct ProcessFlags {
     /// boundary against its root
     #[arg(long)]
     pub(crate) privileged: bool,
-    /// no-new-privileges[=false], on by default; seccomp=default, unconfined or a profile's FILE
+    /// no-new-privileges[=false], on by default; seccomp=default, hardened, unconfined or a
+    /// profile's FILE
     #[arg(long = "security-opt", value_name = "OPTION", value_parser = flags::security_option)]
     pub(crate) security_options: Vec<SecurityOption>,
 }

@@ -16,6 +16,7 @@ use super::{
 impl Recipe {
     pub(crate) fn request(&self, rootfs: Root) -> CreateRequest {
         CreateRequest {
+            profile: self.profile,
             name: self.name.clone(),
             rootfs,
             image: self.image.typed.clone(),
@@ -32,9 +33,9 @@ impl Recipe {
             stdin: self.interactive,
             init: self.process.init,
             remove: self.rm,
-            limits: self.limits.limits(),
+            limits: self.limits(),
             namespaces: self.namespaces(),
-            userns_remap: self.namespaces.userns_remap.clone(),
+            userns_remap: self.userns_remap(),
             volumes: self.volumes(),
             tmpfs: self.tmpfs(),
             shm_size: self.files.shm_size,
@@ -49,9 +50,9 @@ impl Recipe {
             user: self.process.user.clone(),
             group_add: self.process.group_add.clone(),
             cap_add: self.capabilities_to_add(),
-            cap_drop: self.process.cap_drop.clone(),
+            cap_drop: self.capabilities_to_drop(),
             no_new_privileges: self.no_new_privileges(),
-            read_only: self.files.read_only,
+            read_only: self.files.read_only || self.is_hardened(),
             rlimits: self.process.ulimits.clone(),
             oom_score_adj: self.process.oom_score_adj,
             labels: self.labels.iter().map(|label| split(label)).collect(),
@@ -85,7 +86,7 @@ impl Recipe {
         files.chain(&self.process.env).cloned().collect()
     }
 
-    fn volumes(&self) -> Vec<Volume> {
+    pub(super) fn volumes(&self) -> Vec<Volume> {
         let mounted = self.files.mounts.iter().filter_map(|mount| match mount {
             Mounted::Volume(volume) => Some(volume),
             Mounted::Tmpfs(_) => None,
@@ -98,7 +99,9 @@ impl Recipe {
             Mounted::Tmpfs(tmpfs) => Some(tmpfs),
             Mounted::Volume(_) => None,
         });
-        self.files.tmpfs.iter().chain(mounted).cloned().collect()
+        let own: Vec<_> = self.files.tmpfs.iter().chain(mounted).cloned().collect();
+        let more = self.scratch(&own);
+        own.into_iter().chain(more).collect()
     }
 
     /// An image may have a command of its own.
@@ -126,7 +129,7 @@ impl Recipe {
     }
 
     /// Of one option given twice the last counts.
-    fn no_new_privileges(&self) -> bool {
+    pub(super) fn no_new_privileges(&self) -> bool {
         let mut options = self.process.security_options.iter().rev();
         let value = |option: &SecurityOption| match option {
             SecurityOption::NoNewPrivileges(value) => Some(*value),
@@ -143,7 +146,7 @@ impl Recipe {
         add
     }
 
-    fn seccomp(&self) -> Seccomp {
+    pub(super) fn seccomp(&self) -> Seccomp {
         let mut options = self.process.security_options.iter().rev();
         let value = |option: &SecurityOption| match option {
             SecurityOption::NoNewPrivileges(_) => None,
@@ -153,12 +156,14 @@ impl Recipe {
             .find_map(value)
             .unwrap_or(if self.process.privileged {
                 Seccomp::Unconfined
+            } else if self.is_hardened() {
+                Seccomp::Hardened
             } else {
                 Seccomp::Default
             })
     }
 
-    fn namespaces(&self) -> NamespaceModes {
+    pub(super) fn namespaces(&self) -> NamespaceModes {
         let chosen = &self.namespaces;
         let default = NamespaceModes::default();
         let or = |flag: &Option<NamespaceMode>, default| flag.clone().unwrap_or(default);
@@ -200,7 +205,9 @@ fn split(label: &str) -> (String, String) {
 #[cfg(test)]
 mod tests {
     use clap::Parser as _;
+    use paddock_agent::api::Profile;
     use paddock_cgroups::Limits;
+    use paddock_runtime::defaults;
 
     use super::*;
     use crate::args::{Args, Command};
@@ -265,6 +272,40 @@ mod tests {
         assert!(less.no_new_privileges);
         assert_eq!(less.seccomp, Seccomp::Default);
         assert_eq!(less.namespaces.user, Some(NamespaceMode::Private));
+    }
+
+    #[test]
+    fn hardened_is_what_flags_could_say() {
+        let hard = request(&["--profile", "hardened", "host"]).unwrap();
+        assert_eq!(hard.profile, Profile::Hardened);
+        assert_eq!(hard.userns_remap.as_deref(), Some("auto"));
+        assert_eq!(hard.seccomp, Seccomp::Hardened);
+        assert!(hard.read_only && hard.no_new_privileges && hard.cap_add.is_empty());
+        assert_eq!(hard.limits.pids, Some(512));
+        let left = defaults::capabilities(&hard.cap_add, &hard.cap_drop).unwrap();
+        let few = [
+            "CAP_KILL",
+            "CAP_SETGID",
+            "CAP_SETUID",
+            "CAP_NET_BIND_SERVICE",
+        ];
+        assert_eq!(left, few);
+        let words = [
+            "--profile=hardened",
+            "--cap-add=chown",
+            "--cap-drop=KILL",
+            "--pids-limit=9",
+            "-v=/tmp:/tmp:ro",
+            "--tmpfs=/run:size=1m",
+            "--security-opt=seccomp=default",
+            "host",
+        ];
+        let own = request(&words).unwrap();
+        let left = defaults::capabilities(&own.cap_add, &own.cap_drop).unwrap();
+        assert_eq!(left.len(), 4);
+        assert_eq!(left[0], "CAP_CHOWN");
+        assert_eq!((own.limits.pids, own.tmpfs.len()), (Some(9), 1));
+        assert_eq!(own.seccomp, Seccomp::Default);
     }
 
     #[test]

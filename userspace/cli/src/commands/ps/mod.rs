@@ -1,11 +1,15 @@
 //! `paddock ps`: containers, launched and found.
 
+mod filter;
+
 use std::time::SystemTime;
 
 use paddock_agent::api::{ContainerSummary, OomVictim, Origin, State};
 
-use serde::de::DeserializeOwned;
+use serde::Deserialize as _;
+use serde_json::Value;
 
+use self::filter::Filter;
 use super::Context;
 use crate::{
     client::{Client, Error},
@@ -16,6 +20,10 @@ use crate::{
 
 /// List containers
 #[derive(Debug, clap::Args)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a flag, by docker's name"
+)]
 pub(crate) struct Ps {
     /// Also those that ended
     #[arg(short, long)]
@@ -26,9 +34,21 @@ pub(crate) struct Ps {
     /// Whole ids and commands, at any width
     #[arg(long)]
     no_trunc: bool,
+    /// Only those: name=, id=, status=, label= or exited=; again: either value, both keys
+    #[arg(short, long = "filter", value_name = "KEY=VALUE", value_parser = filter::parse)]
+    filters: Vec<Filter>,
+    /// Only the last so many that were made, ended ones too
+    #[arg(short = 'n', long, value_name = "NUMBER")]
+    last: Option<usize>,
+    /// Only the last one
+    #[arg(short, long, conflicts_with = "last")]
+    latest: bool,
     #[arg(long, value_enum, default_value_t)]
     format: Format,
 }
+
+/// As it came, for JSON, and as it is understood.
+type Listed = (Value, ContainerSummary);
 
 const COLUMNS: [Column; 7] = [
     Column::fixed("CONTAINER ID"),
@@ -43,12 +63,19 @@ const COLUMNS: [Column; 7] = [
 impl Ps {
     pub(crate) fn run(&self, context: &Context) -> anyhow::Result<u8> {
         let client = context.client()?;
-        let path = format!("/v1/containers?all={}", self.all);
+        let last = self.last.or(self.latest.then_some(1));
+        let all = self.all || last.is_some() || self.filters.iter().any(Filter::wants_all);
+        let mut listed = list(&client, &format!("/v1/containers?all={all}"))?;
+        listed.retain(|(_, container)| filter::all_hold(&self.filters, container));
+        if let Some(last) = last {
+            listed.sort_by_key(|(_, container)| std::cmp::Reverse(container.created_at_ns));
+            listed.truncate(last);
+        }
+        let (values, containers): (Vec<Value>, Vec<ContainerSummary>) = listed.into_iter().unzip();
         if self.format == Format::Json && !self.quiet {
-            output::print_json(&list::<serde_json::Value>(&client, &path)?)?;
+            output::print_json(&values)?;
             return Ok(0);
         }
-        let containers: Vec<ContainerSummary> = list(&client, &path)?;
         let text = if self.quiet {
             containers
                 .iter()
@@ -89,11 +116,16 @@ impl Ps {
 }
 
 /// Where no agent runs and none has left anything, there is nothing: that is an answer.
-fn list<T: DeserializeOwned>(client: &Client, path: &str) -> anyhow::Result<Vec<T>> {
-    match client.get(path) {
-        Err(Error::NoAgent { .. }) => Ok(Vec::new()),
-        containers => Ok(containers?),
-    }
+fn list(client: &Client, path: &str) -> anyhow::Result<Vec<Listed>> {
+    let values: Vec<Value> = match client.get(path) {
+        Err(Error::NoAgent { .. }) => return Ok(Vec::new()),
+        containers => containers?,
+    };
+    let understood = values.into_iter().map(|value| {
+        let container = ContainerSummary::deserialize(&value)?;
+        Ok((value, container))
+    });
+    understood.collect()
 }
 
 /// `Up 3m`, `Up 1s, 4 restarts`, `Found, up 2h`, `Exited (0) 5s ago`, `OOM (137) 5s ago`,
@@ -134,12 +166,12 @@ fn status(container: &ContainerSummary, now: SystemTime) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::time::{Duration, UNIX_EPOCH};
 
     use super::*;
 
-    fn container(state: State, origin: Origin) -> ContainerSummary {
+    pub(in crate::commands) fn container(state: State, origin: Origin) -> ContainerSummary {
         ContainerSummary {
             id: "ab12".repeat(16),
             name: "greedy".into(),
@@ -161,6 +193,7 @@ mod tests {
             oom_kills: 1,
             restart_count: 0,
             escapes: 0,
+            labels: vec![],
         }
     }
 
@@ -189,6 +222,9 @@ mod tests {
             all: true,
             quiet: false,
             no_trunc: false,
+            filters: vec![],
+            last: None,
+            latest: false,
             format: Format::Table,
         };
         let rows = vec![ps.row(&container(State::Exited, Origin::Launched), now())];
