@@ -45,7 +45,7 @@ pub(super) fn ready<'a>(
     let made = Arc::clone(&cgroup);
     undo.push(move || {
         // A monitor may have removed it already; one with processes is the monitor's, being killed.
-        let _ = made.kill().and_then(|()| made.remove());
+        let _ = made.kill().and_then(|()| made.remove_alone());
     });
     cgroup.apply(&config.request.limits)?;
 
@@ -127,7 +127,7 @@ fn make(shared: &Arc<Shared>, container: &Arc<Container>) -> Result<Arc<Link>, E
     })?;
     // Of a run whose monitor was killed, or of a start that its agent did not live to finish.
     if let Ok(left) = Cgroup::open(&shared.hierarchies, &config.cgroup) {
-        left.kill().and_then(|()| left.remove())?;
+        left.kill().and_then(|()| left.remove_alone())?;
     }
     let restarting = container.state() == State::Restarting;
     let kept = container.facts().slot.filter(|_| restarting);

@@ -318,7 +318,7 @@ fn discard(shared: &Shared, dir: &Path) {
     );
     let cgroup = Cgroup::open(&shared.hierarchies, &shared.instance.cgroup_of(id));
     if let Ok(cgroup) = cgroup
-        && let Err(error) = cgroup.kill().and_then(|()| cgroup.remove())
+        && let Err(error) = cgroup.kill().and_then(|()| cgroup.remove_alone())
     {
         tracing::warn!("{}: {}", dir.display(), crate::chain::chain(&error));
     }
