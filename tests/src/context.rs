@@ -257,17 +257,20 @@ impl Context {
         if any || self.state.join("bpf").exists() {
             self.paddock(&["unload"])?;
         }
-        // An ephemeral agent takes its moment to see that nobody needs it.
+        // An ephemeral agent takes its moment to see that nobody needs it, and to clean up.
         let deadline = Instant::now() + EVENTUALLY;
-        while self.state.join("paddock.sock").exists() && Instant::now() < deadline {
+        let left = loop {
+            let left: Vec<_> = fs::read_dir(&self.state)
+                .into_iter()
+                .flatten()
+                .flatten()
+                .map(|entry| entry.path().display().to_string())
+                .collect();
+            if left.is_empty() || Instant::now() > deadline {
+                break left;
+            }
             thread::sleep(Duration::from_millis(50));
-        }
-        let left: Vec<_> = fs::read_dir(&self.state)
-            .into_iter()
-            .flatten()
-            .flatten()
-            .map(|entry| entry.path().display().to_string())
-            .collect();
+        };
         let written = self.data.join("containers").exists();
         let _ = fs::remove_file(self.log_path());
         let _ = fs::remove_dir_all(&self.state);

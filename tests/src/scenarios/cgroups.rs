@@ -172,7 +172,7 @@ fn kill_ends_a_fork_storm(context: &Context) -> Result<()> {
     ensure!(scratch.0.pids()?.is_empty());
     process.wait(TIMEOUT)?.expect(137)?;
     scratch.0.remove()?;
-    ensure!(scratch.0.v1_dirs().iter().all(|dir| !dir.exists()));
+    ensure!(scratch.0.v1_tasks().iter().all(|tasks| !tasks.exists()));
     Ok(())
 }
 

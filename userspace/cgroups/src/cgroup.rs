@@ -210,12 +210,12 @@ impl Cgroup {
         }
     }
 
-    /// Directories of this cgroup in the v1 hierarchies, whose `cgroup.procs` a child joins.
-    pub fn v1_dirs(&self) -> Vec<PathBuf> {
+    /// `tasks` in the v1 hierarchies, where a thread that writes `0` joins by itself.
+    pub fn v1_tasks(&self) -> Vec<PathBuf> {
         self.hierarchies
             .all()
             .filter(|one| one.version == Version::V1)
-            .map(|one| one.mount.join(&self.path))
+            .map(|one| one.mount.join(&self.path).join("tasks"))
             .collect()
     }
 
@@ -233,6 +233,13 @@ impl Cgroup {
             memory_v1: v1("memory")?,
             pids_v1: v1("pids")?,
         })
+    }
+
+    /// Moves a process in, in the v2 hierarchy where there is one.
+    pub fn attach_unified(&self, pid: i32) -> Result<(), Error> {
+        let pid = pid.to_string();
+        self.unified_dir()
+            .map_or(Ok(()), |dir| file::write(&dir.join("cgroup.procs"), &pid))
     }
 
     /// Moves a process in, in every hierarchy.

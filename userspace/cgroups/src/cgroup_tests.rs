@@ -25,7 +25,7 @@ fn create_makes_the_path_everywhere_and_remove_leaves_nothing() {
     for name in ["memory", "pids", "unified"] {
         assert!(dir.path().join(name).join("paddock/default/a").is_dir());
     }
-    assert_eq!(cgroup.v1_dirs().len(), 2);
+    assert_eq!(cgroup.v1_tasks().len(), 2);
     let ids = cgroup.ids().unwrap();
     assert!(ids.unified.is_some() && ids.memory_v1.is_some() && ids.pids_v1.is_some());
     fs::create_dir(dir.path().join("pids/paddock/default/a/nested")).unwrap();

@@ -33,7 +33,7 @@ pub use crate::monitor::identity::start_time;
 use crate::{
     monitor::{
         devices,
-        launch::{clone, follow_into, kill_and_wait, open_gate, provide, wait},
+        launch::{clone, follow_into, kill_and_wait, open_gate, open_tasks, provide, wait},
     },
     plan::{
         Failure,
@@ -149,6 +149,7 @@ pub fn launch<E: From<Failed>>(
         gate,
         status: child_status,
         gate_writer: gate_writer.as_raw_fd(),
+        tasks: open_tasks(request.cgroup).map_err(failed)?,
     };
     if let Target::Container(target) = request.target {
         devices::limit(&target.device_rules, request.cgroup).map_err(failed)?;
@@ -156,7 +157,8 @@ pub fn launch<E: From<Failed>>(
     let (mut process, joined) = clone(&plan, &channels, request.cgroup).map_err(failed)?;
     drop(channels);
     let through = || {
-        let mut start_time = provide(&process, &plan, request.cgroup, joined).map_err(failed)?;
+        let provided = provide(&process, &plan, request.cgroup, joined, &status);
+        let mut start_time = provided.map_err(failed)?;
         prioritize(process.pid, request).map_err(failed)?;
         if plan.enter.is_some() {
             open_gate(&gate_writer).map_err(failed)?;

@@ -7,6 +7,7 @@
 use std::{
     fs::{self, File},
     os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
+    path::PathBuf,
 };
 
 use nix::{
@@ -67,13 +68,14 @@ pub(super) fn launch(
         gate,
         status: child_status,
         gate_writer: gate_writer.as_raw_fd(),
+        tasks: open_tasks(cgroup)?,
     };
     if let Target::Container(target) = &spec.target {
         devices::limit(&target.device_rules, cgroup)?;
     }
     let (mut process, joined) = clone(&plan, &channels, cgroup)?;
     drop(channels);
-    let started = provide(&process, &plan, cgroup, joined)
+    let started = provide(&process, &plan, cgroup, joined, &status)
         .and_then(|started| open_gate(&gate_writer).map(|()| started))
         .and_then(|started| match plan.enter {
             Some(_) => {
@@ -110,13 +112,7 @@ pub(crate) fn follow_into(
 ) -> Result<u64, Failure> {
     const STEP: &str = "join user namespace";
     let fail = |errno| Failure::without_path(STEP, errno);
-    let mut fds = [PollFd::new(status.as_fd(), PollFlags::POLLIN)];
-    while poll(&mut fds, PollTimeout::NONE) == Err(Errno::EINTR) {}
-    let mut message = [0; 8];
-    if read(status, &mut message).map_err(fail)? != message.len() {
-        return Err(Failure::without_path(KILLED, Errno::EINTR));
-    }
-    let pid = match run::decode_status(message) {
+    let pid = match next_status(status, STEP)? {
         (run::ENTERED, 0) => return Ok(started),
         (run::ENTERED, pid) => pid,
         (_, errno) => return Err(fail(Errno::from_raw(errno))),
@@ -198,23 +194,63 @@ pub(crate) fn provide(
     plan: &Plan,
     cgroup: &Cgroup,
     joined: bool,
+    status: &OwnedFd,
 ) -> Result<u64, Failure> {
     let pid = process.pid;
     if let Some(maps) = &plan.maps {
         write_maps(pid, maps)?;
     }
-    if joined {
-        for directory in cgroup.v1_dirs() {
-            let path = directory.join("cgroup.procs");
-            fs::write(&path, pid.to_string())
-                .map_err(|source| io_failure("join cgroup", path, &source))?;
-        }
-    } else {
-        cgroup.attach(pid).map_err(|error| cgroup_failure(&error))?;
+    if !joined {
+        cgroup
+            .attach_unified(pid)
+            .map_err(|error| cgroup_failure(&error))?;
     }
+    await_joins(cgroup, status)?;
     set_oom_score(pid, plan.oom_score_adj)?;
     let path = format!("/proc/{pid}/stat");
     start_time(pid).map_err(|source| io_failure("identify", path, &source))
+}
+
+/// What the child joins its v1 cgroups by.
+pub(crate) fn open_tasks(cgroup: &Cgroup) -> Result<Vec<OwnedFd>, Failure> {
+    let open = |path: PathBuf| {
+        let opened = File::options().write(true).open(&path);
+        opened
+            .map(OwnedFd::from)
+            .map_err(|source| io_failure("join cgroup", path, &source))
+    };
+    cgroup.v1_tasks().into_iter().map(open).collect()
+}
+
+fn await_joins(cgroup: &Cgroup, status: &OwnedFd) -> Result<(), Failure> {
+    let tasks = cgroup.v1_tasks();
+    if tasks.is_empty() {
+        return Ok(());
+    }
+    let (step, errno) = next_status(status, "join cgroup")?;
+    if step == run::JOINED {
+        return Ok(());
+    }
+    let index = step.checked_sub(run::FIRST_JOIN);
+    let path = index.and_then(|index| tasks.get(usize::try_from(index).ok()?));
+    Err(Failure::new(
+        "join cgroup",
+        path.cloned().unwrap_or_default(),
+        Errno::from_raw(errno),
+    ))
+}
+
+/// Waits for the child's next word.
+fn next_status(status: &OwnedFd, step: &'static str) -> Result<(u32, i32), Failure> {
+    let mut fds = [PollFd::new(status.as_fd(), PollFlags::POLLIN)];
+    while poll(&mut fds, PollTimeout::NONE) == Err(Errno::EINTR) {}
+    let mut message = [0; 8];
+    let length = read(status, &mut message).map_err(|errno| Failure::without_path(step, errno))?;
+    if length == message.len() {
+        Ok(run::decode_status(message))
+    } else {
+        Err(Failure::without_path(KILLED, Errno::EINTR))
+    }
 }
 
 /// Lets it go.

@@ -14,7 +14,7 @@ use nix::{
         socket::{SockFlag, accept4},
         stat::{Mode, umask},
     },
-    unistd::{close, read},
+    unistd::{close, read, write},
 };
 
 use super::{Enter, Plan, Start, init};
@@ -36,6 +36,11 @@ pub(crate) const ENTER: u32 = READY - 2;
 pub(crate) const EXEC_FAILED: u32 = READY - 3;
 pub(crate) const HOOK_FAILED: u32 = READY - 4;
 
+/// The child is in its v1 cgroups.
+pub(crate) const JOINED: u32 = READY - 5;
+/// It could not join that of this index, counted from here.
+pub(crate) const FIRST_JOIN: u32 = READY - 100;
+
 /// The child's ends of its two pipes, and the monitor's ends that came along with the clone.
 #[derive(Debug)]
 pub(crate) struct Channels {
@@ -44,6 +49,8 @@ pub(crate) struct Channels {
     pub status: OwnedFd,
     /// The monitor's writing end of the gate, which would keep it from hanging up.
     pub gate_writer: RawFd,
+    /// `tasks` of each v1 cgroup, open for writing.
+    pub tasks: Vec<OwnedFd>,
 }
 
 /// A status message: which step (or [`READY`]) and its errno.
@@ -70,6 +77,7 @@ pub(crate) fn run(plan: &Plan, channels: &Channels) -> ! {
     // Failing is impossible for 0 and would only lose a defence in depth.
     let _ = prctl::set_dumpable(false);
     let _ = close(channels.gate_writer);
+    join(channels);
     pass_gate(channels);
     if let Some(enter) = &plan.enter {
         if let Err(errno) = enter_user(enter, status) {
@@ -139,6 +147,21 @@ fn wait_for_start(plan: &Plan, start: &Start, status: RawFd, listener: RawFd, st
     }
     let errno = exec::exec(&plan.exec.candidates, &plan.exec.argv, &plan.exec.envp);
     fail(connection, EXEC_FAILED, errno);
+}
+
+/// Joins the v1 cgroups. A thread that moves itself spares the kernel the lock that keeps all
+/// of a process' threads in place: taking that one waits for an RCU grace period, milliseconds.
+fn join(channels: &Channels) {
+    let status = channels.status.as_raw_fd();
+    for (tasks, index) in channels.tasks.iter().zip(FIRST_JOIN..) {
+        if let Err(errno) = write(tasks, b"0") {
+            fail(status, index, errno);
+        }
+        let _ = close(tasks.as_raw_fd());
+    }
+    if !channels.tasks.is_empty() {
+        exec::write_status(status, encode_status(JOINED, 0));
+    }
 }
 
 /// Waits for the launcher's byte; without a launcher there is nothing to do. A second child
