@@ -54,6 +54,9 @@ fn tmpfs_in_a_read_only_root(context: &Context) -> Result<()> {
         "-d",
         "--name",
         "held",
+        // The caller's working directory may be below /tmp.
+        "-w",
+        "/",
         "--read-only",
         "--tmpfs",
         "/scratch:size=64k,mode=0700",
