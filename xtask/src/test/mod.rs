@@ -30,7 +30,7 @@ use crate::{
 
 /// The oldest kernel that is promised, and the newest there is.
 const MATRIX: [&str; 2] = ["6.1", "newest"];
-const GUEST_TIMEOUT: Duration = Duration::from_hours(1);
+const GUEST_TIMEOUT: Duration = Duration::from_mins(40);
 /// A scenario mostly waits for one emulated CPU: two guests fill the two that CI has.
 const AT_ONCE: usize = 2;
 /// What a client of registries wants to find, also where it speaks plain HTTP.
