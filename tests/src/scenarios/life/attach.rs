@@ -144,10 +144,12 @@ fn attach_by_pipes(context: &Context) -> Result<()> {
     let mut written = String::new();
     let line = loop {
         let number = written.lines().count();
-        writeln!(input, "line {number}")?;
-        written.push_str(&format!("line {number}\n"));
+        let sent = format!("line {number}");
+        writeln!(input, "{sent}")?;
+        written += &sent;
+        written.push('\n');
         let line = output.next().context("no echo")??;
-        ensure!(line == format!("line {number}"), "{line}");
+        ensure!(line == sent, "{line}");
         match first.recv_timeout(Duration::from_millis(100)) {
             Ok(line) => break line.context("nothing seen")??,
             Err(_) => ensure!(number < 600, "the onlooker never saw a line"),
