@@ -9,7 +9,7 @@
 use std::{
     fs,
     os::unix::fs::symlink,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Command, Stdio},
 };
 
@@ -20,7 +20,10 @@ use nix::{
 };
 use serde_json::{Value, json};
 
-use crate::context::{Context, pure_v2};
+use crate::{
+    bundle::{busybox, config},
+    context::{Context, pure_v2},
+};
 
 const MEMORY: u64 = 64 << 20;
 const PIDS: u64 = 100;
@@ -75,11 +78,7 @@ impl<'a> Stage<'a> {
         for directory in ["bin", "dev", "proc", "sys", "tmp", "etc"] {
             fs::create_dir_all(root.join(directory))?;
         }
-        let busybox = ["/bin/busybox", "/usr/bin/busybox"]
-            .into_iter()
-            .find(|path| Path::new(path).exists())
-            .context("no busybox")?;
-        fs::copy(busybox, root.join("bin/busybox"))?;
+        fs::copy(busybox()?, root.join("bin/busybox"))?;
         for applet in ["true", "sleep"] {
             symlink("busybox", root.join("bin").join(applet))?;
         }
@@ -93,7 +92,7 @@ impl<'a> Stage<'a> {
 
     /// What the OCI runtimes start next.
     fn configure(&self, args: &[&str], memory: u64) -> Result<()> {
-        let text = config(args, memory).to_string();
+        let text = limited(args, memory).to_string();
         Ok(fs::write(self.path.join("config.json"), text)?)
     }
 
@@ -232,46 +231,16 @@ pub fn hide_v2() -> Result<()> {
     umount2(HYBRID_V2, MntFlags::MNT_DETACH).context("take the v2 mount away")
 }
 
-fn config(args: &[&str], memory: u64) -> Value {
-    let mount = |destination: &str, kind: &str, options: &[&str]| json!({"destination": destination, "type": kind, "source": kind, "options": options});
-    let capabilities = ["CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE"];
-    json!({
-        "ociVersion": "1.0.2",
-        "process": {
-            "user": {"uid": 0, "gid": 0},
-            "args": args,
-            "env": ["PATH=/bin"],
-            "cwd": "/",
-            "capabilities": {
-                "bounding": capabilities, "effective": capabilities, "permitted": capabilities,
-            },
-            "noNewPrivileges": true,
-        },
-        "root": {"path": "rootfs", "readonly": true},
-        "hostname": "bench",
-        "mounts": [
-            mount("/proc", "proc", &[]),
-            mount("/dev", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
-            mount("/dev/pts", "devpts",
-                &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"]),
-            mount("/dev/shm", "tmpfs",
-                &["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"]),
-            mount("/dev/mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
-            mount("/sys", "sysfs", &["nosuid", "noexec", "nodev", "ro"]),
-            mount("/sys/fs/cgroup", "cgroup", &["nosuid", "noexec", "nodev", "ro"]),
-        ],
-        "linux": {
-            "resources": {
-                "memory": {"limit": memory},
-                "pids": {"limit": PIDS},
-                "cpu": {"quota": 50_000, "period": 100_000},
-            },
-            "namespaces": [
-                {"type": "pid"}, {"type": "network"}, {"type": "ipc"}, {"type": "uts"},
-                {"type": "mount"}, {"type": "cgroup"},
-            ],
-            "maskedPaths": ["/proc/kcore", "/proc/keys", "/proc/scsi", "/sys/firmware"],
-            "readonlyPaths": ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys"],
-        },
-    })
+fn limited(args: &[&str], memory: u64) -> Value {
+    let mut config = config(args);
+    config["linux"]["resources"] = json!({
+        "memory": {"limit": memory},
+        "pids": {"limit": PIDS},
+        "cpu": {"quota": 50_000, "period": 100_000},
+    });
+    // paddock has none of its own accord.
+    if let Some(mounts) = config["mounts"].as_array_mut() {
+        mounts.retain(|mount| mount["destination"] != "/tmp");
+    }
+    config
 }

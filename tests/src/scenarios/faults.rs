@@ -5,6 +5,7 @@ use std::{
     fs,
     net::TcpListener,
     os::unix::net::UnixListener,
+    path::Path,
     process::{Command, Stdio},
     thread,
     time::Duration,
@@ -18,7 +19,7 @@ use nix::{
 use serde_json::Value;
 
 use crate::{
-    context::{Context, eventually, finish},
+    context::{Context, cgroup_mounts, eventually, finish},
     runner::Scenario,
 };
 
@@ -36,6 +37,11 @@ pub const ALL: &[Scenario] = &[
     .alone(),
     Scenario::new("faults::no_space", no_space).alone(),
     Scenario::new("faults::agent_killed", agent_killed).alone(),
+    Scenario::new(
+        "faults::killed_between_containers",
+        killed_between_containers,
+    )
+    .alone(),
     Scenario::new("faults::zygote_killed", zygote_killed).alone(),
     Scenario::new("faults::monitor_killed", monitor_killed).alone(),
     Scenario::new(
@@ -217,6 +223,51 @@ fn no_space(context: &Context) -> Result<()> {
     Ok(())
 }
 
+/// What an agent keeps between containers is `unload`'s to remove when it was killed; a stopped
+/// agent holds nobody up.
+fn killed_between_containers(context: &Context) -> Result<()> {
+    let parents = || -> Result<usize> {
+        let mounts = cgroup_mounts()?;
+        let there = mounts
+            .iter()
+            .filter(|(_, root)| root.join("paddock").exists());
+        Ok(there.count())
+    };
+    let before = parents()?;
+    let agent = context.start_agent(&[])?;
+    context.ok(&["run", "-d", "--name", "brief", "host", "sleep", "1"])?;
+    let hierarchies = parents()?;
+    ensure!(hierarchies > before, "{hierarchies} hierarchies");
+    kill(Pid::from_raw(agent), Signal::SIGSTOP)?;
+    let mounts = cgroup_mounts()?;
+    let ended = eventually("its cgroups go", || {
+        let mut roots = mounts.iter().map(|(_, root)| root.join("paddock"));
+        Ok(roots.all(|root| containers_below(&root) == 0))
+    });
+    kill(Pid::from_raw(agent), Signal::SIGCONT)?;
+    ended?;
+    context.ok(&["rm", "-f", "brief"])?;
+    context.kill_agent()?;
+    ensure!(parents()? == hierarchies, "the agent kept nothing");
+    context.ok(&["unload"])?;
+    ensure!(parents()? == before, "unload left cgroups");
+    Ok(())
+}
+
+/// Directories two levels below: one for each container.
+fn containers_below(parent: &Path) -> usize {
+    let entries = |path: &Path| fs::read_dir(path).into_iter().flatten().flatten();
+    entries(parent)
+        .flat_map(|instance| {
+            fs::read_dir(instance.path())
+                .into_iter()
+                .flatten()
+                .flatten()
+        })
+        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+        .count()
+}
+
 /// Containers go on; a new agent finds them, with their counts.
 fn agent_killed(context: &Context) -> Result<()> {
     context.start_agent(&[])?;
@@ -333,7 +384,7 @@ fn monitor_killed(context: &Context) -> Result<()> {
         Ok(fs::metadata(format!("/proc/{pid}")).is_err())
     })?;
     eventually("its cgroups are gone", || {
-        Ok(crate::context::cgroup_mounts()?
+        Ok(cgroup_mounts()?
             .iter()
             .all(|(_, root)| !root.join(&cgroup).exists()))
     })

@@ -33,5 +33,5 @@ mod shared;
 mod telling;
 
 pub use agent::{Error, run};
-pub use instance::AgentFile;
+pub use instance::{AgentFile, cgroup_parent};
 pub use options::{DEFAULT_LISTEN_ADDRESS, Options, ProbeMode};

@@ -9,61 +9,22 @@ pub mod verbs;
 use std::{
     fs::{self, File},
     os::unix::fs::symlink,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Command, Stdio},
 };
 
 use anyhow::{Context as _, Result, ensure};
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use crate::context::{Context, Output, finish};
+use crate::{
+    bundle::{busybox, config},
+    context::{Context, Output, finish},
+};
 
 /// A bundle in a directory of its own, with busybox as its root, and a runtime's state.
 struct Bundle<'a> {
     context: &'a Context,
     path: PathBuf,
-}
-
-/// Everything a container usually has, as `runc spec` writes it.
-fn config(args: &[&str]) -> Value {
-    let mount = |destination: &str, kind: &str, options: &[&str]| json!({"destination": destination, "type": kind, "source": kind, "options": options});
-    let capabilities = ["CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE"];
-    json!({
-        "ociVersion": "1.0.2",
-        "process": {
-            "user": {"uid": 0, "gid": 0},
-            "args": args,
-            "env": ["PATH=/bin", "GREETING=hello"],
-            "cwd": "/",
-            "capabilities": {
-                "bounding": capabilities, "effective": capabilities, "permitted": capabilities,
-            },
-            "rlimits": [{"type": "RLIMIT_NOFILE", "soft": 512, "hard": 512}],
-            "noNewPrivileges": true,
-        },
-        "root": {"path": "rootfs", "readonly": true},
-        "hostname": "bundled",
-        "mounts": [
-            mount("/proc", "proc", &[]),
-            mount("/dev", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
-            mount("/dev/pts", "devpts",
-                &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"]),
-            mount("/dev/shm", "tmpfs",
-                &["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"]),
-            mount("/dev/mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
-            mount("/sys", "sysfs", &["nosuid", "noexec", "nodev", "ro"]),
-            mount("/sys/fs/cgroup", "cgroup", &["nosuid", "noexec", "nodev", "relatime", "ro"]),
-            mount("/tmp", "tmpfs", &["nosuid", "nodev"]),
-        ],
-        "linux": {
-            "namespaces": [
-                {"type": "pid"}, {"type": "network"}, {"type": "ipc"}, {"type": "uts"},
-                {"type": "mount"}, {"type": "cgroup"},
-            ],
-            "maskedPaths": ["/proc/kcore", "/proc/keys", "/proc/scsi", "/sys/firmware"],
-            "readonlyPaths": ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys"],
-        },
-    })
 }
 
 impl<'a> Bundle<'a> {
@@ -73,12 +34,7 @@ impl<'a> Bundle<'a> {
         for directory in ["bin", "dev", "etc", "proc", "sys", "tmp"] {
             fs::create_dir_all(root.join(directory))?;
         }
-        // A static busybox, wherever this system keeps it.
-        let busybox = ["/bin/busybox", "/usr/bin/busybox"]
-            .into_iter()
-            .find(|path| Path::new(path).exists())
-            .context("no busybox")?;
-        fs::copy(busybox, root.join("bin/busybox"))?;
+        fs::copy(busybox()?, root.join("bin/busybox"))?;
         fs::copy(&context.workload, root.join("bin/workload"))?;
         for applet in [
             "cat", "echo", "env", "false", "head", "id", "ls", "mount", "ps", "readlink", "sh",

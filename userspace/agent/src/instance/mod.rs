@@ -173,6 +173,11 @@ pub(crate) fn fnv1a(bytes: &[u8]) -> u64 {
     })
 }
 
+/// Below every hierarchy's root: where the cgroups of this state directory's containers are.
+pub fn cgroup_parent(state_dir: &Path) -> io::Result<PathBuf> {
+    Ok(Path::new("paddock").join(name_of(&fs::canonicalize(state_dir)?)))
+}
+
 fn name_of(dir: &Path) -> String {
     use std::os::unix::ffi::OsStrExt as _;
 

@@ -11,6 +11,7 @@ use std::{
 use anyhow::Context as _;
 use hyper::Method;
 use nix::fcntl::{Flock, FlockArg};
+use paddock_cgroups::Hierarchies;
 use paddock_probe::Probe;
 
 use super::Context;
@@ -42,6 +43,12 @@ impl Unload {
             Probe::unload_pins(&pins)
                 .with_context(|| format!("cannot remove the pins in {}", pins.display()))?;
         }
+        // An agent keeps them for its next container, and one that was killed left them.
+        let parent = paddock_agent::cgroup_parent(state_dir)
+            .with_context(|| format!("{}: cannot resolve", state_dir.display()))?;
+        Hierarchies::discover()
+            .context("cannot read the host's cgroups")?
+            .remove_empty(&parent);
         for name in FILES {
             remove(&state_dir.join(name))?;
         }

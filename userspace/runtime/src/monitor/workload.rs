@@ -7,11 +7,17 @@
 #![forbid(unsafe_code)]
 
 use std::{
-    os::{fd::AsFd as _, unix::net::UnixStream},
+    os::fd::{AsFd as _, AsRawFd as _},
     path::Path,
 };
 
-use nix::{errno::Errno, sys::wait::WaitStatus};
+use nix::{
+    errno::Errno,
+    sys::{
+        socket::{AddressFamily, SockFlag, SockType, connect, socket},
+        wait::WaitStatus,
+    },
+};
 
 use super::{
     event_loop::{Monitor, State, packet},
@@ -22,6 +28,7 @@ use super::{
     log::Stream,
 };
 use crate::{
+    client::address_of,
     plan::Failure,
     protocol::Reply,
     record::{Exit, Started},
@@ -223,9 +230,18 @@ impl Monitor {
         }
     }
 
+    /// Without waiting: an agent that is stopped takes no connection.
     fn agent_listens(&self) -> bool {
-        let state = self.spec.dir.parent().and_then(Path::parent);
-        state.is_some_and(|state| UnixStream::connect(state.join("paddock.sock")).is_ok())
+        let Some(state) = self.spec.dir.parent().and_then(Path::parent) else {
+            return false;
+        };
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        let Ok((_directory, address)) = address_of(&state.join("paddock.sock")) else {
+            return false;
+        };
+        socket(AddressFamily::Unix, SockType::Stream, flags, None)
+            .and_then(|socket| connect(socket.as_raw_fd(), &address))
+            .map_or_else(|errno| errno == Errno::EAGAIN, |()| true)
     }
 
     fn record(&self, name: &str, value: &impl serde::Serialize) {
