@@ -3,8 +3,9 @@
 
 use std::{
     fs,
+    io::{Read as _, Write as _},
     net::TcpListener,
-    os::unix::net::UnixListener,
+    os::unix::net::{UnixListener, UnixStream},
     path::Path,
     process::{Command, Stdio},
     thread,
@@ -42,6 +43,7 @@ pub const ALL: &[Scenario] = &[
         killed_between_containers,
     )
     .alone(),
+    Scenario::new("faults::exec_that_nobody_starts", exec_that_nobody_starts).alone(),
     Scenario::new("faults::zygote_killed", zygote_killed).alone(),
     Scenario::new("faults::monitor_killed", monitor_killed).alone(),
     Scenario::new(
@@ -266,6 +268,31 @@ fn containers_below(parent: &Path) -> usize {
         })
         .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
         .count()
+}
+
+/// A client that asked for an exec and went, before its container ended: no monitor stays.
+fn exec_that_nobody_starts(context: &Context) -> Result<()> {
+    context.start_agent(&["--detach-on-exit"])?;
+    context.ok(&["run", "-d", "--name", "held", "host", "sleep", "600"])?;
+    let body = r#"{"args":["true"],"env":[],"terminal":false,"stdin":false}"#;
+    let mut stream = UnixStream::connect(context.state.join("paddock.sock"))?;
+    write!(
+        stream,
+        "POST /v1/containers/held/exec HTTP/1.1\r\nhost: paddock\r\nconnection: close\r\n\
+         content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    )?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    ensure!(answer.contains(" 201 "), "{answer}");
+    let monitors = || -> Result<usize> {
+        let all = procfs::process::all_processes()?.flatten();
+        let names = all.filter_map(|process| Some(process.stat().ok()?.comm));
+        Ok(names.filter(|name| name == "paddock-monitor").count())
+    };
+    ensure!(monitors()? == 2, "{} monitors", monitors()?);
+    context.ok(&["rm", "-f", "held"])?;
+    eventually("both monitors end", || Ok(monitors()? == 0))
 }
 
 /// Containers go on; a new agent finds them, with their counts.

@@ -24,6 +24,7 @@ use paddock_cgroups::{Cgroup, Hierarchies};
 use super::{
     Error, SOCKET,
     client::{Client, Received},
+    identity::start_time,
     io::Output,
     launch::Workload,
     log::{Log, Stream},
@@ -31,12 +32,16 @@ use super::{
 use crate::{
     protocol::{Reply, Request, decode_request, encode, parse_resize, parse_signal},
     record::Started,
-    spec::{LaunchSpec, Target},
-    sys::descriptor::received,
+    spec::{ExecSpec, LaunchSpec, Target},
+    sys::{clone::pidfd_open, descriptor::received},
 };
 
 /// Nobody started it and nobody is connected: its agent died. Then it goes away, too.
 const ABANDONED_AFTER: Duration = Duration::from_mins(1);
+
+/// An exec whose container has ended can't be started any more. Who meant to start it still
+/// hears so for some time; then the monitor goes, whoever is connected.
+const TARGET_LATE: Duration = Duration::from_secs(5);
 
 #[derive(Debug)]
 pub(crate) struct Monitor {
@@ -52,6 +57,9 @@ pub(crate) struct Monitor {
     /// Stdin that came before the start.
     pub(super) early: Vec<u8>,
     pub(super) early_eof: bool,
+    /// An exec's container's first process, while it is there.
+    target: Option<OwnedFd>,
+    target_gone: Option<Instant>,
     listener: OwnedFd,
     termination: SignalFd,
     left: bool,
@@ -74,6 +82,7 @@ enum Source {
     Output(Stream),
     Input,
     Process,
+    Target,
 }
 
 impl Monitor {
@@ -88,6 +97,13 @@ impl Monitor {
             Target::Exec(target) => &target.cgroup,
         };
         let cgroup = Cgroup::open(&Hierarchies::discover()?, path)?;
+        let (target, target_gone) = match &spec.target {
+            Target::Container(_) => (None, None),
+            Target::Exec(exec) => match open_target(exec) {
+                Some(target) => (Some(target), None),
+                None => (None, Some(Instant::now())),
+            },
+        };
         Ok(Self {
             spec,
             cgroup,
@@ -101,6 +117,8 @@ impl Monitor {
             window: None,
             early: Vec::new(),
             early_eof: false,
+            target,
+            target_gone,
             listener,
             termination,
             left: false,
@@ -125,6 +143,11 @@ impl Monitor {
             };
             for (source, events) in ready {
                 self.handle(source, events);
+            }
+            let late = |since: Instant| since.elapsed() >= TARGET_LATE;
+            if self.target_gone.is_some_and(late) {
+                // Fails, and tells whoever is connected.
+                self.start();
             }
             self.clients.retain(|client| !client.gone);
             if self.abandoned() {
@@ -153,6 +176,9 @@ impl Monitor {
             flags.set(PollFlags::POLLIN, !client.stuffed);
             flags.set(PollFlags::POLLOUT, !client.is_idle());
             add(Source::Client(index), client.fd(), flags);
+        }
+        if let (State::Waiting { .. }, Some(target)) = (&self.state, &self.target) {
+            add(Source::Target, target.as_fd(), PollFlags::POLLIN);
         }
         if let State::Running(workload) = &self.state {
             if let Some(status) = workload.status() {
@@ -191,11 +217,14 @@ impl Monitor {
             } => Some(since + ABANDONED_AFTER),
             _ => None,
         };
+        let waiting = matches!(self.state, State::Waiting { .. });
+        let gone = self.target_gone.filter(|_| waiting);
         let next = self
             .clients
             .iter()
             .filter_map(Client::stalls_at)
             .chain(abandoned)
+            .chain(gone.map(|since| since + TARGET_LATE))
             .min();
         let Some(next) = next else {
             return PollTimeout::NONE;
@@ -224,6 +253,10 @@ impl Monitor {
                 }
             }
             Source::Process => self.finish(),
+            Source::Target => {
+                self.target = None;
+                self.target_gone = Some(Instant::now());
+            }
         }
         self.unstuff();
     }
@@ -353,4 +386,11 @@ impl Monitor {
 /// A JSON packet. Our own records always serialise.
 pub(super) fn packet(kind: Reply, record: &impl serde::Serialize) -> Vec<u8> {
     encode(kind, &serde_json::to_vec(record).unwrap_or_default())
+}
+
+/// The process that the exec means, not one that has its number since.
+fn open_target(exec: &ExecSpec) -> Option<OwnedFd> {
+    let pidfd = pidfd_open(exec.pid).ok()?;
+    let same = start_time(exec.pid).is_ok_and(|started| started == exec.start_time);
+    same.then_some(pidfd)
 }
