@@ -1,6 +1,10 @@
 //! Seven namespaces: the inodes under /proc/PID/ns, read from outside by the host's own procfs.
 
-use std::fs;
+use std::{
+    fs,
+    io::{BufRead as _, BufReader},
+    process::Stdio,
+};
 
 use anyhow::{Context as _, Result, ensure};
 
@@ -14,6 +18,15 @@ pub const ALL: &[Scenario] = &[
         first_process_and_few_others,
     ),
     Scenario::new("namespaces::exec_joins_all", exec_joins_all),
+    Scenario::new("namespaces::exec_joins_the_chosen", exec_joins_the_chosen),
+    Scenario::new(
+        "namespaces::exec_of_the_hosts_is_out_of_reach",
+        exec_of_the_hosts_is_out_of_reach,
+    ),
+    Scenario::new(
+        "namespaces::exec_refuses_the_unsafe",
+        exec_refuses_the_unsafe,
+    ),
     Scenario::new("namespaces::cgroup_root_is_its_own", cgroup_root_is_its_own),
 ];
 
@@ -132,6 +145,124 @@ fn exec_joins_all(context: &Context) -> Result<()> {
         );
     }
     ensure!(text.lines().count() == 7, "{text}");
+    Ok(())
+}
+
+/// With `mnt` the program is the container's, without it the host's; either has the container's
+/// privileges, which is what procfs tells of its first process.
+fn exec_joins_the_chosen(context: &Context) -> Result<()> {
+    const SHOW: &str = "for n in cgroup ipc mnt net pid user uts; do readlink /proc/self/ns/$n; done; \
+        grep -E '^(Cap|Seccomp|NoNewPrivs)' /proc/self/status";
+    context.start_agent(&["--detach-on-exit"])?;
+    let run = ["run", "-d", "--name", "chosen", "--env", "CANARY=1", "host"];
+    context.ok(&[&run[..], &["sleep", "60"]].concat())?;
+    let pid = pid(context, "chosen")?;
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let privileges: Vec<_> = status
+        .lines()
+        .filter(|line| {
+            ["Cap", "Seccomp", "NoNewPrivs"]
+                .iter()
+                .any(|start| line.starts_with(start))
+        })
+        .collect();
+    ensure!(privileges.len() >= 7, "{status}");
+    for types in ["net,uts", "pid,ipc", "mnt,pid,user,uts"] {
+        let text = context.ok(&["exec", "--type", types, "chosen", "sh", "-c", SHOW])?;
+        let lines: Vec<_> = text.lines().collect();
+        ensure!(lines.len() == 7 + privileges.len(), "{types}: {text}");
+        for (line, namespace) in lines.iter().zip(SEVEN) {
+            let joined = types.split(',').any(|one| one == namespace);
+            let whose = if joined { &*pid } else { "self" };
+            ensure!(
+                *line == link(whose, namespace)?,
+                "--type {types}: {namespace} is {line}"
+            );
+        }
+        ensure!(
+            lines[7..] == privileges[..],
+            "--type {types}: {text} instead of {privileges:?}"
+        );
+    }
+    // The host's cgroup namespace shows the path that the host sees.
+    let script = "cat /proc/self/cgroup; pwd; env";
+    let text = context.ok(&["exec", "--type", "net", "chosen", "sh", "-c", script])?;
+    let cgroup = fs::read_to_string(format!("/proc/{pid}/cgroup"))?;
+    let rest = text.strip_prefix(&*cgroup).context(text.clone())?;
+    ensure!(rest.starts_with("/\n"), "{text}");
+    ensure!(
+        !rest.contains("CANARY"),
+        "the container's variables: {rest}"
+    );
+    Ok(())
+}
+
+fn exec_of_the_hosts_is_out_of_reach(context: &Context) -> Result<()> {
+    context.start_agent(&["--detach-on-exit"])?;
+    context.ok(&["run", "-d", "--name", "near", "host", "sleep", "60"])?;
+    let script = "echo $$; exec sleep 60";
+    let mut exec = context
+        .command(&["exec", "--type", "pid", "near", "sh", "-c", script])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()?;
+    let mut line = String::new();
+    // Kept open: an exec that nobody reads any more is killed.
+    let mut output = BufReader::new(exec.stdout.take().context("no stdout")?);
+    output.read_line(&mut line)?;
+    let number = line.trim();
+    ensure!(number != "1" && number.parse::<u32>().is_ok(), "{line}");
+    // Its own first process shows that it is not the way of asking that fails.
+    let look = format!(
+        "ls /proc/1/root/ >/dev/null || exit 3; test -d /proc/{number} || exit 4; ls /proc/{number}/root/"
+    );
+    let looked = context.paddock(&["exec", "near", "sh", "-c", &look])?;
+    ensure!(
+        matches!(looked.code, Some(1 | 2)) && looked.stderr.contains("Permission denied"),
+        "the container reached the host's root: {looked:?}"
+    );
+    // Out of the container's pid namespace or in it, it ends with the container.
+    context.ok(&["rm", "-f", "near"])?;
+    let code = exec.wait()?.code();
+    ensure!(code == Some(137), "{code:?}");
+    Ok(())
+}
+
+fn exec_refuses_the_unsafe(context: &Context) -> Result<()> {
+    context.start_agent(&["--detach-on-exit"])?;
+    context.ok(&["run", "-d", "--name", "own", "host", "sleep", "60"])?;
+    let run = ["run", "-d", "--name", "hosts", "--userns", "host", "host"];
+    context.ok(&[&run[..], &["sleep", "60"]].concat())?;
+    for (args, code, why) in [
+        (
+            &["--type", "mnt", "own", "true"][..],
+            125,
+            "mnt without pid",
+        ),
+        (
+            &["--type", "mnt,pid", "own", "true"],
+            125,
+            "mnt without user",
+        ),
+        (
+            &["--type", "user,net", "own", "true"],
+            125,
+            "user without mnt",
+        ),
+        (&["--type", "net", "hosts", "true"], 125, "user namespace"),
+        (&["--type", "net", "-u", "7", "own", "true"], 125, "--user"),
+        (&["--type", "nets", "own", "true"], 125, "expected one of"),
+        (&["--type", "net", "own", "no-such-one"], 127, "on the host"),
+        (&["--type", "mnt,pid", "hosts", "true"], 0, ""),
+    ] {
+        let output = context.paddock(&[&["exec"][..], args].concat())?;
+        ensure!(
+            output.code == Some(code)
+                && output.stderr.contains(why)
+                && output.stderr.lines().count() <= 1,
+            "{args:?}: {output:?}"
+        );
+    }
     Ok(())
 }
 

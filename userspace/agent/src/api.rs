@@ -232,6 +232,9 @@ pub struct ExecRequest {
     pub user: Option<String>,
     pub terminal: bool,
     pub stdin: bool,
+    /// Namespaces to join, as /proc/PID/ns names them; none at all is all of them.
+    #[serde(default)]
+    pub types: Vec<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -13,6 +13,8 @@ use crate::client::Error;
 
 /// paddock itself failed.
 pub(crate) const OWN_FAILURE: u8 = 125;
+/// The command is not there.
+pub(crate) const NOT_FOUND: u8 = 127;
 /// Killed by SIGPIPE, as a shell would say it of a classic tool.
 pub(crate) const BROKEN_PIPE: u8 = 141;
 /// Any other command's failure.

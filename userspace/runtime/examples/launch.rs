@@ -134,6 +134,7 @@ fn parse(id: &str, dir: &Path) -> Result<(LaunchSpec, Limits), Box<dyn Error>> {
                     pid,
                     start_time,
                     cgroup: next()?,
+                    types: Vec::new(),
                 });
             }
             "--host" => {

@@ -53,6 +53,7 @@ fn hopeless() -> LaunchSpec {
         pid: 1,
         start_time: 0,
         cgroup: "none".into(),
+        types: vec![],
     });
     LaunchSpec {
         id: "x".into(),

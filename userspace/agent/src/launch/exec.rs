@@ -2,6 +2,7 @@
 
 use std::{fs, sync::Arc, time::Duration};
 
+use paddock_probe::NsType;
 use paddock_runtime::{client::Packet, spec::ExecSpec};
 use tokio::time::sleep;
 
@@ -61,7 +62,10 @@ fn make(
         pid,
         start_time,
         cgroup: container.cgroup.clone(),
+        types: request.types.clone(),
     };
+    let own_user = container.facts().shared & NsType::User.bit() == 0;
+    check_types(&target, own_user, request.user.is_some())?;
     let spec = request::exec_spec(
         &id,
         &dir,
@@ -87,6 +91,41 @@ fn make(
         name: container.name.clone(),
         monitor_socket: socket,
     })
+}
+
+/// Refuses in words what the plan refuses by errno, and a first process in a user namespace it
+/// made itself while the container's others are in the host's.
+fn check_types(target: &ExecSpec, own_user: bool, named_user: bool) -> Result<(), Error> {
+    let known = |name: &String| NsType::ALL.into_iter().any(|ty| ty.name() == name);
+    if let Some(name) = target.types.iter().find(|name| !known(name)) {
+        let shown: String = name
+            .chars()
+            .take(40)
+            .flat_map(char::escape_default)
+            .collect();
+        return Err(Error::invalid(format!(
+            "--type '{shown}': expected one of {}",
+            NsType::ALL.map(NsType::name).join(", ")
+        )));
+    }
+    let why = if target.joins("mnt") {
+        if !target.joins("pid") {
+            "mnt without pid: the container's program could signal the host's processes; add pid"
+        } else if own_user && !target.joins("user") {
+            "mnt without user: the container's program would be the host's root; add user"
+        } else {
+            return Ok(());
+        }
+    } else if target.joins("user") {
+        "user without mnt: the container could trace a program in the host's mount namespace; add mnt, or leave user out"
+    } else if !own_user {
+        "without mnt: the container is in the host's user namespace, so it could trace a program in the host's mount namespace; add mnt and pid"
+    } else if named_user {
+        "without mnt: the program is the host's and root's; leave --user out"
+    } else {
+        return Ok(());
+    };
+    Err(Error::invalid(format!("--type: {why}")))
 }
 
 /// Removes the directory some time after the end.

@@ -294,20 +294,25 @@ pub(super) fn exec_spec(
     seccomp: Option<Filter>,
 ) -> Result<LaunchSpec, Error> {
     check_args(&request.args)?;
-    let mut env = container.env.clone();
+    // A program of the host's must not follow an image: LD_PRELOAD, PATH, a user's number.
+    let inside = target.joins("mnt").then_some(container);
+    let mut env = inside.map_or_else(Vec::new, |container| container.env.clone());
     env.extend(request.env.iter().cloned());
+    let cwd = request.cwd.clone();
+    let account = inside
+        .map(|container| account(container, request.user.as_deref()))
+        .transpose()?
+        .flatten();
     let process = Process {
         args: request.args.clone(),
         env: environment(hostname, request.terminal, &env),
-        cwd: request
-            .cwd
-            .clone()
-            .or_else(|| container.cwd.clone())
+        cwd: cwd
+            .or_else(|| inside.and_then(|container| container.cwd.clone()))
             .unwrap_or_else(|| "/".to_owned()),
         terminal: request.terminal,
         stdin: request.stdin,
         user: User::default(),
-        account: account(container, request.user.as_deref())?.map(|account| Account {
+        account: account.map(|account| Account {
             default_home: account.default_home && !has_home(&request.env),
             ..account
         }),

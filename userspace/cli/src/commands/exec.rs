@@ -30,6 +30,20 @@ pub(crate) struct Exec {
     /// Who runs it (default: as in the container)
     #[arg(short, long, value_name = "UID[:GID]|NAME[:GROUP]", value_parser = super::run::user, allow_hyphen_values = true)]
     user: Option<String>,
+    /// Join only these namespaces: cgroup, ipc, mnt, net, pid, time, user, uts (default: all)
+    ///
+    /// Those left out are the host's, and the container can reach through the program what is in
+    /// them. Capabilities, seccomp filter, limits and cgroup stay the container's.
+    ///
+    /// With mnt, pid and user have to be joined too: the program is the container's.
+    ///
+    /// Without mnt, the program, its directory (default: /) and terminal are the host's. It runs as the host's root
+    /// with the container's capabilities, which then count in the host's user namespace, and
+    /// without the container's variables and user. user must be left out, and the container must
+    /// have a user namespace of its own: else it could trace the program and reach the host's
+    /// files.
+    #[arg(long = "type", value_name = "TYPE", value_delimiter = ',', value_parser = super::ns::kind)]
+    types: Vec<String>,
     #[arg(value_name = "NAME")]
     name: String,
     #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND")]
@@ -47,6 +61,7 @@ impl Exec {
             user: self.user.clone(),
             terminal: self.tty,
             stdin: self.interactive,
+            types: self.types.clone(),
         };
         let created: Created = client.post_json(&container_path(&self.name, "/exec"), &request)?;
         let attach = Attach {
@@ -61,10 +76,25 @@ impl Exec {
         let command = self.command.first().map_or("", String::as_str);
         match attach.ready()?.run()? {
             End::Exited(exit) => Ok(exit::from_workload(exit.exit_code)),
+            End::Failed(failed)
+                if failed.exit_code == i32::from(exit::NOT_FOUND) && self.is_hosts() =>
+            {
+                let line = format!(
+                    "{}: {command}: command not found on the host (exit {})",
+                    self.name,
+                    exit::NOT_FOUND
+                );
+                Err(exit::Coded::new(exit::NOT_FOUND, line).into())
+            }
             End::Failed(failed) => Err(attach::failed(&self.name, command, &failed).into()),
             End::ReaderLeft => Ok(exit::BROKEN_PIPE),
             End::Detached => Ok(0),
             End::MonitorGone => Err(attach::monitor_gone(&self.name)),
         }
+    }
+
+    /// Whether the program is one of the host's.
+    fn is_hosts(&self) -> bool {
+        !self.types.is_empty() && !self.types.iter().any(|one| one == "mnt")
     }
 }

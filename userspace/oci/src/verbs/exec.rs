@@ -50,6 +50,7 @@ pub(super) fn verb(root: &Path, wanted: &Exec) -> Result<u8, Error> {
         pid: container.record.pid,
         start_time: container.record.start_time,
         cgroup: container.record.cgroup.clone(),
+        types: Vec::new(),
     });
     let cgroup = container.cgroup()?;
     let labels = translate::labels(&words)?;

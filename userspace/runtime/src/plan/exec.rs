@@ -3,6 +3,12 @@
 //! The container's first process is named by pid and start time and checked through a pidfd,
 //! so a number used again is refused (ESRCH). What is opened in the container's root is opened
 //! by openat2 and checked to be what it says: the container may have replaced it.
+//!
+//! A program of the host's (no `mnt` among the types) must be out of the container's reach: who
+//! may trace it is in the host's mount namespace. The kernel refuses that (EPERM) to who has no
+//! capabilities in the tracee's user namespace, so that stays the host's, and the container must
+//! have another. A program of the container's must be in its user and pid namespaces: its ids and
+//! capabilities would be the host's, and it could signal the host's processes.
 #![forbid(unsafe_code)]
 
 use std::{
@@ -21,6 +27,7 @@ use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sched::{CloneFlags, setns},
     sys::stat::{SFlag, fstat, makedev},
+    unistd::getpid,
 };
 
 use super::{
@@ -50,6 +57,8 @@ const JOINED: [(&str, CloneFlags); 7] = [
     ("uts", CloneFlags::CLONE_NEWUTS),
 ];
 
+const JOIN: &str = "join namespaces";
+
 pub(super) fn prepare(
     process: &Process,
     target: &ExecSpec,
@@ -57,11 +66,11 @@ pub(super) fn prepare(
 ) -> Result<Prepared, Failure> {
     let stdio = |user| {
         let (io, stdio) = if process.terminal {
-            terminal(open_terminal(target.pid)?, window)?
+            terminal(open_terminal(whose_files(target))?, window)?
         } else if process.stdin {
             pipes(None)?
         } else {
-            pipes(Some(open_null(target.pid)?))?
+            pipes(Some(open_null(whose_files(target))?))?
         };
         hand_over(&stdio, user)?;
         Ok((io, stdio))
@@ -77,19 +86,22 @@ pub(super) fn plan<T>(
     stdio: impl FnOnce(u32) -> Result<(T, [OwnedFd; 3]), Failure>,
 ) -> Result<(Plan, T), Failure> {
     let pidfd = identify(target)?;
-    let flags = differing(target.pid)?;
-    let process = &account::resolve(process, &open_root(target.pid)?)?;
+    let flags = joined(target, differing(target.pid)?)?;
+    let files = whose_files(target);
+    let process = &account::resolve(process, &open_root(files)?)?;
     let exec = program(process)?;
-    let user = host_uid(target.pid, process.user.uid)?;
+    let user = host_uid(files, process.user.uid)?;
     let (other_end, stdio) = stdio(user)?;
     // The process was alive after all this was opened, so it was this process' that was opened.
     alive(&pidfd)?;
-    setns(&pidfd, CloneFlags::CLONE_NEWPID)
-        .map_err(|errno| Failure::without_path("join pid namespace", errno))?;
+    if target.joins("pid") {
+        setns(&pidfd, CloneFlags::CLONE_NEWPID)
+            .map_err(|errno| Failure::without_path("join pid namespace", errno))?;
+    }
     let mut steps = Vec::new();
     let own_user_namespace = flags.contains(CloneFlags::CLONE_NEWUSER);
     if !flags.is_empty() {
-        steps.push(step("join namespaces", Op::Join { pidfd, flags }));
+        steps.push(step(JOIN, Op::Join { pidfd, flags }));
     }
     if own_user_namespace {
         steps.push(step("become root", Op::BecomeRoot));
@@ -159,6 +171,34 @@ fn differing(pid: i32) -> Result<CloneFlags, Failure> {
     Ok(flags)
 }
 
+/// Those of the differing that are wanted. What is not safe is refused (EPERM), whoever asks.
+fn joined(target: &ExecSpec, differing: CloneFlags) -> Result<CloneFlags, Failure> {
+    let user = differing.contains(CloneFlags::CLONE_NEWUSER);
+    let safe = if target.joins("mnt") {
+        target.joins("pid") && (target.joins("user") || !user)
+    } else {
+        user && !target.joins("user")
+    };
+    if !safe {
+        let types = target.types.join(",");
+        return Err(Failure::new(JOIN, types, Errno::EPERM));
+    }
+    Ok(JOINED
+        .into_iter()
+        .filter(|(name, _)| target.joins(name))
+        .fold(CloneFlags::empty(), |flags, (_, flag)| flags | flag)
+        & differing)
+}
+
+/// Whose root file system the program comes from: the container's, or the monitor's own.
+fn whose_files(target: &ExecSpec) -> i32 {
+    if target.joins("mnt") {
+        target.pid
+    } else {
+        getpid().as_raw()
+    }
+}
+
 fn open_root(pid: i32) -> Result<OwnedFd, Failure> {
     let path = format!("/proc/{pid}/root");
     rootfs::open_path(Path::new(&path), libc::O_DIRECTORY)
@@ -187,7 +227,7 @@ fn host_uid(pid: i32, inside: u32) -> Result<u32, Failure> {
         .ok_or_else(|| Failure::new("uid", inside.to_string(), Errno::EINVAL))
 }
 
-/// A device of the container's, or the errno of its absence. ENODEV: not what it should be.
+/// A device below that process' root, or the errno of its absence. ENODEV: not what it should be.
 fn open_device(pid: i32, path: &str, device: libc::dev_t, flags: OFlag) -> nix::Result<OwnedFd> {
     let root = open_root(pid).map_err(|failure| failure.errno)?;
     let resolve = ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_SYMLINKS;
@@ -218,4 +258,44 @@ fn open_null(pid: i32) -> Result<OwnedFd, Failure> {
     const PATH: &str = "/dev/null";
     open_device(pid, PATH, makedev(1, 3), OFlag::O_RDWR)
         .map_err(|errno| Failure::new("stdin", PATH, errno))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALL: CloneFlags = CloneFlags::CLONE_NEWNS
+        .union(CloneFlags::CLONE_NEWNET)
+        .union(CloneFlags::CLONE_NEWUSER);
+
+    fn flags(types: &[&str], differing: CloneFlags) -> Result<CloneFlags, Errno> {
+        let target = ExecSpec {
+            pid: 1,
+            start_time: 0,
+            cgroup: String::new(),
+            types: types.iter().map(ToString::to_string).collect(),
+        };
+        joined(&target, differing).map_err(|failure| failure.errno)
+    }
+
+    #[test]
+    fn the_chosen_are_joined_where_they_differ() {
+        assert_eq!(flags(&[], ALL), Ok(ALL));
+        assert_eq!(flags(&["net"], ALL), Ok(CloneFlags::CLONE_NEWNET));
+        let without_net = ALL - CloneFlags::CLONE_NEWNET;
+        assert_eq!(flags(&["mnt", "pid", "user"], ALL), Ok(without_net));
+        assert_eq!(flags(&["net"], without_net), Ok(CloneFlags::empty()));
+    }
+
+    #[test]
+    fn what_the_container_could_reach_out_by_is_refused() {
+        let refused = Err(Errno::EPERM);
+        assert_eq!(flags(&["mnt", "pid"], ALL), refused);
+        assert_eq!(flags(&["mnt", "user"], ALL), refused);
+        assert_eq!(flags(&["net", "user"], ALL), refused);
+        let same_user = ALL - CloneFlags::CLONE_NEWUSER;
+        assert_eq!(flags(&["net"], same_user), refused);
+        let mount = CloneFlags::CLONE_NEWNS;
+        assert_eq!(flags(&["mnt", "pid"], same_user), Ok(mount));
+    }
 }

@@ -105,4 +105,14 @@ pub struct ExecSpec {
     pub pid: i32,
     pub start_time: u64,
     pub cgroup: String,
+    /// Names in /proc/PID/ns of the types to join; none at all is all of them. Without `mnt` the
+    /// program, its terminal and its /dev/null are the host's.
+    #[serde(default)]
+    pub types: Vec<String>,
+}
+
+impl ExecSpec {
+    pub fn joins(&self, name: &str) -> bool {
+        self.types.is_empty() || self.types.iter().any(|one| one == name)
+    }
 }

@@ -56,7 +56,7 @@ const COLUMNS: [Column; 8] = [
 /// The types that have a file in /proc/PID/ns.
 pub(super) const TYPES: [&str; 8] = ["cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"];
 
-fn kind(text: &str) -> Result<String, String> {
+pub(super) fn kind(text: &str) -> Result<String, String> {
     if TYPES.contains(&text) {
         Ok(text.to_owned())
     } else {
