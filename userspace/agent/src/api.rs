@@ -101,6 +101,9 @@ pub struct CreateRequest {
     /// Every device of the host's, nothing masked, /proc and /sys writable.
     #[serde(default)]
     pub privileged: bool,
+    /// The first run tells what was done for it: [`paddock_runtime::record::Started::steps`].
+    #[serde(default)]
+    pub trace: bool,
 }
 
 /// `--profile`.

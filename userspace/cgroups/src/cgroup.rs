@@ -332,8 +332,8 @@ impl Cgroup {
             .map(|mount| mount.join(&self.path))
     }
 
-    /// v2 first.
-    pub(crate) fn dirs(&self) -> impl Iterator<Item = PathBuf> {
+    /// Its directories, one a hierarchy, v2 first.
+    pub fn dirs(&self) -> impl Iterator<Item = PathBuf> {
         self.hierarchies.all().map(|one| one.mount.join(&self.path))
     }
 }

@@ -63,6 +63,11 @@ impl Change {
 pub struct Applied(Vec<Change>);
 
 impl Applied {
+    /// The files that were written, in that order.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        self.0.iter().map(|change| change.path.as_path())
+    }
+
     /// Puts the former values back, the last one first.
     pub fn undo(self) -> Result<(), Error> {
         let mut back: Vec<Change> = self.0;

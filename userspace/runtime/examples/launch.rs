@@ -180,6 +180,7 @@ fn parse(id: &str, dir: &Path) -> Result<(LaunchSpec, Limits), Box<dyn Error>> {
             process,
             target,
             log: LogLimits::default(),
+            trace: None,
         },
         limits,
     ))

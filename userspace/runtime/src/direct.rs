@@ -150,6 +150,7 @@ pub fn launch<E: From<Failed>>(
         status: child_status,
         gate_writer: gate_writer.as_raw_fd(),
         tasks: open_tasks(request.cgroup).map_err(failed)?,
+        trace: None,
     };
     if let Target::Container(target) = request.target {
         devices::limit(&target.device_rules, request.cgroup).map_err(failed)?;

@@ -16,4 +16,5 @@ pub mod record;
 pub mod sealed;
 pub mod spec;
 mod sys;
+pub mod trace;
 pub mod zygote;

@@ -8,7 +8,10 @@ use nix::errno::Errno;
 use paddock_cgroups::Stats;
 use serde::{Deserialize, Serialize};
 
-use crate::plan::{account, idmap, mounts};
+use crate::{
+    plan::{account, idmap, mounts},
+    trace::Traced,
+};
 
 /// The workload runs: its exec succeeded.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,6 +22,9 @@ pub struct Started {
     pub monitor_pid: i32,
     /// Seconds and nanoseconds since the epoch, as RFC 3339 where people see it.
     pub started_at_ns: u64,
+    /// What was done for it, where that was asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<Traced>,
 }
 
 /// The workload never ran; nothing is left of it.

@@ -61,6 +61,7 @@ fn hopeless() -> LaunchSpec {
         process,
         target,
         log: LogLimits::default(),
+        trace: None,
     }
 }
 

@@ -9,8 +9,9 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use paddock_cgroups::Cgroup;
+use paddock_cgroups::{Applied, Cgroup};
 use paddock_probe::Slot;
+use paddock_runtime::trace::Trace;
 
 use super::{
     Error, Link,
@@ -41,13 +42,22 @@ pub(super) fn ready<'a>(
     dir: &Path,
     slot: Option<Slot>,
 ) -> Result<Ready, Error> {
+    let mut trace = std::mem::take(&mut config.request.trace).then(Trace::begin);
     let cgroup = Arc::new(Cgroup::create(&shared.hierarchies, &config.cgroup)?);
     let made = Arc::clone(&cgroup);
     undo.push(move || {
         // A monitor may have removed it already; one with processes is the monitor's, being killed.
         let _ = made.kill().and_then(|()| made.remove_alone());
     });
-    cgroup.apply(&config.request.limits)?;
+    if let Some(trace) = &mut trace {
+        for dir in cgroup.dirs() {
+            trace.done("cgroup", &format!("mkdir {}", dir.display()));
+        }
+    }
+    let limited = cgroup.update(&config.request.limits)?;
+    if let Some(trace) = &mut trace {
+        tell_limits(trace, &limited);
+    }
 
     // Another container that it joins may have other namespaces at each run.
     let mut sharing = sharing::resolve(shared, &config.request.namespaces)?;
@@ -81,7 +91,7 @@ pub(super) fn ready<'a>(
     // It is written down: another container's choice sees it.
     drop(choice);
     let seccomp = shared.filters.of(&config.request)?;
-    let spec = request::container_spec(
+    let mut spec = request::container_spec(
         &config.id,
         dir,
         &config.cgroup,
@@ -90,6 +100,7 @@ pub(super) fn ready<'a>(
         sharing,
         seccomp,
     )?;
+    spec.trace = trace;
     let monitor = shared.zygote.launch(&shared.kernel, &spec)?;
     undo.push(move || {
         // SIGTERM: it removes what it made and ends.
@@ -97,6 +108,15 @@ pub(super) fn ready<'a>(
     });
     let link = Arc::new(Link::connect(&dir.join(SOCKET))?);
     Ok(Ready { slot, link })
+}
+
+/// As the kernel shows them afterwards.
+fn tell_limits(trace: &mut Trace, limits: &Applied) {
+    for path in limits.files() {
+        let shown = fs::read_to_string(path).unwrap_or_else(|error| error.to_string());
+        let how = format!("write {}, reads {}", path.display(), shown.trim_end());
+        trace.done("limit", &how);
+    }
 }
 
 /// Makes a container that has none ready for its next run. Its `turn` is the caller's.

@@ -273,6 +273,7 @@ pub(super) fn container_spec(
         process,
         target,
         log: request.life.log,
+        trace: None,
     })
 }
 
@@ -328,6 +329,7 @@ pub(super) fn exec_spec(
         process,
         target: Target::Exec(target),
         log: LogLimits::default(),
+        trace: None,
     })
 }
 
@@ -397,6 +399,7 @@ pub(super) mod tests {
             devices: vec![],
             device_rules: vec![],
             privileged: false,
+            trace: false,
         }
     }
 

@@ -11,6 +11,7 @@ mod dispositions;
 mod keys;
 mod message;
 mod pump;
+mod steps;
 mod terminal;
 
 use std::path::Path;

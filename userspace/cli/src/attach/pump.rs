@@ -23,6 +23,7 @@ use super::{
     connection::Link,
     dispositions::{self, is_dropped},
     keys::Typed,
+    steps,
     terminal::{self, Raw},
 };
 
@@ -66,7 +67,7 @@ pub(crate) struct Pump<'a> {
     reader_left: bool,
     end: Option<End>,
     /// Dropped last of all that writes.
-    _raw: Option<Raw>,
+    raw: Option<Raw>,
 }
 
 impl<'a> Pump<'a> {
@@ -100,7 +101,7 @@ impl<'a> Pump<'a> {
             warned: false,
             reader_left: false,
             end: None,
-            _raw: raw,
+            raw,
         };
         if attach.mode == Mode::Join {
             pump.redraw();
@@ -231,7 +232,14 @@ impl<'a> Pump<'a> {
             {
                 Poll::Ready(Some(Packet::Stdout(data))) => self.output.push(&data),
                 Poll::Ready(Some(Packet::Stderr(data))) => self.errors.push(&data),
-                Poll::Ready(Some(Packet::Started(started))) => self.pid = Some(started.pid),
+                Poll::Ready(Some(Packet::Started(started))) => {
+                    self.pid = Some(started.pid);
+                    if self.attach.mode == Mode::Start {
+                        let end = if self.raw.is_some() { "\r\n" } else { "\n" };
+                        let table = steps::table(&started.steps).replace('\n', end);
+                        self.errors.push(table.as_bytes());
+                    }
+                }
                 // Nobody asked for the log.
                 Poll::Ready(Some(Packet::Logged(_))) => {}
                 Poll::Ready(Some(Packet::Failed(failed))) => self.end = Some(End::Failed(failed)),

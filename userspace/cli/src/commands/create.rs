@@ -22,7 +22,7 @@ pub(crate) struct Create {
 
 impl Create {
     pub(crate) fn run(&self, context: &Context) -> anyhow::Result<u8> {
-        let created = self.recipe.create(context, false)?;
+        let created = self.recipe.create(context, false, false)?;
         print(&format!("{}\n", created.id))?;
         Ok(0)
     }

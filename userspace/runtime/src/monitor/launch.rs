@@ -20,7 +20,7 @@ use nix::{
 };
 use paddock_cgroups::Cgroup;
 
-use super::{devices, identity::start_time, io::Io};
+use super::{devices, identity::start_time, io::Io, told::Told};
 use crate::{
     plan::{
         Failure, Join, Names, Plan,
@@ -31,6 +31,7 @@ use crate::{
     record::KILLED,
     spec::{LaunchSpec, Target},
     sys::clone::{Cloned, Side, clone3, pidfd_open, pidfd_send_signal},
+    trace::Traced,
 };
 
 /// A cloned process, on its way to exec or past it.
@@ -43,6 +44,7 @@ pub(super) struct Workload {
     /// `None` once it has told: closed by a successful exec.
     status: Option<OwnedFd>,
     ready: bool,
+    told: Option<Told>,
     /// The gate's writing end: closed, it tells the child that its monitor is gone.
     _lifeline: OwnedFd,
 }
@@ -60,6 +62,7 @@ pub(super) fn launch(
     cgroup: &Cgroup,
     window: Option<(u16, u16)>,
 ) -> Result<Workload, Failure> {
+    let mut told = spec.trace.clone().map(Told::new);
     let Prepared { plan, io } = prepare(spec, window)?;
     let pipes = |errno| Failure::without_path("pipes", errno);
     let (gate, gate_writer) = pipe2(OFlag::O_CLOEXEC).map_err(pipes)?;
@@ -69,17 +72,32 @@ pub(super) fn launch(
         status: child_status,
         gate_writer: gate_writer.as_raw_fd(),
         tasks: open_tasks(cgroup)?,
+        trace: told.as_ref().map(Told::start_ns),
     };
     if let Target::Container(target) = &spec.target {
         devices::limit(&target.device_rules, cgroup)?;
+        if let Some(told) = &mut told {
+            told.prepared(&plan, target.device_rules.len());
+        }
     }
     let (mut process, joined) = clone(&plan, &channels, cgroup)?;
     drop(channels);
+    if let Some(told) = &mut told {
+        told.cloned(process.pid, &plan, joined);
+    }
     let started = provide(&process, &plan, cgroup, joined, &status)
+        .inspect(|_| {
+            if let Some(told) = &mut told {
+                told.provided(process.pid, &plan, cgroup);
+            }
+        })
         .and_then(|started| open_gate(&gate_writer).map(|()| started))
-        .and_then(|started| match plan.enter {
-            Some(_) => {
+        .and_then(|started| match &plan.enter {
+            Some(enter) => {
                 let started = follow_into(&mut process, &status, started)?;
+                if let Some(told) = &mut told {
+                    told.entered(process.pid, enter);
+                }
                 open_gate(&gate_writer).map(|()| started)
             }
             None => Ok(started),
@@ -93,6 +111,7 @@ pub(super) fn launch(
             names,
             status: Some(status),
             ready: false,
+            told,
             _lifeline: gate_writer,
         }),
         Err(failure) => {
@@ -303,6 +322,12 @@ impl Workload {
         self.status.as_ref()
     }
 
+    /// What was done for it; empty where nobody asked, and the second time.
+    pub(super) fn take_steps(&mut self) -> Vec<Traced> {
+        let told = self.told.take();
+        told.map_or_else(Vec::new, |told| told.executed(self.process.pid))
+    }
+
     /// Reads what the child has told so far.
     pub(super) fn progress(&mut self) -> Progress {
         let Some(status) = &self.status else {
@@ -313,6 +338,11 @@ impl Workload {
             match read(status, &mut message) {
                 Ok(8) => match run::decode_status(message) {
                     (READY, _) => self.ready = true,
+                    (index @ run::DONE..run::DONE_END, micros) => {
+                        if let Some(told) = &mut self.told {
+                            told.done(index - run::DONE, micros);
+                        }
+                    }
                     (index, errno) => {
                         self.status = None;
                         let errno = Errno::from_raw(errno);

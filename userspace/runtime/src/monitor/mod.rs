@@ -15,6 +15,7 @@ pub(crate) mod identity;
 pub(crate) mod io;
 pub(crate) mod launch;
 mod log;
+mod told;
 mod workload;
 
 use std::{

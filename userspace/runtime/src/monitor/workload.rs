@@ -140,6 +140,7 @@ impl Monitor {
                     start_time: workload.start_time,
                     monitor_pid: i32::try_from(std::process::id()).unwrap_or_default(),
                     started_at_ns: now_ns(),
+                    steps: workload.take_steps(),
                 };
                 self.record("started.json", &started);
                 self.tell(&packet(Reply::Started, &started));

@@ -7,6 +7,7 @@
 
 pub(crate) mod account;
 pub(crate) mod build;
+pub(crate) mod calls;
 mod cgroupfs;
 mod chown;
 mod container;

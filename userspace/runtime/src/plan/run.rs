@@ -18,10 +18,13 @@ use nix::{
 };
 
 use super::{Enter, Plan, Start, init};
-use crate::sys::{
-    clone::{Side, clone_sibling},
-    exec::{self, STATUS},
-    seccomp, task,
+use crate::{
+    sys::{
+        clone::{Side, clone_sibling},
+        exec::{self, STATUS},
+        seccomp, task,
+    },
+    trace,
 };
 
 /// In place of a step's number: all steps are done and exec comes next.
@@ -41,6 +44,13 @@ pub(crate) const JOINED: u32 = READY - 5;
 /// It could not join that of this index, counted from here.
 pub(crate) const FIRST_JOIN: u32 = READY - 100;
 
+/// From here on: a step of that index is done, in place of the errno the microseconds of
+/// [`Channels::trace`]. The index past the steps is the closing of descriptors, the next the
+/// last filter, about to be installed: it would judge what is told after it.
+pub(crate) const DONE: u32 = 1 << 30;
+/// The end of those.
+pub(crate) const DONE_END: u32 = DONE << 1;
+
 /// The child's ends of its two pipes, and the monitor's ends that came along with the clone.
 #[derive(Debug)]
 pub(crate) struct Channels {
@@ -51,6 +61,8 @@ pub(crate) struct Channels {
     pub gate_writer: RawFd,
     /// `tasks` of each v1 cgroup, open for writing.
     pub tasks: Vec<OwnedFd>,
+    /// Steps that are done are to be told, by the time since then in nanoseconds.
+    pub trace: Option<u64>,
 }
 
 /// A status message: which step (or [`READY`]) and its errno.
@@ -90,6 +102,7 @@ pub(crate) fn run(plan: &Plan, channels: &Channels) -> ! {
         if let Err(errno) = step.op.run(plan, channels.gate.as_fd()) {
             fail(status, index, errno);
         }
+        tell_done(status, channels, index);
     }
     let exec_index = u32::try_from(plan.steps.len()).unwrap_or(HOOK_FAILED - 2);
     umask(plan.umask);
@@ -111,6 +124,10 @@ pub(crate) fn run(plan: &Plan, channels: &Channels) -> ! {
         && let Err(errno) = init::stay(terminal, plan.seccomp.as_ref())
     {
         fail(status, exec_index, errno);
+    }
+    tell_done(status, channels, exec_index);
+    if plan.seccomp.is_some() {
+        tell_done(status, channels, exec_index + 1);
     }
     exec::write_status(status, encode_status(READY, 0));
     if let Some(program) = &plan.seccomp
@@ -186,6 +203,13 @@ fn enter_user(enter: &Enter, status: RawFd) -> nix::Result<()> {
             exec::write_status(status, encode_status(ENTERED, pid));
             exec::exit_now(0)
         }
+    }
+}
+
+fn tell_done(status: RawFd, channels: &Channels, index: u32) {
+    if let Some(start) = channels.trace {
+        let micros = i32::try_from(trace::micros_since(start)).unwrap_or(i32::MAX);
+        exec::write_status(status, encode_status(DONE | index, micros));
     }
 }
 

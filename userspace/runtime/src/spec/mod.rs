@@ -17,6 +17,8 @@ use std::path::PathBuf;
 use paddock_cgroups::DeviceRule;
 use serde::{Deserialize, Serialize};
 
+use crate::trace::Trace;
+
 pub use self::{
     account::{Account, InvalidAccount, Reference, Wanted, id},
     log::LogLimits,
@@ -36,6 +38,9 @@ pub struct LaunchSpec {
     pub target: Target,
     #[serde(default)]
     pub log: LogLimits,
+    /// What was done before; its beginning asks for the rest to be told. A container's only.
+    #[serde(default)]
+    pub trace: Option<Trace>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -14,7 +14,7 @@ mod victim;
 
 use std::path::PathBuf;
 
-use paddock_agent::api::{Created, Profile, StartedReply};
+use paddock_agent::api::{CreateRequest, Created, Profile, StartedReply};
 
 use self::{
     cidfile::IdFile,
@@ -59,6 +59,9 @@ pub(crate) struct Run {
     /// Keys that detach from its terminal
     #[arg(long, value_name = "KEYS", default_value = DetachKeys::DEFAULT, value_parser = DetachKeys::parse)]
     detach_keys: DetachKeys,
+    /// Tell on stderr each step that was done for it, and when (see docs/guides/how-a-container-starts.md)
+    #[arg(long, conflicts_with = "detach")]
+    trace_steps: bool,
     #[command(flatten)]
     recipe: Recipe,
 }
@@ -125,7 +128,7 @@ impl Run {
         if !self.detach {
             attach::check_input(recipe.interactive, recipe.tty)?;
         }
-        let created = recipe.create(context, true)?;
+        let created = recipe.create(context, true, self.trace_steps)?;
         if self.detach {
             let path = container_path(&created.id, "/start");
             let _: StartedReply = Client::new(&context.state_dir)?.post(&path)?;
@@ -168,11 +171,16 @@ impl Run {
 }
 
 impl Recipe {
-    /// Makes it; with `prepare`, up to its start.
-    pub(crate) fn create(&self, context: &Context, prepare: bool) -> anyhow::Result<Created> {
+    /// Makes it; with `prepare`, up to its start; with `trace`, to be told of each step.
+    pub(crate) fn create(
+        &self,
+        context: &Context,
+        prepare: bool,
+        trace: bool,
+    ) -> anyhow::Result<Created> {
         self.check_profile()?;
         let cidfile = self.cidfile.as_deref().map(IdFile::new).transpose()?;
-        let created = self.ask(context, prepare)?;
+        let created = self.ask(context, prepare, trace)?;
         if let Some(cidfile) = cidfile {
             cidfile.write(&created.id)?;
         }
@@ -180,9 +188,12 @@ impl Recipe {
     }
 
     /// An agent that is about to end can take the connection and not the request: asked twice.
-    fn ask(&self, context: &Context, prepare: bool) -> anyhow::Result<Created> {
+    fn ask(&self, context: &Context, prepare: bool, trace: bool) -> anyhow::Result<Created> {
         let client = Client::new(&context.state_dir)?;
-        let request = self.request(self.root(context)?);
+        let request = CreateRequest {
+            trace,
+            ..self.request(self.root(context)?)
+        };
         let path = format!("/v1/containers?prepare={prepare}");
         context.ensure_agent()?;
         match client.post_json(&path, &request) {

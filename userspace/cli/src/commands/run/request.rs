@@ -61,6 +61,7 @@ impl Recipe {
             devices: self.files.devices.clone(),
             device_rules: self.files.device_rules.clone(),
             privileged: self.process.privileged,
+            trace: false,
         }
     }
 
