@@ -25,6 +25,10 @@ pub const ALL: &[Scenario] = &[
         leaves_files_as_they_are,
     ),
     Scenario::new("users::remap_of_the_host_image", of_the_host_image),
+    Scenario::new(
+        "users::root_inside_is_165536_outside",
+        root_inside_is_165536_outside,
+    ),
     Scenario::new("users::remap_by_subuid", by_subuid).alone(),
     Scenario::new("users::remap_refuses", refuses),
 ];
@@ -246,6 +250,35 @@ fn of_the_host_image(context: &Context) -> Result<()> {
         "it was written to the host"
     );
     Ok(())
+}
+
+/// `id` inside and `ps` outside, as a reader of an article on containers types them.
+fn root_inside_is_165536_outside(context: &Context) -> Result<()> {
+    let args = [
+        "run",
+        "-d",
+        "--name",
+        "article",
+        "--userns-remap",
+        "165536:65536",
+    ];
+    let args = [&args[..], &["host", "sleep", "60"]].concat();
+    if !can_be_mapped(Path::new("/"))? {
+        return not_mapped(context, &args, Path::new("/"));
+    }
+    context.start_agent(&["--detach-on-exit"])?;
+    context.ok(&args)?;
+    let pid = pid(context, "article")?.to_string();
+    let inside = context.ok(&["exec", "article", "id", "-u"])?;
+    ensure!(inside.trim() == "0", "{inside}");
+    let outside = Command::new("ps")
+        .args(["-o", "uid=", "-p", &pid])
+        .output()?;
+    let outside = String::from_utf8(outside.stdout)?;
+    ensure!(outside.trim() == "165536", "{outside}");
+    let own = fs::read_link("/proc/self/ns/user")?;
+    ensure!(fs::read_link(format!("/proc/{pid}/ns/user"))? != own);
+    context.ok(&["rm", "-f", "article"]).map(drop)
 }
 
 /// USER's own ids, several ranges one after the other, by name and by number.
