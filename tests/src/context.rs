@@ -21,7 +21,7 @@ use serde_json::Value;
 use crate::metrics::Metrics;
 
 /// No command of a scenario may take longer, in a guest without hardware help either.
-const TIMEOUT: Duration = Duration::from_mins(3);
+pub const TIMEOUT: Duration = Duration::from_mins(3);
 /// What is waited for comes in milliseconds; emulated, beside another guest, in many seconds.
 const EVENTUALLY: Duration = Duration::from_mins(1);
 /// How nearly every scenario wants its agent: what it attached goes when it ends.

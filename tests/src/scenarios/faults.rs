@@ -343,7 +343,7 @@ fn agent_killed(context: &Context) -> Result<()> {
     Ok(())
 }
 
-fn child_of(agent: i32, argv0: &str) -> Result<i32> {
+pub(super) fn child_of(agent: i32, argv0: &str) -> Result<i32> {
     procfs::process::all_processes()?
         .flatten()
         .find(|process| {

@@ -24,6 +24,7 @@ pub mod remap;
 pub mod rootfs;
 pub mod seccomp;
 pub mod sharing;
+pub mod trace;
 pub mod users;
 
 /// In the order they run: foundations first, so that the first failure is the telling one.
@@ -53,6 +54,7 @@ pub fn all() -> Vec<Scenario> {
         oci::hostile::ALL,
         oci::podman::ALL,
         life::ALL,
+        trace::ALL,
         ps::ALL,
         init::ALL,
         life::stop::ALL,

@@ -64,7 +64,7 @@ impl Op {
                 format!("open_tree {}, move_mount {}", text(from), text(at))
             }
             Self::Mask { at } => format!(
-                "move_mount /dev/null or an empty tmpfs {}, if it is there",
+                "fsopen tmpfs or open_tree /dev/null, move_mount {}, if it is there",
                 text(at)
             ),
             Self::ReadOnly { at } => format!(
