@@ -69,11 +69,7 @@ impl Writable {
     }
 
     fn make(&self, store: &Store, image: &Image, container: &Path) -> Result<(), Error> {
-        let instance = self.dir.parent().unwrap_or(&self.dir);
-        private(store.data())?;
-        private(&store.data().join("containers"))?;
-        private(instance)?;
-        private(&self.dir)?;
+        self.make_private(store)?;
         let used = Use {
             image: image.id,
             container: container.to_owned(),
@@ -91,6 +87,27 @@ impl Writable {
                 .map_err(|errno| Error::io("make", upper.join(&attributes.path))(errno.into()))?;
         }
         Ok(())
+    }
+
+    /// Its directory with the parents, which the last of other containers takes away as it goes.
+    fn make_private(&self, store: &Store) -> Result<(), Error> {
+        const TRIES: usize = 100;
+        let instance = self.dir.parent().unwrap_or(&self.dir);
+        private(store.data())?;
+        let once = || {
+            private(&store.data().join("containers"))?;
+            private(instance)?;
+            private(&self.dir)
+        };
+        let gone = |result: &Result<(), Error>| matches!(result, Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound);
+        let mut made = once();
+        for _ in 1..TRIES {
+            if !gone(&made) {
+                break;
+            }
+            made = once();
+        }
+        made
     }
 
     /// Removes all of it; nothing there is fine.
@@ -159,4 +176,29 @@ fn directory(upper: &Path, attributes: &Attributes) -> Result<(), rustix::io::Er
         Some(Gid::from_raw(attributes.gid)),
     )?;
     fchmod(&fd, Mode::from_raw_mode(attributes.mode))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::TempDir;
+
+    #[test]
+    fn one_is_made_while_the_last_other_goes() {
+        let scratch = TempDir::new();
+        let data = scratch.path().join("data");
+        let store = Store::at(&data);
+        let make_and_remove = |id: &str| {
+            for _ in 0..500 {
+                let one = Writable::of(&data, "i", id);
+                one.make_private(&store).expect("make");
+                one.remove().expect("remove");
+            }
+        };
+        std::thread::scope(|scope| {
+            scope.spawn(|| make_and_remove("a"));
+            scope.spawn(|| make_and_remove("b"));
+        });
+        assert!(!data.join("containers").exists());
+    }
 }
