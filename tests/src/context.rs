@@ -144,6 +144,15 @@ impl Context {
             ensure!(args == USUAL, "such an agent needs `Scenario::alone`");
             return Ok(resident.pid);
         }
+        self.start_agent_by(&[], args)
+    }
+
+    /// The same by a program that becomes the agent.
+    pub fn start_agent_by(&self, program: &[&str], args: &[&str]) -> Result<i32> {
+        ensure!(
+            self.resident.is_none(),
+            "such an agent needs `Scenario::alone`"
+        );
         // An ephemeral agent of an earlier command takes its moment to end.
         eventually("no agent is left", || {
             Ok(UnixStream::connect(self.state.join("paddock.sock")).is_err())
@@ -154,8 +163,19 @@ impl Context {
             .open(self.log_path())?;
         // A killed predecessor's file would answer for the new one.
         let _ = fs::remove_file(self.state.join("agent.json"));
-        let mut child = self
-            .command(&["agent", "--web.listen-address", "127.0.0.1:0"])
+        let agent = self.command(&["agent", "--web.listen-address", "127.0.0.1:0"]);
+        let mut words = program.iter().map(OsStr::new);
+        let mut command = match words.next() {
+            Some(first) => {
+                let mut command = Command::new(first);
+                command.args(words).arg(agent.get_program());
+                command.args(agent.get_args());
+                command.env("PADDOCK_DATA_DIR", &self.data);
+                command
+            }
+            None => agent,
+        };
+        let mut child = command
             .args(args)
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)

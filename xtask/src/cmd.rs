@@ -66,6 +66,9 @@ fn line(command: &Command) -> String {
 
 /// Whether `name` is a program on PATH.
 pub(crate) fn find_program(name: &str) -> Option<std::path::PathBuf> {
+    if name.starts_with('/') {
+        return Some(name.into()).filter(|file: &std::path::PathBuf| file.is_file());
+    }
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path)
         .chain(["/usr/sbin".into(), "/sbin".into()])

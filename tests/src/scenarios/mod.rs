@@ -15,6 +15,7 @@ pub mod kernel;
 pub mod life;
 pub mod limits;
 pub mod namespaces;
+pub mod networks;
 pub mod ns;
 pub mod oci;
 pub mod privilege;
@@ -38,6 +39,7 @@ pub fn all() -> Vec<Scenario> {
         limits::ulimit::ALL,
         namespaces::ALL,
         sharing::ALL,
+        networks::ALL,
         ns::ALL,
         privilege::ALL,
         seccomp::ALL,

@@ -27,6 +27,7 @@
 use std::{net::IpAddr, path::PathBuf};
 
 use paddock_cgroups::{DeviceAccess, DeviceRule, Layout, Limits, Stats};
+pub use paddock_cni::{PortMapping, is_name as is_network, parse_port};
 use paddock_images::Digest;
 use paddock_probe::CapabilityStatus;
 use serde::{Deserialize, Serialize};
@@ -67,6 +68,12 @@ pub struct CreateRequest {
     pub remove: bool,
     pub limits: Limits,
     pub namespaces: NamespaceModes,
+    /// CNI networks to put a private network on, by name: eth0, eth1…
+    #[serde(default)]
+    pub networks: Vec<String>,
+    /// Of the host, that lead to the container's.
+    #[serde(default)]
+    pub ports: Vec<PortMapping>,
     /// `auto`, a user of /etc/subuid, or `UID[:SIZE]`; absent: ids inside are those outside.
     pub userns_remap: Option<String>,
     pub volumes: Vec<Volume>,
@@ -325,6 +332,18 @@ pub struct ContainerDetail {
     pub request: Option<CreateRequest>,
     /// The kernel half's small integer; absent when no kernel half runs.
     pub slot: Option<u32>,
+    /// CNI networks that it is on.
+    #[serde(default)]
+    pub networks: Vec<NetworkDetail>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct NetworkDetail {
+    pub name: String,
+    /// Inside.
+    pub interface: String,
+    pub addresses: Vec<IpAddr>,
+    pub mac: Option<String>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -397,6 +397,7 @@ impl Container {
                 .slot
                 .filter(|_| facts.last.is_none())
                 .map(|slot| slot.0),
+            networks: Vec::new(),
         }
     }
 }

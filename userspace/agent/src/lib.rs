@@ -34,4 +34,4 @@ mod telling;
 
 pub use agent::{Error, run};
 pub use instance::{AgentFile, cgroup_parent};
-pub use options::{DEFAULT_LISTEN_ADDRESS, Options, ProbeMode};
+pub use options::{Cni, DEFAULT_LISTEN_ADDRESS, Options, ProbeMode};

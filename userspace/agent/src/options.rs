@@ -22,6 +22,16 @@ pub struct Options {
     /// `(capability, rung)`: tests force a lower rung.
     pub force_rungs: Vec<(String, String)>,
     pub probe: ProbeMode,
+    pub cni: Cni,
+}
+
+/// Where the operator's container networks are.
+#[derive(Clone, Debug)]
+pub struct Cni {
+    /// Network lists (`*.conflist`).
+    pub lists: PathBuf,
+    /// Plugins; the first directory that has one counts.
+    pub plugin_dirs: Vec<PathBuf>,
 }
 
 /// What a kernel half that cannot be loaded at all means.

@@ -1,6 +1,6 @@
 //! One container on one network: the chain of ADD, its result, the chain of DEL.
 
-use std::path::Path;
+use std::{net::IpAddr, path::Path};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// What DEL needs of its ADD; kept on disk by the caller from before ADD until after DEL.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Attachment {
     pub network: Network,
     pub container: String,
@@ -26,8 +26,9 @@ pub struct Attachment {
 }
 
 impl Attachment {
-    /// Refuses what plugins could misread, and capabilities that no plugin takes.
-    pub fn check(&self) -> Result<(), Error> {
+    /// Refuses what plugins could misread, capabilities that no plugin takes, and plugins that
+    /// are not there.
+    pub fn check(&self, plugins: &Plugins) -> Result<(), Error> {
         let parameter = |what, value: &str| Error::Parameter {
             what,
             value: crate::error::line(value),
@@ -44,18 +45,20 @@ impl Attachment {
             return Err(parameter("argument", &self.args));
         }
         let missing = |capability: &&String| !self.network.has_capability(capability);
-        match self.capabilities.keys().find(missing) {
-            Some(capability) => Err(Error::NoCapability {
+        if let Some(capability) = self.capabilities.keys().find(missing) {
+            return Err(Error::NoCapability {
                 network: self.network.name.clone(),
                 capability: capability.clone(),
-            }),
-            None => Ok(()),
+            });
         }
+        let all = self.network.plugins.iter();
+        all.map(kind)
+            .try_for_each(|name| plugins.locate(name).map(drop))
     }
 
     /// Adds the container in `netns`. What fails is undone by DEL of the whole chain.
     pub fn add(&mut self, plugins: &Plugins, netns: &Path) -> Result<(), Error> {
-        self.check()?;
+        self.check(plugins)?;
         self.result = None;
         match self.chain(plugins, netns) {
             Ok(result) => {
@@ -95,16 +98,49 @@ impl Attachment {
         Ok(last)
     }
 
-    /// Takes the container off; `netns` None once it is gone. Any number of times.
+    /// Takes the container off; `netns` None once it is gone. Any number of times. One plugin's
+    /// error keeps no other from its part; the first is told.
     pub fn delete(&self, plugins: &Plugins, netns: Option<&Path>) -> Result<(), Error> {
         // Results came to DEL with 0.4.0.
         let told = !self.network.version.starts_with("0.3.");
         let result = self.result.as_ref().filter(|_| told);
+        let mut first = Ok(());
         for plugin in self.network.plugins.iter().rev() {
             let config = self.config(plugin, result);
-            plugins.run(kind(plugin), "DEL", &self.environment(netns), &config)?;
+            let done = plugins.run(kind(plugin), "DEL", &self.environment(netns), &config);
+            first = first.and(done.map(drop));
         }
-        Ok(())
+        first
+    }
+
+    /// The container's, by the result.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<IpAddr> {
+        let address = |ip: &Value| ip.get("address")?.as_str()?.split('/').next()?.parse().ok();
+        list(self.result.as_ref(), "ips")
+            .iter()
+            .filter_map(address)
+            .collect()
+    }
+
+    /// Name servers that the plugins know of.
+    #[must_use]
+    pub fn name_servers(&self) -> Vec<IpAddr> {
+        let server = |server: &Value| server.as_str()?.parse().ok();
+        let dns = self.result.as_ref().and_then(|result| result.get("dns"));
+        let servers = list(dns.and_then(Value::as_object), "nameservers");
+        servers.iter().filter_map(server).collect()
+    }
+
+    /// Of the interface inside.
+    #[must_use]
+    pub fn mac(&self) -> Option<&str> {
+        let inside = |one: &&Value| {
+            let text = |key| one.get(key).and_then(Value::as_str).unwrap_or_default();
+            text("name") == self.interface && !text("sandbox").is_empty()
+        };
+        let interfaces = list(self.result.as_ref(), "interfaces");
+        interfaces.iter().find(inside)?.get("mac")?.as_str()
     }
 
     fn environment(&self, netns: Option<&Path>) -> [(&'static str, String); 4] {
@@ -140,6 +176,11 @@ impl Attachment {
         }
         config
     }
+}
+
+fn list<'a>(object: Option<&'a Map<String, Value>>, key: &str) -> &'a [Value] {
+    let list = object.and_then(|object| object.get(key)?.as_array());
+    list.map_or(&[], Vec::as_slice)
 }
 
 fn kind(plugin: &Map<String, Value>) -> &str {

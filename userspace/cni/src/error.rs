@@ -5,7 +5,7 @@ use std::{io, path::PathBuf};
 /// Nothing, or less, was set up.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("no network '{name}' in {dir}: {found}", dir = dir.display())]
+    #[error("no network '{name}' in {dir}, which has {found}", dir = dir.display())]
     NotFound {
         name: String,
         dir: PathBuf,

@@ -13,8 +13,10 @@ mod error;
 mod fixture;
 mod network;
 mod plugin;
+mod port;
 
 pub use attachment::Attachment;
 pub use error::Error;
-pub use network::Network;
+pub use network::{Network, is_name};
 pub use plugin::Plugins;
+pub use port::{PortMapping, Protocol, parse as parse_port};

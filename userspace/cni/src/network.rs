@@ -5,7 +5,7 @@
 
 use std::{
     fs::{self, File},
-    io::Read,
+    io::{ErrorKind, Read},
     path::{Path, PathBuf},
 };
 
@@ -20,7 +20,7 @@ const VERSIONS: [&str; 5] = ["0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"];
 const LARGEST: u64 = 1 << 20;
 
 /// A network and the plugins that make it, in order of ADD.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Network {
     pub name: String,
     pub version: String,
@@ -49,7 +49,7 @@ impl Network {
             }
         }
         if found.is_empty() {
-            found.push("it has no network list (*.conflist)".to_owned());
+            found.push("no network list (*.conflist)".to_owned());
         }
         Err(Error::NotFound {
             name: line(name),
@@ -118,7 +118,8 @@ pub(crate) fn takes(plugin: &Map<String, Value>, capability: &str) -> bool {
 }
 
 /// The specification's form of network names and container ids.
-pub(crate) fn is_name(name: &str) -> bool {
+#[must_use]
+pub fn is_name(name: &str) -> bool {
     name.starts_with(|first: char| first.is_ascii_alphanumeric())
         && name
             .chars()
@@ -127,7 +128,12 @@ pub(crate) fn is_name(name: &str) -> bool {
 
 fn lists(dir: &Path) -> Result<Vec<PathBuf>, Error> {
     let mut paths = Vec::new();
-    for entry in fs::read_dir(dir).map_err(Error::io("read", dir))? {
+    let entries = match fs::read_dir(dir) {
+        // Nobody has made a network on this host.
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(paths),
+        entries => entries.map_err(Error::io("read", dir))?,
+    };
+    for entry in entries {
         let path = entry.map_err(Error::io("read", dir))?.path();
         // A FIFO would never end.
         if path.extension().is_some_and(|end| end == "conflist") && path.is_file() {
@@ -197,5 +203,11 @@ mod tests {
             .to_string();
         assert!(refusal.contains("1.conflist: expected value"), "{refusal}");
         assert!(refusal.ends_with(", a"), "{refusal}");
+        let refusal = Network::find(&dir.path().join("none"), "z").expect_err("none");
+        let text = refusal.to_string();
+        assert!(
+            text.ends_with("which has no network list (*.conflist)"),
+            "{text}"
+        );
     }
 }

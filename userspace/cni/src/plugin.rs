@@ -92,7 +92,7 @@ impl Plugins {
         }
     }
 
-    fn locate(&self, name: &str) -> Result<PathBuf, Error> {
+    pub(crate) fn locate(&self, name: &str) -> Result<PathBuf, Error> {
         let runs = |path: &PathBuf| {
             path.metadata()
                 .is_ok_and(|about| about.is_file() && about.permissions().mode() & 0o111 != 0)

@@ -181,6 +181,7 @@ fn parse(id: &str, dir: &Path) -> Result<(LaunchSpec, Limits), Box<dyn Error>> {
             target,
             log: LogLimits::default(),
             trace: None,
+            networks: None,
         },
         limits,
     ))

@@ -9,7 +9,9 @@
 pub mod client;
 pub mod defaults;
 pub mod direct;
+mod disk;
 mod monitor;
+pub mod network;
 mod plan;
 pub mod protocol;
 pub mod record;

@@ -9,6 +9,7 @@ use paddock_cgroups::Stats;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    network,
     plan::{account, idmap, mounts},
     trace::Traced,
 };
@@ -87,6 +88,7 @@ impl Failed {
             (mounts::PROPAGATION, _) => format!(
                 "{container}: {path}: not on a shared mount, so nothing can propagate: mount --make-shared its mount point first (exit {code})"
             ),
+            (network::STEP, _) => format!("{container}: {path} (exit {code})"),
             (KILLED, _) => format!(
                 "{container}: killed during set-up: too little memory to start in, unless somebody killed it"
             ),

@@ -62,6 +62,7 @@ fn hopeless() -> LaunchSpec {
         target,
         log: LogLimits::default(),
         trace: None,
+        networks: None,
     }
 }
 

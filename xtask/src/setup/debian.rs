@@ -41,6 +41,8 @@ const TEST: &[&str] = &[
     "crun",
     "podman",
     "conmon",
+    "containernetworking-plugins",
+    "iptables",
 ];
 
 /// apt is here and knows the compiler for BPF, or has never read any list.

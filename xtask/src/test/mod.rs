@@ -36,7 +36,14 @@ const AT_ONCE: usize = 2;
 /// What a client of registries wants to find, also where it speaks plain HTTP.
 const CERTIFICATES: &str = "/etc/ssl/certs/ca-certificates.crt";
 /// Witnesses and peers of scenarios, put into the guests.
-const TOOLS: [&str; 3] = ["runc", "strace", "zstd"];
+const TOOLS: [&str; 6] = [
+    "runc",
+    "strace",
+    "zstd",
+    "/usr/lib/cni/bridge",
+    "/usr/lib/cni/host-local",
+    "/usr/lib/cni/portmap",
+];
 
 #[derive(clap::Args, Clone, Debug)]
 pub(crate) struct Args {

@@ -14,7 +14,7 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::vm::kernel::Kernel;
 
-const WANTED: [&str; 4] = ["overlay", "veth", "dummy", "loop"];
+const WANTED: [&str; 5] = ["overlay", "veth", "bridge", "dummy", "loop"];
 
 /// Name and content, dependencies first.
 pub(crate) fn load(kernel: &Kernel) -> Result<Vec<(String, Vec<u8>)>> {

@@ -6,7 +6,7 @@ use nix::{
     sys::signal::{Signal, kill as send_signal},
     unistd::Pid,
 };
-use paddock_runtime::{client::signal_payload, protocol::Request};
+use paddock_runtime::{client::signal_payload, network::leave, protocol::Request};
 use tokio::time::timeout;
 
 use super::{
@@ -324,6 +324,10 @@ pub(crate) async fn settled(shared: &Arc<Shared>, container: &Arc<Container>) {
 /// Takes an ended container out of everything; its counters stay a while in the metrics.
 pub(super) fn take_out(shared: &Arc<Shared>, container: &Arc<Container>) {
     let dir = shared.instance.container_dir(&container.id);
+    // Only if that failed at its end.
+    if let Err(error) = leave(&dir) {
+        Shared::warn(container, "cannot take it off its networks", &error);
+    }
     if let Err(error) = fs::remove_dir_all(&dir)
         && error.kind() != std::io::ErrorKind::NotFound
     {

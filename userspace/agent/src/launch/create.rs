@@ -8,7 +8,7 @@ use paddock_probe::NS_TYPES;
 use super::{
     Error,
     files::{self, Config, SOCKET},
-    image,
+    image, network,
     ready::{Ready, ready},
     request, sharing,
     undo::Undo,
@@ -40,6 +40,7 @@ pub(crate) async fn create(
 
 fn make(shared: &Arc<Shared>, mut request: CreateRequest, prepare: bool) -> Result<Created, Error> {
     request::check(&request)?;
+    network::check(&shared.options.cni, &mut request)?;
     // A profile that cannot be compiled is refused before anything is made; the filter is kept.
     shared.filters.of(&request)?;
     if *shared.shutdown.borrow() {
@@ -56,8 +57,6 @@ fn make(shared: &Arc<Shared>, mut request: CreateRequest, prepare: bool) -> Resu
     private_dir(&dir)?;
     undo.push(|| {
         let _ = fs::remove_dir_all(&dir);
-        // Only when it was the last.
-        let _ = fs::remove_dir(shared.instance.containers_dir());
     });
 
     let (rootfs, writable) = image::rootfs(shared, &id, &dir, &mut request)?;
@@ -156,10 +155,7 @@ pub(super) fn private_dir(dir: &Path) -> Result<(), Error> {
 
 impl Container {
     pub(super) fn hostname(&self) -> String {
-        let own = self
-            .request
-            .as_ref()
-            .and_then(|request| request.hostname.clone());
-        own.unwrap_or_else(|| self.id.chars().take(12).collect())
+        let request = self.request.as_ref();
+        request.map_or_else(String::new, |request| request::hostname(request, &self.id))
     }
 }

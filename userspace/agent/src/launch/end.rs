@@ -5,7 +5,10 @@ use std::{sync::Arc, time::Duration};
 
 use paddock_cgroups::{Cgroup, Stats};
 use paddock_probe::{Ring, SlotCounters};
-use paddock_runtime::record::{Exit, Failed};
+use paddock_runtime::{
+    network::leave,
+    record::{Exit, Failed},
+};
 use tokio::time::{sleep, timeout};
 
 use super::{
@@ -285,6 +288,10 @@ async fn clean_up(shared: &Arc<Shared>, container: &Arc<Container>) -> Exit {
         stats: Box::new(stats),
     };
     let dir = shared.instance.container_dir(&container.id);
+    let of = dir.clone();
+    if let Ok(Err(error)) = tokio::task::spawn_blocking(move || leave(&of)).await {
+        Shared::warn(container, "cannot take it off its networks", &error);
+    }
     let _ = std::fs::remove_file(dir.join(files::SOCKET));
     let file = ExitFile {
         exit: exit.clone(),

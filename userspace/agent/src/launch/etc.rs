@@ -97,7 +97,8 @@ pub(super) fn make(
         add(HOSTNAME, format!("{hostname}\n"))?;
     }
     if namespaces.net.is_new() {
-        let own = namespaces.uts.is_new().then_some(hostname);
+        // On a network its own line has its address there, known once it has one.
+        let own = (namespaces.uts.is_new() && request.networks.is_empty()).then_some(hostname);
         add(HOSTS, hosts(LOCAL, own, lookup))?;
         add(RESOLV_CONF, resolv_conf(&host(RESOLV_CONF), lookup, true))?;
     } else if namespaces.net.is_host() && lookup.is_asked() {

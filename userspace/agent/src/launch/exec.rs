@@ -148,7 +148,4 @@ async fn follow(shared: Arc<Shared>, link: Link, dir: std::path::PathBuf) {
     }
     // With the container it goes anyway.
     let _ = fs::remove_dir_all(&dir);
-    if let Some(parent) = dir.parent() {
-        let _ = fs::remove_dir(parent);
-    }
 }

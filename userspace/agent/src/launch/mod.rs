@@ -17,6 +17,7 @@ mod image;
 mod keeper;
 mod link;
 mod logs;
+mod network;
 mod ready;
 mod reconcile;
 mod remap;
@@ -41,6 +42,7 @@ pub(crate) use self::{
     keeper::{Keeper, keep},
     link::Link,
     logs::stream as logs,
+    network::networks,
     reconcile::{clean_exited, reconcile},
     seccomp::Filters,
 };
@@ -65,6 +67,8 @@ pub(crate) enum Error {
     Image(#[from] paddock_images::Error),
     #[error(transparent)]
     Zygote(#[from] zygote::Error),
+    #[error(transparent)]
+    Network(#[from] paddock_runtime::network::Error),
     #[error(transparent)]
     Monitor(#[from] client::Error),
     #[error("{op} {path}")]

@@ -11,12 +11,12 @@ use nix::{
 };
 use paddock_cgroups::{Applied, Cgroup};
 use paddock_probe::Slot;
-use paddock_runtime::trace::Trace;
+use paddock_runtime::{network::leave, trace::Trace};
 
 use super::{
     Error, Link,
     files::{self, Config, SOCKET},
-    request, sharing,
+    network, request, sharing,
     undo::Undo,
     watch::watch,
 };
@@ -101,6 +101,8 @@ pub(super) fn ready<'a>(
         seccomp,
     )?;
     spec.trace = trace;
+    let hostname = request::hostname(&config.request, &config.id);
+    spec.networks = network::of(&shared.options.cni, &config.request, &config.id, &hostname)?;
     let monitor = shared.zygote.launch(&shared.kernel, &spec)?;
     undo.push(move || {
         // SIGTERM: it removes what it made and ends.
@@ -149,6 +151,7 @@ fn make(shared: &Arc<Shared>, container: &Arc<Container>) -> Result<Arc<Link>, E
     if let Ok(left) = Cgroup::open(&shared.hierarchies, &config.cgroup) {
         left.kill().and_then(|()| left.remove_alone())?;
     }
+    leave(&dir)?;
     let restarting = container.state() == State::Restarting;
     let kept = container.facts().slot.filter(|_| restarting);
     let mut undo = Undo::default();

@@ -14,7 +14,7 @@ use std::{
 
 use paddock_cgroups::Cgroup;
 use paddock_probe::{NS_TYPES, Slot};
-use paddock_runtime::protocol::Request;
+use paddock_runtime::{network::leave, protocol::Request};
 
 use super::{
     Backoff, Link, again,
@@ -320,6 +320,9 @@ fn discard(shared: &Shared, dir: &Path) {
     if let Ok(cgroup) = cgroup
         && let Err(error) = cgroup.kill().and_then(|()| cgroup.remove_alone())
     {
+        tracing::warn!("{}: {}", dir.display(), crate::chain::chain(&error));
+    }
+    if let Err(error) = leave(dir) {
         tracing::warn!("{}: {}", dir.display(), crate::chain::chain(&error));
     }
     if let Err(error) = fs::remove_dir_all(dir) {

@@ -198,6 +198,11 @@ pub(super) fn capabilities(request: &CreateRequest) -> Result<Vec<String>, Error
         .map_err(|error| Error::invalid(error.to_string()))
 }
 
+pub(super) fn hostname(request: &CreateRequest, id: &str) -> String {
+    let own = request.hostname.clone();
+    own.unwrap_or_else(|| id.chars().take(12).collect())
+}
+
 pub(super) fn container_spec(
     id: &str,
     dir: &Path,
@@ -207,10 +212,7 @@ pub(super) fn container_spec(
     sharing: Sharing,
     seccomp: Option<Filter>,
 ) -> Result<LaunchSpec, Error> {
-    let hostname = request
-        .hostname
-        .clone()
-        .unwrap_or_else(|| id[..12.min(id.len())].to_owned());
+    let hostname = hostname(request, id);
     let process = Process {
         args: request.args.clone(),
         env: environment(&hostname, request.terminal, &request.env),
@@ -274,6 +276,7 @@ pub(super) fn container_spec(
         target,
         log: request.life.log,
         trace: None,
+        networks: None,
     })
 }
 
@@ -330,6 +333,7 @@ pub(super) fn exec_spec(
         target: Target::Exec(target),
         log: LogLimits::default(),
         trace: None,
+        networks: None,
     })
 }
 
@@ -379,6 +383,8 @@ pub(super) mod tests {
             remove: false,
             limits: Limits::default(),
             namespaces: NamespaceModes::default(),
+            networks: vec![],
+            ports: vec![],
             userns_remap: None,
             volumes: vec![],
             tmpfs: vec![],

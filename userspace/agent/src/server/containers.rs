@@ -108,8 +108,10 @@ pub(super) async fn inspect(
 ) -> Result<Json<ContainerDetail>, Failure> {
     let container = find(&shared, &reference).await?;
     // Reads cgroup files.
-    let detail =
-        tokio::task::spawn_blocking(move || container.detail(&shared.kernel, &shared.hierarchies));
+    let detail = tokio::task::spawn_blocking(move || ContainerDetail {
+        networks: launch::networks(&shared, &container),
+        ..container.detail(&shared.kernel, &shared.hierarchies)
+    });
     let detail = detail.await.map_err(|_| launch::Error::Ending)?;
     Ok(Json(detail))
 }

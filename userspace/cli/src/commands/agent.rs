@@ -1,8 +1,13 @@
 //! `paddock agent`: the daemon, in the foreground; its log goes to stderr.
 
-use std::net::SocketAddr;
+use std::{
+    env::split_paths,
+    ffi::OsString,
+    net::SocketAddr,
+    path::{PathBuf, absolute},
+};
 
-use paddock_agent::{DEFAULT_LISTEN_ADDRESS, Options, ProbeMode};
+use paddock_agent::{Cni, DEFAULT_LISTEN_ADDRESS, Options, ProbeMode};
 use tracing_subscriber::EnvFilter;
 
 use super::Context;
@@ -38,6 +43,24 @@ pub(crate) struct Agent {
     /// Log the kernel programs' own debug lines
     #[arg(long)]
     debug_programs: bool,
+    /// Where CNI network lists are, for `run --network NAME`
+    #[arg(
+        long,
+        env = "NETCONFPATH",
+        default_value = "/etc/cni/net.d",
+        value_name = "DIR",
+        hide_env_values = true
+    )]
+    cni_netconfpath: PathBuf,
+    /// Where CNI plugins are: directories, a colon between two
+    #[arg(
+        long,
+        env = "CNI_PATH",
+        default_value = "/opt/cni/bin:/usr/libexec/cni:/usr/lib/cni",
+        value_name = "DIRS",
+        hide_env_values = true
+    )]
+    cni_path: OsString,
     /// End when nothing runs and nobody asks
     #[arg(long, hide = true)]
     ephemeral: bool,
@@ -77,6 +100,12 @@ impl Agent {
                 ProbeMode::Required
             } else {
                 ProbeMode::Optional
+            },
+            cni: Cni {
+                lists: absolute(&self.cni_netconfpath)?,
+                plugin_dirs: split_paths(&self.cni_path)
+                    .map(absolute)
+                    .collect::<Result<_, _>>()?,
             },
         })?;
         Ok(0)

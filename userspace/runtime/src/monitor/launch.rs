@@ -22,6 +22,7 @@ use paddock_cgroups::Cgroup;
 
 use super::{devices, identity::start_time, io::Io, told::Told};
 use crate::{
+    network::{self, Held},
     plan::{
         Failure, Join, Names, Plan,
         build::{Prepared, io_failure, prepare},
@@ -45,6 +46,7 @@ pub(super) struct Workload {
     status: Option<OwnedFd>,
     ready: bool,
     told: Option<Told>,
+    _held: Held,
     /// The gate's writing end: closed, it tells the child that its monitor is gone.
     _lifeline: OwnedFd,
 }
@@ -91,20 +93,24 @@ pub(super) fn launch(
                 told.provided(process.pid, &plan, cgroup);
             }
         })
-        .and_then(|started| open_gate(&gate_writer).map(|()| started))
         .and_then(|started| match &plan.enter {
             Some(enter) => {
+                open_gate(&gate_writer)?;
                 let started = follow_into(&mut process, &status, started)?;
                 if let Some(told) = &mut told {
                     told.entered(process.pid, enter);
                 }
-                open_gate(&gate_writer).map(|()| started)
+                Ok(started)
             }
             None => Ok(started),
+        })
+        .and_then(|started| {
+            let held = join_networks(spec, process.pid, told.as_mut())?;
+            open_gate(&gate_writer).map(|()| (started, held))
         });
     let names = plan.into_names();
     match started {
-        Ok(start_time) => Ok(Workload {
+        Ok((start_time, held)) => Ok(Workload {
             process,
             start_time,
             io,
@@ -112,6 +118,7 @@ pub(super) fn launch(
             status: Some(status),
             ready: false,
             told,
+            _held: held,
             _lifeline: gate_writer,
         }),
         Err(failure) => {
@@ -119,6 +126,18 @@ pub(super) fn launch(
             Err(failure)
         }
     }
+}
+
+/// Leaving them is the caller's, whatever becomes of this.
+fn join_networks(spec: &LaunchSpec, pid: i32, told: Option<&mut Told>) -> Result<Held, Failure> {
+    let Some(networks) = &spec.networks else {
+        return Ok(Held::default());
+    };
+    let (networks, held) = network::join(&spec.dir, networks.clone(), pid)?;
+    if let Some(told) = told {
+        told.networked(&networks);
+    }
+    Ok(held)
 }
 
 /// The child is in the other user namespace and waits at the gate once more. If it made another

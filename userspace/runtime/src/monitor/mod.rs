@@ -9,7 +9,6 @@
 mod client;
 pub(crate) mod devices;
 mod event_loop;
-mod files;
 mod follower;
 pub(crate) mod identity;
 pub(crate) mod io;

@@ -7,6 +7,7 @@ use std::fs;
 use paddock_cgroups::Cgroup;
 
 use crate::{
+    network::Networks,
     plan::{Enter, Plan, calls::clone_flags},
     protocol::MAX_PACKET,
     trace::{Trace, Traced},
@@ -82,6 +83,19 @@ impl Told {
         for tasks in cgroup.v1_tasks() {
             let how = format!("write {}", tasks.display());
             self.trace.done("join cgroup", &how);
+        }
+    }
+
+    pub(super) fn networked(&mut self, networks: &Networks) {
+        for one in &networks.attachments {
+            let addresses: Vec<_> = one.addresses().iter().map(ToString::to_string).collect();
+            let how = format!(
+                "CNI ADD {} {}: {}",
+                one.network.name,
+                one.interface,
+                addresses.join(" ")
+            );
+            self.trace.done("join network", &how);
         }
     }
 

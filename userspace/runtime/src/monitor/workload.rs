@@ -21,7 +21,6 @@ use nix::{
 
 use super::{
     event_loop::{Monitor, State, packet},
-    files::write_record,
     identity::now_ns,
     io::STDIN_LIMIT,
     launch::{Progress, launch, wait},
@@ -29,6 +28,8 @@ use super::{
 };
 use crate::{
     client::address_of,
+    disk::write_record,
+    network,
     plan::Failure,
     protocol::Reply,
     record::{Exit, Started},
@@ -210,13 +211,16 @@ impl Monitor {
         self.state = State::Over;
     }
 
-    /// Removes the container's cgroup, killing what may be in it.
+    /// Takes the container off its networks and removes its cgroup, killing what may be in it.
     pub(super) fn clean(&self) {
         if self.is_exec() {
             return;
         }
         if let Err(error) = self.cgroup.kill() {
             report("kill", &error);
+        }
+        if let Err(error) = network::leave(&self.spec.dir) {
+            report("leave networks", &error);
         }
         // The agent makes the parents for the next one too, and removes them when it ends;
         // it stops listening before that, so either it or this finds them empty.
@@ -252,10 +256,8 @@ impl Monitor {
     }
 }
 
-fn report(op: &str, error: &paddock_cgroups::Error) {
-    let source = std::error::Error::source(error)
-        .map(ToString::to_string)
-        .unwrap_or_default();
+fn report(op: &str, error: &dyn std::error::Error) {
+    let source = error.source().map(ToString::to_string).unwrap_or_default();
     eprintln!("paddock-monitor: {op}: {error}: {source}");
 }
 

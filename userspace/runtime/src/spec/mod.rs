@@ -17,7 +17,7 @@ use std::path::PathBuf;
 use paddock_cgroups::DeviceRule;
 use serde::{Deserialize, Serialize};
 
-use crate::trace::Trace;
+use crate::{network::Networks, trace::Trace};
 
 pub use self::{
     account::{Account, InvalidAccount, Reference, Wanted, id},
@@ -41,6 +41,9 @@ pub struct LaunchSpec {
     /// What was done before; its beginning asks for the rest to be told. A container's only.
     #[serde(default)]
     pub trace: Option<Trace>,
+    /// To put its new network namespace on. A container's only.
+    #[serde(default)]
+    pub networks: Option<Networks>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -8,7 +8,7 @@ use std::{
 };
 
 use paddock_agent::{
-    api::{HostDevice, NamespaceMode, Seccomp, Volume},
+    api::{HostDevice, NamespaceMode, PortMapping, Seccomp, Volume, is_network, parse_port},
     mount::{self, Mounted},
 };
 use paddock_cgroups::{DeviceAccess, DeviceRule, parse};
@@ -30,14 +30,32 @@ pub(crate) fn whose(text: &str) -> Result<NamespaceMode, String> {
     }
 }
 
-/// `none` is docker's word for a private one with only loopback, which is all there is now.
-pub(crate) fn network(text: &str) -> Result<NamespaceMode, String> {
-    match text {
-        "none" => Ok(NamespaceMode::Private),
-        text => {
-            whose(text).map_err(|_| "expected private, none, host or container:NAME".to_owned())
+/// Where a container's packets go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Network {
+    Whose(NamespaceMode),
+    /// Its own, put on a CNI network.
+    Named(String),
+}
+
+/// `none` is docker's word for a private one with only loopback.
+pub(crate) fn network(text: &str) -> Result<Network, String> {
+    match whose(text) {
+        Ok(mode) => Ok(Network::Whose(mode)),
+        Err(_) if text == "none" => Ok(Network::Whose(NamespaceMode::Private)),
+        Err(_) if is_network(text) => Ok(Network::Named(text.to_owned())),
+        Err(_) => {
+            Err("expected private, none, host, container:NAME or a CNI network's name".to_owned())
         }
     }
+}
+
+/// One `-p`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Ports(pub(crate) Vec<PortMapping>);
+
+pub(crate) fn ports(text: &str) -> Result<Ports, String> {
+    parse_port(text).map(Ports)
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

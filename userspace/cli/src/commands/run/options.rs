@@ -12,7 +12,7 @@ use paddock_runtime::spec::Rlimit;
 
 use super::{
     env_file::{EnvFile, env_file},
-    flags::{self, SecurityOption},
+    flags::{self, Network, Ports, SecurityOption},
 };
 
 #[derive(Debug, clap::Args)]
@@ -137,9 +137,12 @@ pub(crate) struct NamespaceFlags {
     /// Processes: private, host or container:NAME; likewise all that follow
     #[arg(long, value_name = "MODE", value_parser = flags::whose)]
     pub(crate) pid: Option<NamespaceMode>,
-    /// Network (none is private too)
-    #[arg(long, visible_alias = "net", value_name = "MODE", value_parser = flags::network)]
-    pub(crate) network: Option<NamespaceMode>,
+    /// Network: also none, private too, or by name a CNI network, or several
+    #[arg(long, visible_alias = "net", value_name = "MODE|NAME", value_parser = flags::network)]
+    pub(crate) network: Vec<Network>,
+    /// Port of the host for one of its own, by the plugin portmap: [ADDRESS:][HOSTPORT:]PORT[/udp]
+    #[arg(short = 'p', long = "publish", value_name = "PORTS", value_parser = flags::ports)]
+    pub(crate) ports: Vec<Ports>,
     /// System V IPC, POSIX queues and shared memory
     #[arg(long, value_name = "MODE", value_parser = flags::whose)]
     pub(crate) ipc: Option<NamespaceMode>,

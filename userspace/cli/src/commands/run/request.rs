@@ -3,14 +3,17 @@
 use std::{os::unix::fs::MetadataExt as _, path::Path};
 
 use paddock_agent::{
-    api::{CreateRequest, Lookup, NamespaceMode, NamespaceModes, Root, Seccomp, Tmpfs, Volume},
+    api::{
+        CreateRequest, Lookup, NamespaceMode, NamespaceModes, PortMapping, Root, Seccomp, Tmpfs,
+        Volume,
+    },
     life::LifeOptions,
     mount::Mounted,
 };
 
 use super::{
     Recipe,
-    flags::{From, LogOption, SecurityOption},
+    flags::{From, LogOption, Network, SecurityOption},
 };
 
 impl Recipe {
@@ -35,6 +38,8 @@ impl Recipe {
             remove: self.rm,
             limits: self.limits(),
             namespaces: self.namespaces(),
+            networks: self.networks(),
+            ports: self.ports(),
             userns_remap: self.userns_remap(),
             volumes: self.volumes(),
             tmpfs: self.tmpfs(),
@@ -171,7 +176,7 @@ impl Recipe {
         NamespaceModes {
             cgroup: or(&chosen.cgroupns, default.cgroup),
             ipc: or(&chosen.ipc, default.ipc),
-            network: or(&chosen.network, default.network),
+            network: self.network().unwrap_or(default.network),
             pid: or(&chosen.pid, default.pid),
             time: or(&chosen.timens, default.time),
             user: match &chosen.userns {
@@ -180,6 +185,30 @@ impl Recipe {
             },
             uts: or(&chosen.uts, default.uts),
         }
+    }
+}
+
+impl Recipe {
+    /// Of its modes the last counts.
+    fn network(&self) -> Option<NamespaceMode> {
+        let mode = |network: &Network| match network {
+            Network::Whose(mode) => Some(mode.clone()),
+            Network::Named(_) => None,
+        };
+        self.namespaces.network.iter().rev().find_map(mode)
+    }
+
+    fn networks(&self) -> Vec<String> {
+        let name = |network: &Network| match network {
+            Network::Whose(_) => None,
+            Network::Named(name) => Some(name.clone()),
+        };
+        self.namespaces.network.iter().filter_map(name).collect()
+    }
+
+    fn ports(&self) -> Vec<PortMapping> {
+        let all = self.namespaces.ports.iter();
+        all.flat_map(|ports| ports.0.clone()).collect()
     }
 }
 
@@ -340,6 +369,19 @@ mod tests {
         }
         let none = request(&["--network", "none", "host"]).unwrap();
         assert_eq!(none.namespaces, NamespaceModes::default());
+        let words = [
+            "--network=front",
+            "--network",
+            "back",
+            "-p",
+            "8080:80",
+            "-p=53/udp",
+            "host",
+        ];
+        let named = request(&words).unwrap();
+        assert_eq!(named.namespaces, NamespaceModes::default());
+        assert_eq!(named.networks, ["front", "back"]);
+        assert_eq!(named.ports.len(), 2);
     }
 
     #[test]
@@ -389,12 +431,13 @@ mod tests {
 
     #[test]
     fn wrong_values_are_refused() {
-        let wrong: [&[&str]; 11] = [
+        let wrong: [&[&str]; 12] = [
             &["--memory", "lots", "host"],
             &["--cpus", "0", "host"],
             &["--pids-limit", "-2", "host"],
             &["--cap-add", "CAP_NOPE", "host"],
-            &["--network", "bridge", "host"],
+            &["--network", "bridge:x", "host"],
+            &["-p", "80/icmp", "host"],
             &["--ulimit", "nofile=9:3", "host"],
             &["--security-opt", "seccomp=/nowhere-at-all", "host"],
             &["-v", "/nowhere-at-all:/mnt", "host"],
