@@ -310,6 +310,10 @@ fn ports_are_the_hosts(context: &Context) -> Result<()> {
                 && refused.stderr.contains("iptables"),
             "{refused:?}"
         );
+        // What portmap could not take back is tried once more as the container goes.
+        eventually("it is removed", || {
+            Ok(context.ok(&["ps", "-a", "-q"])?.is_empty())
+        })?;
     }
     host.has_nothing_left()
 }

@@ -139,7 +139,7 @@ fn add_busybox(archive: &mut Out) -> Result<()> {
     Ok(())
 }
 
-/// Each at its own path, with what `ldd` lists.
+/// Each in /usr/bin, or where its path says, with what `ldd` lists.
 fn add_tools(archive: &mut Out, tools: &[String]) -> Result<()> {
     let mut paths = BTreeSet::new();
     for tool in tools {
@@ -153,8 +153,11 @@ fn add_tools(archive: &mut Out, tools: &[String]) -> Result<()> {
         {
             paths.insert(PathBuf::from(word));
         }
+        let to = tool
+            .strip_prefix('/')
+            .map_or_else(|| format!("usr/bin/{tool}"), str::to_owned);
         archive.file(
-            &format!("usr/bin/{tool}"),
+            &to,
             0o755,
             &fs::read(&program).with_context(|| format!("read {}", program.display()))?,
         )?;

@@ -173,7 +173,7 @@ fn log_windows(context: &Context) -> Result<()> {
     let soon = std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)?
         .as_secs()
-        + 2;
+        + 3;
     let start = Instant::now();
     let got = said(&["-f", "-n", "1", "--until", &soon.to_string()])?;
     ensure!(
