@@ -8,6 +8,7 @@ use std::{fs, path::Path};
 use anyhow::{Context as _, Result, ensure};
 
 use super::{
+    images::remap::not_mapped as image_not_mapped,
     privilege::{field, status},
     remap::{can_be_mapped, four, map_of, not_mapped, pid},
     rootfs::with_root,
@@ -25,7 +26,7 @@ pub const ALL: &[Scenario] = &[
     Scenario::new("hardened::of_the_host_image", of_the_host_image),
     Scenario::new("hardened::flags_replace_values", flags_replace_values),
     Scenario::new("hardened::refuses_to_be_weakened", refuses_to_be_weakened),
-    Scenario::new("hardened::not_of_an_image", not_of_an_image).alone(),
+    Scenario::new("hardened::of_an_image", of_an_image).alone(),
 ];
 
 const KILL: u64 = 1 << 5;
@@ -316,22 +317,47 @@ fn refuses_to_be_weakened(context: &Context) -> Result<()> {
     Ok(())
 }
 
-/// Ids of an image's files are not remapped, so there is no such container.
-fn not_of_an_image(context: &Context) -> Result<()> {
+/// The image's layers are shared and shown as the container's own; nothing of them is written.
+fn of_an_image(context: &Context) -> Result<()> {
     with_root(context, |root| {
+        context.start_agent(&["--detach-on-exit"])?;
         let path = root.display().to_string();
-        context.ok(&["images", "import", &path, "hardened-test:1"])?;
-        let image = [
-            "run",
-            "--rm",
-            "--profile",
-            "hardened",
-            "hardened-test:1",
-            "/bin/workload",
-            "ids",
-        ];
-        let output = context.paddock(&image);
-        context.ok(&["images", "rm", "hardened-test:1"])?;
-        refused(&output?, &["--profile hardened", "--userns-remap", "image"])
+        let image = "hardened-test:1";
+        context.ok(&["images", "import", &path, image])?;
+        if !can_be_mapped(&context.data)? {
+            return image_not_mapped(context, &["--profile", "hardened"], image);
+        }
+        let run = ["run", "-d", "--profile", "hardened", "--name", "hard"];
+        context.ok(&[&run[..], &[image, "/bin/workload", "sleep", "60"]].concat())?;
+        let all = status(context, "hard")?;
+        for (set, want) in [
+            ("CapEff", KILL | SETGID | SETUID | NET_BIND_SERVICE),
+            ("NoNewPrivs", 1),
+            ("Seccomp", 2),
+        ] {
+            let got = field(&all, set)?;
+            ensure!(got == want, "{set} is {got:x}");
+        }
+        let [uid, _, _] = ids(context, "hard")?;
+        ensure!(uid == four(165_536), "{uid}");
+        let pid = pid(context, "hard")?;
+        ensure!(map_of(pid)? == "0 165536 65536", "{}", map_of(pid)?);
+        let (options, own) = mounted(pid, "/")?;
+        ensure!(
+            options.split(',').any(|one| one == "ro") && own.contains("lowerdir="),
+            "/: {options}, {own}"
+        );
+        let inside =
+            |args: &[&str]| context.paddock(&[&["exec", "hard", "/bin/workload"], args].concat());
+        let program = inside(&["stat", "/bin/workload"])?.stdout;
+        ensure!(program.starts_with("0 0 100755 "), "{program}");
+        let written = inside(&["write", "/made", "x"])?;
+        ensure!(
+            written.code == Some(1) && written.stderr.contains("(os error 30)"),
+            "{written:?}"
+        );
+        ensure!(inside(&["write", "/tmp/made", "x"])?.code == Some(0));
+        context.ok(&["rm", "-f", "hard"])?;
+        context.ok(&["images", "rm", image]).map(drop)
     })
 }

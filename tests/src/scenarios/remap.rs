@@ -34,7 +34,7 @@ pub const ALL: &[Scenario] = &[
 ];
 
 /// File system that a path is on, by the kernel's table of mounts.
-fn kind_of(path: &Path) -> Result<String> {
+pub(super) fn kind_of(path: &Path) -> Result<String> {
     let table = fs::read_to_string("/proc/self/mountinfo")?;
     let of = |line: &str| {
         let (mount, rest) = line.split_once(" - ")?;

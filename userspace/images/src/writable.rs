@@ -81,9 +81,34 @@ impl Writable {
                 .create(&dir)
                 .map_err(Error::io("make", &dir))?;
         }
+        self.directories(image, |attributes| (attributes.uid, attributes.gid))
+    }
+
+    /// Before the first run of a container whose ids are others outside: gives what `create`
+    /// made to the host's numbers, by `uid` and `gid`. Where there is none it stays root's, who
+    /// is nobody inside, as with a layer's files.
+    pub fn give(
+        &self,
+        store: &Store,
+        image: Digest,
+        uid: impl Fn(u32) -> Option<u32>,
+        gid: impl Fn(u32) -> Option<u32>,
+    ) -> Result<(), Error> {
+        let _lock = store.lock_shared()?;
+        self.directories(&store.image(image)?, |attributes| {
+            let host = |number: Option<u32>| number.unwrap_or(0);
+            (host(uid(attributes.uid)), host(gid(attributes.gid)))
+        })
+    }
+
+    fn directories(
+        &self,
+        image: &Image,
+        owner: impl Fn(&Attributes) -> (u32, u32),
+    ) -> Result<(), Error> {
         let upper = self.upper();
         for attributes in &image.directories {
-            directory(&upper, attributes)
+            directory(&upper, attributes, owner(attributes))
                 .map_err(|errno| Error::io("make", upper.join(&attributes.path))(errno.into()))?;
         }
         Ok(())
@@ -160,7 +185,11 @@ pub(crate) fn user_of(data: &Path, image: Digest) -> Result<Option<String>, Erro
 }
 
 /// One of the upper directory's own; those above it were made before.
-fn directory(upper: &Path, attributes: &Attributes) -> Result<(), rustix::io::Errno> {
+fn directory(
+    upper: &Path,
+    attributes: &Attributes,
+    (uid, gid): (u32, u32),
+) -> Result<(), rustix::io::Errno> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let mut fd = openat(CWD, upper, flags, Mode::empty())?;
     for part in attributes.path.split('/').filter(|part| !part.is_empty()) {
@@ -170,11 +199,7 @@ fn directory(upper: &Path, attributes: &Attributes) -> Result<(), rustix::io::Er
         }
         fd = openat(&fd, part, flags, Mode::empty())?;
     }
-    fchown(
-        &fd,
-        Some(Uid::from_raw(attributes.uid)),
-        Some(Gid::from_raw(attributes.gid)),
-    )?;
+    fchown(&fd, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
     fchmod(&fd, Mode::from_raw_mode(attributes.mode))
 }
 

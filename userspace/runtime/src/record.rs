@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     network,
-    plan::{account, idmap, mounts},
+    plan::{account, idmap, layers, mounts},
     trace::Traced,
 };
 
@@ -84,6 +84,9 @@ impl Failed {
             ),
             (idmap::STEP, _) => format!(
                 "{container}: {path}: cannot show its files' owners as the container's ids (idmapped mounts: {why}); leave --userns-remap out, or give a volume's files away by ':U' (exit {code})"
+            ),
+            (layers::OWNERS, _) => format!(
+                "{container}: {path}: cannot show an image's owners as the container's ids (idmapped mounts: {why}); keep images on a file system that has them, such as ext4, by --data-dir, or leave --userns-remap out (exit {code})"
             ),
             (mounts::PROPAGATION, _) => format!(
                 "{container}: {path}: not on a shared mount, so nothing can propagate: mount --make-shared its mount point first (exit {code})"

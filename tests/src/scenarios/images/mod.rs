@@ -2,6 +2,7 @@
 
 mod hostile;
 mod pull;
+pub(super) mod remap;
 mod run;
 mod store;
 
@@ -15,7 +16,7 @@ use crate::{
     runner::Scenario,
 };
 
-pub const ALL: &[&[Scenario]] = &[pull::ALL, hostile::ALL, run::ALL, store::ALL];
+pub const ALL: &[&[Scenario]] = &[pull::ALL, hostile::ALL, run::ALL, remap::ALL, store::ALL];
 
 /// A directory for what a scenario makes beside the state; the caller removes it.
 fn with_scratch(context: &Context, test: impl FnOnce(&Path) -> Result<()>) -> Result<()> {

@@ -210,7 +210,7 @@ fn devices_and_setuid(context: &Context) -> Result<()> {
 }
 
 /// The upper directories of all containers.
-fn uppers(context: &Context) -> Vec<PathBuf> {
+pub(super) fn uppers(context: &Context) -> Vec<PathBuf> {
     let containers = names(&context.data.join("containers"));
     containers
         .into_iter()

@@ -76,6 +76,7 @@ fn make(shared: &Arc<Shared>, mut request: CreateRequest, prepare: bool) -> Resu
         shared_with_host: 0,
         joined: [0; NS_TYPES],
         id_maps: None,
+        writes_as: None,
         request,
         prepared: prepare,
     };

@@ -40,6 +40,9 @@ pub(super) struct Config {
     /// Ids of its user namespace that were chosen for it.
     #[serde(default)]
     pub(super) id_maps: Option<IdMaps>,
+    /// Whose what it writes over its image is on disk, from its first run on.
+    #[serde(default)]
+    pub(super) writes_as: Option<IdMaps>,
     /// What the root file system is made of, each run anew.
     pub(super) rootfs: Rootfs,
     pub(super) request: CreateRequest,

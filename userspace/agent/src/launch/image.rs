@@ -4,9 +4,9 @@
 use std::{path::Path, sync::Arc};
 
 use paddock_images::{RunConfig, Store, Writable};
-use paddock_runtime::spec::{Layers, Rootfs};
+use paddock_runtime::spec::{IdMaps, Layers, Rootfs};
 
-use super::{Error, request::check_args};
+use super::{Error, files::Config, request::check_args};
 use crate::{
     api::{CreateRequest, Root},
     chain::chain,
@@ -59,6 +59,36 @@ pub(super) fn rootfs(
         work: writable.work(),
     };
     Ok((Rootfs::Layers(layers), Some(writable)))
+}
+
+/// Gives the container's own directory to its ids before the first run. What it holds later is
+/// of these ids, so a run under others, which only a joined user namespace can bring, is refused.
+pub(super) fn own(
+    shared: &Shared,
+    config: &mut Config,
+    maps: Option<&IdMaps>,
+) -> Result<(), Error> {
+    let Root::Image(image) = &config.request.rootfs else {
+        return Ok(());
+    };
+    let maps = maps.cloned().unwrap_or_else(IdMaps::identity);
+    match &config.writes_as {
+        Some(earlier) if *earlier != maps => {
+            return Err(Error::state(format!(
+                "{}: what it wrote over its image belongs to the ids of its earlier runs, and the user namespace it joins has others now: make a new container",
+                config.name
+            )));
+        }
+        None if !maps.is_identity() => {
+            let data = &shared.options.data_dir;
+            let writable = Writable::of(data, shared.instance.name(), &config.id);
+            let (uid, gid) = (|id| maps.host_uid(id), |id| maps.host_gid(id));
+            writable.give(&Store::at(data), *image, uid, gid)?;
+        }
+        None | Some(_) => {}
+    }
+    config.writes_as = Some(maps);
+    Ok(())
 }
 
 /// Removes what it wrote.

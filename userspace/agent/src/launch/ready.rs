@@ -16,7 +16,7 @@ use paddock_runtime::{network::leave, trace::Trace};
 use super::{
     Error, Link,
     files::{self, Config, SOCKET},
-    network, request, sharing,
+    image, network, request, sharing,
     undo::Undo,
     watch::watch,
 };
@@ -71,6 +71,7 @@ pub(super) fn ready<'a>(
     if let Some(choice) = &choice {
         config.id_maps = Some(choice.maps.clone());
     }
+    image::own(shared, config, sharing.id_maps.as_ref())?;
     config.shared_with_host = sharing.shares.with_host;
     config.joined = sharing.shares.joined;
     let slot = if let Some(slot) = slot {

@@ -13,7 +13,7 @@ use paddock_seccomp::Filter;
 
 use super::{Error, devices::devices, etc, remap, sharing::Sharing, sysctl};
 use crate::{
-    api::{CreateRequest, ExecRequest, NamespaceMode, Profile, Root},
+    api::{CreateRequest, ExecRequest, NamespaceMode, Root},
     life::RestartPolicy,
     mount, naming, signal,
 };
@@ -87,15 +87,6 @@ pub(super) fn check(request: &CreateRequest) -> Result<(), Error> {
         sysctl::check(name, value, &request.namespaces)?;
     }
     if let Some(wanted) = &request.userns_remap {
-        if matches!(request.rootfs, Root::Image(_)) {
-            let whose = match request.profile {
-                Profile::Default => "",
-                Profile::Hardened => "--profile hardened: a part of it can't be had: ",
-            };
-            return Err(Error::invalid(format!(
-                "{whose}--userns-remap: not with an image: give 'host' or a directory"
-            )));
-        }
         remap::check(wanted)?;
     }
     etc::check(request)?;
@@ -364,7 +355,7 @@ pub(super) mod tests {
     use paddock_probe::Shares;
 
     use super::*;
-    use crate::api::{Lookup, NamespaceModes};
+    use crate::api::{Lookup, NamespaceModes, Profile};
 
     pub(in crate::launch) fn request() -> CreateRequest {
         CreateRequest {

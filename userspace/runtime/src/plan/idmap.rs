@@ -51,18 +51,12 @@ impl Owners {
         let namespace = self.namespace(maps)?;
         map_owners(tree.as_fd(), namespace, recursive).map_err(|errno| {
             let kind = mountinfo::of(source).map_or_else(|| "?".to_owned(), |mount| mount.kind);
-            let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
             let below = if recursive {
                 " or a mount below it"
             } else {
                 ""
             };
-            let what = format!(
-                "{} ({kind}{below}, Linux {})",
-                shown.display(),
-                kernel.trim()
-            );
-            Failure::new(STEP, what, errno)
+            refused(STEP, shown, &format!("{kind}{below}"), errno)
         })
     }
 
@@ -74,6 +68,13 @@ impl Owners {
         let index = known.unwrap_or(self.made.len() - 1);
         Ok(self.made[index].1.as_fd())
     }
+}
+
+/// For people: file system and kernel decide.
+pub(super) fn refused(step: &'static str, path: &Path, kind: &str, errno: Errno) -> Failure {
+    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let what = format!("{} ({kind}, Linux {})", path.display(), kernel.trim());
+    Failure::new(step, what, errno)
 }
 
 /// One line a range, as user_namespaces(7) wants it, in one write: the kernel takes a map whole

@@ -17,7 +17,7 @@ mod exec;
 mod hook;
 pub(crate) mod idmap;
 mod init;
-mod layers;
+pub(crate) mod layers;
 mod mountinfo;
 pub(crate) mod mounts;
 mod op;

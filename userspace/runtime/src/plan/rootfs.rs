@@ -48,13 +48,7 @@ pub(super) fn open(
             let lower = tree(Path::new("/"), false, Some(maps), owners)?;
             host(scratch, Some((lower, maps)))
         }
-        (Rootfs::Layers(image), None) => layers::image(image, scratch),
-        // The agent refuses it by name.
-        (Rootfs::Layers(image), Some(_)) => Err(Failure::new(
-            "idmapped image",
-            &image.upper,
-            Errno::EOPNOTSUPP,
-        )),
+        (Rootfs::Layers(image), maps) => layers::image(image, maps, owners, scratch),
     }
 }
 
