@@ -1,12 +1,13 @@
 //! Images under ids of a container's own: owners by the host's view of layers and of what is written.
 //!
-//! Where the store's file system or the kernel has no idmapped mounts, the exact refusal is what
-//! is seen, and that nothing of it is left.
+//! Where neither the temporary directory's file system nor ext4 has idmapped mounts, the exact
+//! refusal is what is seen, and that nothing of it is left.
 
 use std::{
-    fs,
-    os::unix::fs::MetadataExt as _,
+    fs::{self, File},
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
+    process::Command,
 };
 
 use anyhow::{Context as _, Result, ensure};
@@ -15,7 +16,7 @@ use serde_json::json;
 
 use super::{base, layer_dir, layout, refused, run::uppers, tar_layer, with_scratch};
 use crate::{
-    context::Context,
+    context::{Context, finish},
     image::{Entry, Layer, Tar, busybox, listing},
     runner::Scenario,
     scenarios::remap::{can_be_mapped, kind_of, map_of, pid},
@@ -67,12 +68,68 @@ fn layers(context: &Context) -> Result<[Layer; 2]> {
     Ok([tar_layer(lower)?, tar_layer(upper)?])
 }
 
-/// Runs `test`, or sees that `image` is refused in the very words.
-fn if_mapped(context: &Context, image: &str, test: impl FnOnce() -> Result<()>) -> Result<()> {
+/// Runs `test` with a store that can be mapped, or sees that `image` is refused.
+fn if_mapped(
+    context: &Context,
+    scratch: &Path,
+    image: &str,
+    test: impl FnOnce() -> Result<()>,
+) -> Result<()> {
     if can_be_mapped(&context.data)? {
         return test();
     }
-    not_mapped(context, &["--userns-remap", "auto"], image)
+    if !fs::read_to_string("/proc/filesystems")?.contains("\text4\n") {
+        return not_mapped(context, &["--userns-remap", "auto"], image);
+    }
+    // Memory can't be mapped before 6.3, a disk can.
+    let disk = scratch.join("disk").display().to_string();
+    File::create(&disk)?.set_len(64 << 20)?;
+    let run = |args: &[&str]| {
+        let output = finish(Command::new("busybox").args(args))?;
+        ensure!(output.code == Some(0), "{args:?}: {output:?}");
+        Ok(output.stdout)
+    };
+    let device = run(&["losetup", "-f"])?.trim().to_owned();
+    run(&["losetup", &device, &disk])?;
+    run(&["mke2fs", &device])?;
+    let result = with_store(context, &device, "ext4", || {
+        // Then it goes with the mount.
+        run(&["losetup", "-d", &device])?;
+        if can_be_mapped(&context.data)? {
+            test()
+        } else {
+            not_mapped(context, &["--userns-remap", "auto"], image)
+        }
+    });
+    let left = run(&["losetup", "-a"])?;
+    ensure!(!left.contains(&disk), "{left}");
+    result
+}
+
+/// With a file system of its own as data directory.
+fn with_store(
+    context: &Context,
+    device: &str,
+    kind: &str,
+    test: impl FnOnce() -> Result<()>,
+) -> Result<()> {
+    fs::create_dir(&context.data)?;
+    let none = None::<&str>;
+    mount(
+        Some(device),
+        &context.data,
+        Some(kind),
+        MsFlags::empty(),
+        none,
+    )?;
+    let tested = fs::set_permissions(&context.data, fs::Permissions::from_mode(0o700))
+        .map_err(Into::into)
+        .and_then(|()| test());
+    let written = context.data.join("containers").exists();
+    umount2(&context.data, MntFlags::MNT_DETACH)?;
+    tested?;
+    ensure!(!written, "left in the data directory: containers");
+    Ok(())
 }
 
 /// One line with the layer that is not shown, and nothing of the container left.
@@ -134,7 +191,7 @@ fn shares_layers(context: &Context) -> Result<()> {
     with_scratch(context, |scratch| {
         let layers = layers(context)?;
         let image = layout(&scratch.join("image"), &layers, &json!({}))?;
-        if_mapped(context, &image, || {
+        if_mapped(context, scratch, &image, || {
             context.ok(&["pull", &image])?;
             let on_disk = || -> Result<Vec<_>> {
                 let dirs = layers
@@ -215,7 +272,7 @@ fn as_its_own(context: &Context, name: &str, first: u32) -> Result<()> {
 fn keeps_what_is_written(context: &Context) -> Result<()> {
     with_scratch(context, |scratch| {
         let image = layout(&scratch.join("image"), &layers(context)?, &json!({}))?;
-        if_mapped(context, &image, || {
+        if_mapped(context, scratch, &image, || {
             context.start_agent(&["--detach-on-exit"])?;
             let flags = [
                 "--userns-remap",
@@ -266,7 +323,7 @@ fn keeps_what_is_written(context: &Context) -> Result<()> {
 fn of_a_joined_namespace(context: &Context) -> Result<()> {
     with_scratch(context, |scratch| {
         let image = layout(&scratch.join("image"), &[base()?], &json!({}))?;
-        if_mapped(context, &image, || {
+        if_mapped(context, scratch, &image, || {
             context.start_agent(&["--detach-on-exit"])?;
             start(
                 context,
@@ -311,22 +368,13 @@ fn of_a_joined_namespace(context: &Context) -> Result<()> {
 fn refused_by_the_file_system(context: &Context) -> Result<()> {
     with_scratch(context, |scratch| {
         let image = layout(&scratch.join("image"), &[base()?], &json!({}))?;
-        fs::create_dir(&context.data)?;
-        let kind = Some("ramfs");
-        mount(
-            kind,
-            &context.data,
-            kind,
-            MsFlags::empty(),
-            Some("mode=700"),
-        )?;
-        let result = not_mapped(context, &["--userns-remap", "auto"], &image)
-            .and_then(|()| not_mapped(context, &["--profile", "hardened"], &image))
+        with_store(context, "ramfs", "ramfs", || {
+            not_mapped(context, &["--userns-remap", "auto"], &image)?;
+            not_mapped(context, &["--profile", "hardened"], &image)?;
             // Without it there is nothing to be mapped.
-            .and_then(|()| context.ok(&["run", "--rm", &image, "echo", "here"]));
-        umount2(&context.data, MntFlags::MNT_DETACH)?;
-        let said = result?;
-        ensure!(said == "here\n", "{said}");
-        Ok(())
+            let said = context.ok(&["run", "--rm", &image, "echo", "here"])?;
+            ensure!(said == "here\n", "{said}");
+            Ok(())
+        })
     })
 }
