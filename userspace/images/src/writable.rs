@@ -81,12 +81,12 @@ impl Writable {
                 .create(&dir)
                 .map_err(Error::io("make", &dir))?;
         }
-        self.directories(image, |attributes| (attributes.uid, attributes.gid))
+        self.directories(image, Attributes::clone)
     }
 
     /// Before the first run of a container whose ids are others outside: gives what `create`
-    /// made to the host's numbers, by `uid` and `gid`. Where there is none it stays root's, who
-    /// is nobody inside, as with a layer's files.
+    /// made to the host's numbers, by `uid` and `gid`. Where there is none it is the host's
+    /// root's and nobody's to write, as the kernel has it with a layer's files.
     pub fn give(
         &self,
         store: &Store,
@@ -96,19 +96,30 @@ impl Writable {
     ) -> Result<(), Error> {
         let _lock = store.lock_shared()?;
         self.directories(&store.image(image)?, |attributes| {
-            let host = |number: Option<u32>| number.unwrap_or(0);
-            (host(uid(attributes.uid)), host(gid(attributes.gid)))
+            match uid(attributes.uid).zip(gid(attributes.gid)) {
+                Some((uid, gid)) => Attributes {
+                    uid,
+                    gid,
+                    ..attributes.clone()
+                },
+                None => Attributes {
+                    uid: 0,
+                    gid: 0,
+                    mode: attributes.mode & 0o755,
+                    ..attributes.clone()
+                },
+            }
         })
     }
 
     fn directories(
         &self,
         image: &Image,
-        owner: impl Fn(&Attributes) -> (u32, u32),
+        change: impl Fn(&Attributes) -> Attributes,
     ) -> Result<(), Error> {
         let upper = self.upper();
-        for attributes in &image.directories {
-            directory(&upper, attributes, owner(attributes))
+        for attributes in image.directories.iter().map(change) {
+            directory(&upper, &attributes)
                 .map_err(|errno| Error::io("make", upper.join(&attributes.path))(errno.into()))?;
         }
         Ok(())
@@ -185,11 +196,7 @@ pub(crate) fn user_of(data: &Path, image: Digest) -> Result<Option<String>, Erro
 }
 
 /// One of the upper directory's own; those above it were made before.
-fn directory(
-    upper: &Path,
-    attributes: &Attributes,
-    (uid, gid): (u32, u32),
-) -> Result<(), rustix::io::Errno> {
+fn directory(upper: &Path, attributes: &Attributes) -> Result<(), rustix::io::Errno> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let mut fd = openat(CWD, upper, flags, Mode::empty())?;
     for part in attributes.path.split('/').filter(|part| !part.is_empty()) {
@@ -199,7 +206,11 @@ fn directory(
         }
         fd = openat(&fd, part, flags, Mode::empty())?;
     }
-    fchown(&fd, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
+    fchown(
+        &fd,
+        Some(Uid::from_raw(attributes.uid)),
+        Some(Gid::from_raw(attributes.gid)),
+    )?;
     fchmod(&fd, Mode::from_raw_mode(attributes.mode))
 }
 

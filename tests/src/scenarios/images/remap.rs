@@ -209,17 +209,30 @@ fn shares_layers(context: &Context) -> Result<()> {
                 start(context, name, flags, &image)?;
                 as_its_own(context, name, first)?;
             }
-            // All three still run.
+            // Too few ids for the user, whose directory the upper layer only implies.
+            start(context, "few", &["--userns-remap", "700000:10"], &image)?;
+            let script = "stat -c %u:%g / /home/app; echo x >/home/app/made";
+            let few = context.paddock(&["exec", "few", "sh", "-c", script])?;
+            ensure!(
+                few.stdout == "0:0\n65534:65534\n" && few.stderr.contains("Permission denied"),
+                "{few:?}"
+            );
+            let upper = upper_of(context, "few")?;
+            let (root, home) = (owner(&upper)?, owner(&upper.join("home/app"))?);
+            ensure!(
+                root == "700000:700000 755" && home == "0:0 750",
+                "{root}, {home}"
+            );
+            // All still run.
             for (name, first) in [("one", "165536"), ("two", "500000"), ("plain", "0")] {
                 let map = map_of(pid(context, name)?)?;
                 ensure!(map.starts_with(&format!("0 {first} ")), "{name}: {map}");
                 ensure!(inside(context, name, "cat /shared")? == format!("own {name}\n"));
             }
             ensure!(before == on_disk()?, "{before:?}: {:?}", on_disk()?);
-            for name in ["one", "two", "plain"] {
-                context.ok(&["rm", "-f", name])?;
-            }
-            Ok(())
+            context
+                .ok(&["rm", "-f", "one", "two", "plain", "few"])
+                .map(drop)
         })
     })
 }
