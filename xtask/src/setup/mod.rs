@@ -5,9 +5,9 @@
 //! cannot be done here ends in one line that says what to install by hand.
 
 mod debian;
+mod extracted;
 mod linker;
 mod nightly;
-mod prometheus;
 
 use std::{
     env, fs,
@@ -63,7 +63,7 @@ pub(crate) fn prepare(tree: &Tree, purpose: Purpose) -> Result<KernelToolchain> 
     };
     linker::install(tree, &toolchain)?;
     if test {
-        prometheus::fetch(tree)?;
+        extracted::fetch(tree)?;
     }
     Ok(toolchain)
 }
@@ -71,10 +71,17 @@ pub(crate) fn prepare(tree: &Tree, purpose: Purpose) -> Result<KernelToolchain> 
 /// PATH with what was extracted into the cache instead of installed.
 pub(crate) fn path_with_extracted(tree: &Tree) -> Result<std::ffi::OsString> {
     let path = env::var_os("PATH").unwrap_or_default();
-    let dirs = prometheus::program_dirs(tree)?
+    let dirs = extracted::program_dirs(tree)?
         .into_iter()
         .chain(env::split_paths(&path));
     env::join_paths(dirs).context("a path without a colon")
+}
+
+/// A program of [`path_with_extracted`]'s directories, or of the system's.
+pub(crate) fn find_program(tree: &Tree, name: &str) -> Result<Option<PathBuf>> {
+    let mut dirs = extracted::program_dirs(tree)?.into_iter();
+    let extracted = dirs.find_map(|dir| Some(dir.join(name)).filter(|file| file.is_file()));
+    Ok(extracted.or_else(|| crate::cmd::find_program(name)))
 }
 
 /// By the owner of this process' folder in procfs: its effective user.

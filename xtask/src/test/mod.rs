@@ -36,7 +36,8 @@ const AT_ONCE: usize = 2;
 /// What a client of registries wants to find, also where it speaks plain HTTP.
 const CERTIFICATES: &str = "/etc/ssl/certs/ca-certificates.crt";
 /// Witnesses and peers of scenarios, put into the guests.
-const TOOLS: [&str; 6] = [
+const TOOLS: [&str; 7] = [
+    "apparmor_parser",
     "runc",
     "strace",
     "zstd",

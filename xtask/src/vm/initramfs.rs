@@ -13,7 +13,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 
 use crate::{
-    cmd,
+    cmd, setup,
     tree::Tree,
     vm::{cpio::Archive, kernel::Kernel, modules},
 };
@@ -93,7 +93,7 @@ fn fill(tree: &Tree, kernel: &Kernel, contents: &Contents, archive: &mut Out) ->
     for (from, to) in &contents.files {
         add_file(archive, from, to)?;
     }
-    add_tools(archive, &contents.tools)
+    add_tools(tree, archive, &contents.tools)
 }
 
 const ETC: [(&str, &str); 6] = [
@@ -140,10 +140,10 @@ fn add_busybox(archive: &mut Out) -> Result<()> {
 }
 
 /// Each in /usr/bin, or where its path says, with what `ldd` lists.
-fn add_tools(archive: &mut Out, tools: &[String]) -> Result<()> {
+fn add_tools(tree: &Tree, archive: &mut Out, tools: &[String]) -> Result<()> {
     let mut paths = BTreeSet::new();
     for tool in tools {
-        let program = cmd::find_program(tool)
+        let program = setup::find_program(tree, tool)?
             .with_context(|| format!("{tool} is missing on this machine"))?;
         // A static program makes ldd fail; it needs nothing more.
         let listed = cmd::output(Command::new("ldd").arg(&program)).unwrap_or_default();

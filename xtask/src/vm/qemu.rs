@@ -21,8 +21,9 @@ use crate::vm::kernel::Kernel;
 /// As tests/src/bin/guest_init.rs writes it.
 const MARKER: &str = "@paddock-guest-exit ";
 const TAIL_LINES: usize = 60;
-/// Ordered as Debian's own default, with bpf added.
-const KERNEL_LINE: &str = "console=ttyS0 panic=-1 lsm=landlock,lockdown,yama,bpf";
+/// Debian's own default and its order, with bpf added and those left out that need a policy
+/// nobody loads here.
+const KERNEL_LINE: &str = "console=ttyS0 panic=-1 lsm=landlock,lockdown,yama,apparmor,bpf";
 
 #[derive(Clone, Debug)]
 pub(crate) struct Machine {
