@@ -3,6 +3,7 @@
 use crate::runner::Scenario;
 
 pub mod agent;
+pub mod apparmor;
 pub mod cgroups;
 pub mod devices;
 pub mod faults;
@@ -43,6 +44,7 @@ pub fn all() -> Vec<Scenario> {
         ns::ALL,
         privilege::ALL,
         seccomp::ALL,
+        apparmor::ALL,
         devices::ALL,
         users::ALL,
         remap::ALL,
@@ -54,6 +56,7 @@ pub fn all() -> Vec<Scenario> {
         oci::inside::ALL,
         oci::hooks::ALL,
         oci::hostile::ALL,
+        oci::apparmor::ALL,
         oci::podman::ALL,
         life::ALL,
         trace::ALL,

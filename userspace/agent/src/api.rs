@@ -100,6 +100,10 @@ pub struct CreateRequest {
     pub life: LifeOptions,
     #[serde(default)]
     pub seccomp: Seccomp,
+    /// `--security-opt apparmor=`: a loaded profile's name, or `unconfined`; absent: the agent's
+    /// own.
+    #[serde(default)]
+    pub apparmor: Option<String>,
     #[serde(default)]
     pub devices: Vec<HostDevice>,
     /// `--device-cgroup-rule`, after the defaults and those of `devices`.

@@ -171,6 +171,7 @@ fn parse(id: &str, dir: &Path) -> Result<(LaunchSpec, Limits), Box<dyn Error>> {
         rlimits: Vec::new(),
         oom_score_adj: None,
         seccomp: None,
+        labels: Vec::new(),
     };
     let target = exec.map_or_else(|| Target::Container(Box::new(target)), Target::Exec);
     Ok((

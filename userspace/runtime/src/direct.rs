@@ -67,7 +67,6 @@ pub struct Request<'a> {
     pub hook_directory: &'a Path,
     /// The root gets the devices of every container itself: nothing is mounted on its /dev.
     pub own_devices: bool,
-    pub labels: &'a [Label],
     /// The root's, and whether of what is mounted in it too.
     pub propagation: (Propagation, bool),
     /// Rows and columns of the terminal.
@@ -88,13 +87,6 @@ pub struct Hook {
     /// `None`: the launcher's own.
     pub env: Option<Vec<String>>,
     pub timeout: Option<Duration>,
-}
-
-/// Of a security module, for the program.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Label {
-    AppArmor(String),
-    SeLinux(String),
 }
 
 /// sched_setattr(2)'s fields, `SCHED_*` and `SCHED_FLAG_*` by number.

@@ -6,6 +6,7 @@
 //! cgroup and no process, and is told with step, errno, path and exit code. [`direct`] is the
 //! same launch without zygote and monitor, for an OCI runtime.
 #![deny(unsafe_code)]
+pub mod apparmor;
 pub mod client;
 pub mod defaults;
 pub mod direct;

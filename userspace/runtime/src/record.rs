@@ -9,7 +9,7 @@ use paddock_cgroups::Stats;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    network,
+    apparmor, network,
     plan::{account, idmap, layers, mounts},
     trace::Traced,
 };
@@ -92,6 +92,12 @@ impl Failed {
                 "{container}: {path}: not on a shared mount, so nothing can propagate: mount --make-shared its mount point first (exit {code})"
             ),
             (network::STEP, _) => format!("{container}: {path} (exit {code})"),
+            (apparmor::STEP, _) if self.errno == Errno::ENOENT as i32 => format!(
+                "{container}: {} (exit {code})",
+                apparmor::Error::NotLoaded {
+                    profile: path.to_owned()
+                }
+            ),
             (KILLED, _) => format!(
                 "{container}: killed during set-up: too little memory to start in, unless somebody killed it"
             ),

@@ -48,6 +48,7 @@ fn hopeless() -> LaunchSpec {
         rlimits: vec![],
         oom_score_adj: None,
         seccomp: None,
+        labels: vec![],
     };
     let target = Target::Exec(ExecSpec {
         pid: 1,

@@ -1,5 +1,6 @@
 //! `paddock oci`: an OCI runtime's verbs on bundles made here.
 
+pub mod apparmor;
 pub mod hooks;
 pub mod hostile;
 pub mod inside;

@@ -30,7 +30,7 @@ mod watch;
 
 use std::{io, path::PathBuf};
 
-use paddock_runtime::{client, record::Failed, zygote};
+use paddock_runtime::{apparmor, client, record::Failed, zygote};
 
 pub(crate) use self::{
     backoff::Backoff,
@@ -54,6 +54,8 @@ pub(crate) enum Error {
     /// The caller's input.
     #[error("{message}")]
     Invalid { message: String },
+    #[error(transparent)]
+    AppArmor(#[from] apparmor::Error),
     #[error(transparent)]
     Registry(#[from] registry::Error),
     /// Not in this state.

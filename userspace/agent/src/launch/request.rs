@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use paddock_runtime::{
-    defaults,
+    apparmor, defaults,
     spec::{
-        Account, Capabilities, ContainerSpec, ExecSpec, IdMaps, InvalidAccount, LaunchSpec,
+        Account, Capabilities, ContainerSpec, ExecSpec, IdMaps, InvalidAccount, Label, LaunchSpec,
         LogLimits, Process, Reference, Rootfs, Target, User, Wanted,
     },
 };
@@ -94,6 +94,9 @@ pub(super) fn check(request: &CreateRequest) -> Result<(), Error> {
         let _: Reference = group.parse().map_err(|error| invalid_account(&error))?;
     }
     account(request, None)?;
+    if let Some(profile) = &request.apparmor {
+        apparmor::check(profile)?;
+    }
     check_life(request)?;
     devices(request)?;
     capabilities(request).map(drop)
@@ -217,6 +220,7 @@ pub(super) fn container_spec(
         rlimits: request.rlimits.clone(),
         oom_score_adj: request.oom_score_adj,
         seccomp,
+        labels: labels(request),
     };
     let namespaces = sharing.namespaces;
     let id_maps = sharing.id_maps.unwrap_or_else(IdMaps::identity);
@@ -271,6 +275,12 @@ pub(super) fn container_spec(
     })
 }
 
+/// Without AppArmor everything is unconfined as it is.
+fn labels(request: &CreateRequest) -> Vec<Label> {
+    let profile = request.apparmor.clone().filter(|_| apparmor::is_enabled());
+    profile.map(Label::AppArmor).into_iter().collect()
+}
+
 /// It shows through the host's root: sockets and other containers' environments.
 fn state_directory(container: &Path) -> Option<PathBuf> {
     let container = container.canonicalize().ok()?;
@@ -316,6 +326,7 @@ pub(super) fn exec_spec(
         rlimits: container.rlimits.clone(),
         oom_score_adj: container.oom_score_adj,
         seccomp,
+        labels: labels(container),
     };
     Ok(LaunchSpec {
         id: id.to_owned(),
@@ -393,6 +404,7 @@ pub(super) mod tests {
             labels: vec![],
             life: crate::life::LifeOptions::default(),
             seccomp: crate::api::Seccomp::Default,
+            apparmor: None,
             devices: vec![],
             device_rules: vec![],
             privileged: false,

@@ -62,7 +62,8 @@ impl From<launch::Error> for Failure {
         let status = match &error {
             E::Registry(error) => return registry_failure(error),
             E::State { .. } => StatusCode::CONFLICT,
-            E::Invalid { .. }
+            E::AppArmor(_)
+            | E::Invalid { .. }
             | E::TooLittleMemory { .. }
             | E::NotUpdated { .. }
             | E::Cgroup(

@@ -20,7 +20,7 @@ use std::{
 use oci_spec::runtime::{Linux, LinuxDevice, LinuxDeviceType, LinuxPersonality, Spec};
 use paddock_cgroups::{Hierarchies, Limits};
 use paddock_runtime::{
-    direct::{Label, Scheduler},
+    direct::Scheduler,
     spec::{ContainerSpec, Device, Process, Propagation, Rootfs, Target},
 };
 
@@ -28,7 +28,7 @@ pub(crate) use self::{
     limits::{device_rules, limits},
     namespaces::check_paths,
     priority::{io_priority, scheduler},
-    process::{labels, process},
+    process::process,
     seccomp::seccomp,
 };
 use crate::{config::shorten, error::Error, hooks::Hooks};
@@ -41,7 +41,6 @@ pub(crate) struct Bundle {
     pub rootfs: PathBuf,
     pub limits: Limits,
     pub hooks: Hooks,
-    pub labels: Vec<Label>,
     pub propagation: (Propagation, bool),
     pub window: Option<(u16, u16)>,
     pub io_priority: Option<i32>,
@@ -143,7 +142,6 @@ pub(crate) fn bundle(
     let resources = linux.resources().as_ref();
     Ok(Bundle {
         process: process(words, &directory, seccomp(linux, words)?)?,
-        labels: labels(words)?,
         target: Target::Container(Box::new(target)),
         rootfs,
         limits: resources.map_or_else(|| Ok(Limits::default()), limits)?,

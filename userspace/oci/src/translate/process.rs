@@ -9,8 +9,8 @@ use std::{
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 use oci_spec::runtime as oci;
 use paddock_runtime::{
-    direct::Label,
-    spec::{Capabilities, Process, Rlimit, User},
+    apparmor,
+    spec::{Capabilities, Label, Process, Rlimit, User},
 };
 use paddock_seccomp::Filter;
 
@@ -70,22 +70,23 @@ pub(crate) fn process(
         oom_score_adj: Some(words.oom_score_adj().unwrap_or_else(own_oom_score)),
         account: None,
         seccomp,
+        labels: labels(words)?,
     })
 }
 
 /// Refused where the module is not there: a label that nobody enforces protects nobody.
-pub(crate) fn labels(words: &oci::Process) -> Result<Vec<Label>, Error> {
+fn labels(words: &oci::Process) -> Result<Vec<Label>, Error> {
     let text = |label: &Option<String>| label.clone().filter(|label| !label.is_empty());
     let mut labels = Vec::new();
     if let Some(profile) = text(words.apparmor_profile()) {
-        let enabled = fs::read_to_string("/sys/module/apparmor/parameters/enabled");
-        if !enabled.is_ok_and(|text| text.starts_with('Y')) {
+        if apparmor::is_enabled() {
+            labels.push(Label::AppArmor(profile));
+        } else if profile != apparmor::UNCONFINED {
             return Err(Error::config(format!(
                 "process.apparmorProfile {:?}: this kernel has no AppArmor enabled",
                 shorten(&profile)
             )));
         }
-        labels.push(Label::AppArmor(profile));
     }
     if let Some(label) = text(words.selinux_label()) {
         if !Path::new("/sys/fs/selinux/enforce").exists() {

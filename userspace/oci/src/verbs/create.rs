@@ -154,7 +154,6 @@ fn make(
         start_container: &plan.hooks.start_container,
         hook_directory: &bundle,
         own_devices: plan.own_devices,
-        labels: &plan.labels,
         propagation: plan.propagation,
         window: plan.window,
         io_priority: plan.io_priority,

@@ -53,7 +53,6 @@ pub(super) fn verb(root: &Path, wanted: &Exec) -> Result<u8, Error> {
         types: Vec::new(),
     });
     let cgroup = container.cgroup()?;
-    let labels = translate::labels(&words)?;
     // A long exec must not keep others from the container.
     drop(container);
     let mut signals = if wanted.detach {
@@ -72,7 +71,6 @@ pub(super) fn verb(root: &Path, wanted: &Exec) -> Result<u8, Error> {
         start_container: &[],
         hook_directory: Path::new("/"),
         own_devices: false,
-        labels: &labels,
         propagation: (Propagation::Private, true),
         window: None,
         io_priority: translate::io_priority(&words)?,

@@ -7,8 +7,8 @@ use nix::{errno::Errno, libc, sys::stat::Mode};
 
 use super::{Exec, Failure, Op, Plan, SECCOMP, Step, container, exec};
 use crate::{
-    defaults,
-    spec::{LaunchSpec, Process, Rlimit, Target, User},
+    apparmor, defaults,
+    spec::{Label, LaunchSpec, Process, Rlimit, Target, User},
     sys::{exec::Strings, seccomp, task::CapabilitySets},
 };
 
@@ -51,6 +51,33 @@ pub(super) fn c_string(step: &'static str, text: &str) -> Result<CString, Failur
 /// A string of ours.
 pub(super) fn literal(text: &'static std::ffi::CStr) -> CString {
     text.to_owned()
+}
+
+/// What the security modules are to make of the program: while /proc is the host's.
+pub(super) fn push_labels(steps: &mut Vec<Step>, process: &Process) -> Result<(), Failure> {
+    for label in &process.labels {
+        let (name, at, label, text) = match label {
+            // Kernels before 5.8 know only the shared file, which is then AppArmor's.
+            Label::AppArmor(profile) => (
+                apparmor::STEP,
+                "/proc/self/attr/apparmor/exec",
+                profile,
+                format!("exec {profile}"),
+            ),
+            Label::SeLinux(label) => (
+                "selinux label",
+                "/proc/self/attr/exec",
+                label,
+                label.clone(),
+            ),
+        };
+        let op = Op::ExecLabel {
+            at: c_string(name, at)?,
+            label: c_string(name, &text)?,
+        };
+        steps.push(step_at(name, label, op));
+    }
+    Ok(())
 }
 
 /// Session, stdio and the limits: before credentials go.
@@ -257,6 +284,7 @@ mod tests {
             rlimits: vec![],
             oom_score_adj: None,
             seccomp: None,
+            labels: vec![],
         }
     }
 

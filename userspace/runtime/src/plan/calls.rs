@@ -109,7 +109,7 @@ impl Op {
             Self::ParentDeath => "prctl(PR_SET_PDEATHSIG, SIGKILL)".to_owned(),
             Self::Hook(hook) => format!("clone3, execve {}", text(&hook.path)),
             Self::Propagation { .. } => "mount_setattr(propagation) /".to_owned(),
-            Self::ExecLabel { at, .. } => format!("write {}", text(at)),
+            Self::ExecLabel { at, label } => format!("write {} to {}", text(label), text(at)),
             Self::FindProgram => "faccessat(X_OK)".to_owned(),
         }
     }

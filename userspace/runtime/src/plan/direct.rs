@@ -21,7 +21,7 @@ use super::{
     hook::Hook,
 };
 use crate::{
-    direct::{self, Label, Request},
+    direct::{self, Request},
     spec::{ContainerSpec, ExecSpec, Propagation, Rootfs, Target},
     sys::{exec::Strings, task::set_window_size},
 };
@@ -39,9 +39,6 @@ pub(crate) fn prepare(request: &Request<'_>) -> Result<(Plan, Option<OwnedFd>), 
         Op::Keyring => request.new_keyring,
         _ => true,
     });
-    for label in request.labels {
-        plan.steps.insert(0, exec_label(label)?);
-    }
     plan.steps.push(step("exec", Op::FindProgram));
     if let (Some(window), Some(master)) = (request.window, &master) {
         set_window_size(master.as_fd(), window.0, window.1)
@@ -98,11 +95,13 @@ fn of_container(
         let op = Op::Hook(compile(hook)?);
         last.push(step_at("createContainer hook", &path, op));
     }
-    let pivot = plan
-        .steps
-        .iter()
-        .position(|step| matches!(step.op, Op::PivotRoot))
-        .unwrap_or(plan.steps.len());
+    let place = |wanted: fn(&Op) -> bool| {
+        let found = plan.steps.iter().position(|step| wanted(&step.op));
+        found.unwrap_or(plan.steps.len())
+    };
+    let pivot = place(|op| matches!(op, Op::PivotRoot));
+    // A label is for the next exec, which is not to be a hook's.
+    let hooks = place(|op| matches!(op, Op::ExecLabel { .. } | Op::PivotRoot));
     // A shared root can't be pivoted to.
     let (flags, recursive) = request.propagation;
     let end = match flags {
@@ -112,7 +111,7 @@ fn of_container(
     };
     let after = (pivot + 1).min(plan.steps.len());
     plan.steps.splice(after..after, end);
-    plan.steps.splice(pivot..pivot, last);
+    plan.steps.splice(hooks..hooks, last);
     Ok((plan, master))
 }
 
@@ -149,20 +148,6 @@ fn of_exec(request: &Request<'_>, target: &ExecSpec) -> Result<(Plan, Option<Own
 
 fn propagation(flags: u64, recursive: bool) -> Step {
     step("rootfs propagation", Op::Propagation { flags, recursive })
-}
-
-fn exec_label(label: &Label) -> Result<Step, Failure> {
-    const STEP: &str = "label";
-    let (at, text) = match label {
-        // Kernels before 5.8 know only the shared file, which is then AppArmor's.
-        Label::AppArmor(profile) => ("/proc/self/attr/apparmor/exec", format!("exec {profile}")),
-        Label::SeLinux(label) => ("/proc/self/attr/exec", label.clone()),
-    };
-    let op = Op::ExecLabel {
-        at: c_string(STEP, at)?,
-        label: c_string(STEP, &text)?,
-    };
-    Ok(step_at(STEP, &text, op))
 }
 
 fn inherited() -> Result<[OwnedFd; 3], Failure> {

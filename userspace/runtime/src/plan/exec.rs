@@ -33,7 +33,8 @@ use nix::{
 use super::{
     Failure, Op, Plan, account,
     build::{
-        Prepared, io_failure, last_filter, program, push_credentials, push_session, step, umask,
+        Prepared, io_failure, last_filter, program, push_credentials, push_labels, push_session,
+        step, umask,
     },
     container::{hand_over, terminal},
     dev::Terminal,
@@ -99,6 +100,7 @@ pub(super) fn plan<T>(
             .map_err(|errno| Failure::without_path("join pid namespace", errno))?;
     }
     let mut steps = Vec::new();
+    push_labels(&mut steps, process)?;
     let own_user_namespace = flags.contains(CloneFlags::CLONE_NEWUSER);
     if !flags.is_empty() {
         steps.push(step(JOIN, Op::Join { pidfd, flags }));

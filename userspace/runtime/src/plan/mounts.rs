@@ -14,7 +14,7 @@ use nix::{errno::Errno, libc};
 
 use super::{
     Failure, Op, Step,
-    build::{c_string, io_failure, literal, step, step_at},
+    build::{c_string, io_failure, literal, push_labels, step, step_at},
     cgroupfs, chown,
     idmap::Owners,
     mountinfo, rootfs,
@@ -68,6 +68,7 @@ pub(super) fn push(
     if target.read_only {
         steps.push(step("read-only rootfs", Op::ReadOnlyRoot));
     }
+    push_labels(steps, process)?;
     steps.push(step("pivot_root", Op::PivotRoot));
     Ok(())
 }

@@ -24,7 +24,7 @@ pub use self::{
     log::LogLimits,
     mount::{Device, Mount, MountSource, Propagation},
     namespace::{IdMap, IdMaps, Joined, Namespace, Namespaces},
-    process::{Capabilities, Process, Rlimit, User},
+    process::{Capabilities, Label, Process, Rlimit, User},
 };
 
 /// One process to start under a monitor: a container's first, or one more by `exec`.

@@ -26,6 +26,18 @@ pub struct Process {
     pub oom_score_adj: Option<i32>,
     /// `None`: every syscall the kernel has.
     pub seccomp: Option<paddock_seccomp::Filter>,
+    /// Without any the program is confined as its launcher is.
+    #[serde(default)]
+    pub labels: Vec<Label>,
+}
+
+/// Of a security module, for the program.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Label {
+    /// A profile that is loaded, or [`crate::apparmor::UNCONFINED`].
+    AppArmor(String),
+    SeLinux(String),
 }
 
 /// Numbers as the container's user namespace has them.

@@ -280,9 +280,11 @@ pub(crate) fn capability(text: &str) -> Result<String, String> {
 pub(crate) enum SecurityOption {
     NoNewPrivileges(bool),
     Seccomp(Seccomp),
+    /// A profile's name, or `unconfined`.
+    AppArmor(String),
 }
 
-/// `no-new-privileges`, `seccomp=FILE`, with `=` or `:`.
+/// `no-new-privileges`, `seccomp=FILE`, `apparmor=PROFILE`, with `=` or `:`.
 pub(crate) fn security_option(text: &str) -> Result<SecurityOption, String> {
     let (name, value) = match text.split_once(['=', ':']) {
         Some((name, value)) => (name, Some(value)),
@@ -299,8 +301,12 @@ pub(crate) fn security_option(text: &str) -> Result<SecurityOption, String> {
         ("seccomp", Some(path)) if !path.is_empty() => profile(path)
             .map(|text| SecurityOption::Seccomp(Seccomp::Profile(text)))
             .map_err(|error| format!("seccomp profile {path}: {error}")),
+        ("apparmor", Some(profile)) if !profile.is_empty() => {
+            Ok(SecurityOption::AppArmor(profile.to_owned()))
+        }
         _ => Err(
-            "accepted: no-new-privileges[=true|=false], seccomp=default|hardened|unconfined|FILE"
+            "accepted: no-new-privileges[=true|=false], seccomp=default|hardened|unconfined|FILE, \
+             apparmor=PROFILE|unconfined"
                 .to_owned(),
         ),
     }
@@ -487,6 +493,14 @@ mod tests {
             let expected = Ok(SecurityOption::Seccomp(value));
             assert_eq!(security_option(text), expected, "{text}");
         }
+        for (text, name) in [
+            ("apparmor=web", "web"),
+            ("apparmor:unconfined", "unconfined"),
+            ("apparmor=:ns:web", ":ns:web"),
+        ] {
+            let expected = Ok(SecurityOption::AppArmor(name.to_owned()));
+            assert_eq!(security_option(text), expected, "{text}");
+        }
         for wrong in [
             "no-new-privileges=maybe",
             "seccomp",
@@ -494,7 +508,8 @@ mod tests {
             "seccomp=/nowhere-at-all",
             "seccomp=/",
             "seccomp=/dev/zero",
-            "apparmor=x",
+            "apparmor",
+            "apparmor=",
         ] {
             let error = security_option(wrong).unwrap_err();
             assert!(!error.contains('\n'), "{error}");

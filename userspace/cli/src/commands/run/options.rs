@@ -71,12 +71,12 @@ pub(crate) struct ProcessFlags {
     /// Kernel parameter of its own namespaces
     #[arg(long = "sysctl", value_name = "NAME=VALUE", value_parser = flags::sysctl)]
     pub(crate) sysctls: Vec<(String, String)>,
-    /// All capabilities and devices, nothing masked, no seccomp, the host's user namespace: no
-    /// boundary against its root
+    /// All capabilities and devices, nothing masked, no seccomp, no AppArmor profile, the host's
+    /// user namespace: no boundary against its root
     #[arg(long)]
     pub(crate) privileged: bool,
     /// no-new-privileges[=false], on by default; seccomp=default, hardened, unconfined or a
-    /// profile's FILE
+    /// profile's FILE; apparmor=PROFILE, one that is loaded, or unconfined (default: none is set)
     #[arg(long = "security-opt", value_name = "OPTION", value_parser = flags::security_option)]
     pub(crate) security_options: Vec<SecurityOption>,
 }

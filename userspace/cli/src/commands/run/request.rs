@@ -10,6 +10,7 @@ use paddock_agent::{
     life::LifeOptions,
     mount::Mounted,
 };
+use paddock_runtime::apparmor::UNCONFINED;
 
 use super::{
     Recipe,
@@ -63,6 +64,7 @@ impl Recipe {
             labels: self.labels.iter().map(|label| split(label)).collect(),
             life: self.life(),
             seccomp: self.seccomp(),
+            apparmor: self.apparmor(),
             devices: self.files.devices.clone(),
             device_rules: self.files.device_rules.clone(),
             privileged: self.process.privileged,
@@ -139,7 +141,7 @@ impl Recipe {
         let mut options = self.process.security_options.iter().rev();
         let value = |option: &SecurityOption| match option {
             SecurityOption::NoNewPrivileges(value) => Some(*value),
-            SecurityOption::Seccomp(_) => None,
+            SecurityOption::Seccomp(_) | SecurityOption::AppArmor(_) => None,
         };
         options.find_map(value).unwrap_or(!self.process.privileged)
     }
@@ -155,7 +157,7 @@ impl Recipe {
     pub(super) fn seccomp(&self) -> Seccomp {
         let mut options = self.process.security_options.iter().rev();
         let value = |option: &SecurityOption| match option {
-            SecurityOption::NoNewPrivileges(_) => None,
+            SecurityOption::NoNewPrivileges(_) | SecurityOption::AppArmor(_) => None,
             SecurityOption::Seccomp(seccomp) => Some(seccomp.clone()),
         };
         options
@@ -167,6 +169,16 @@ impl Recipe {
             } else {
                 Seccomp::Default
             })
+    }
+
+    fn apparmor(&self) -> Option<String> {
+        let mut options = self.process.security_options.iter().rev();
+        let value = |option: &SecurityOption| match option {
+            SecurityOption::NoNewPrivileges(_) | SecurityOption::Seccomp(_) => None,
+            SecurityOption::AppArmor(profile) => Some(profile.clone()),
+        };
+        let default = || self.process.privileged.then(|| UNCONFINED.to_owned());
+        options.find_map(value).or_else(default)
     }
 
     pub(super) fn namespaces(&self) -> NamespaceModes {
@@ -281,7 +293,10 @@ mod tests {
         assert!(
             request.no_new_privileges && !request.read_only && !request.stdin && !request.terminal
         );
-        assert_eq!(request.seccomp, Seccomp::Default);
+        assert_eq!(
+            (request.seccomp, request.apparmor),
+            (Seccomp::Default, None)
+        );
     }
 
     #[test]
@@ -289,6 +304,7 @@ mod tests {
         let all = request(&["--privileged", "host"]).unwrap();
         assert!(all.privileged && !all.no_new_privileges);
         assert_eq!(all.seccomp, Seccomp::Unconfined);
+        assert_eq!(all.apparmor.as_deref(), Some("unconfined"));
         assert_eq!(all.cap_add, ["ALL"]);
         assert_eq!(all.namespaces.user, Some(NamespaceMode::Host));
         let words = [
@@ -296,10 +312,12 @@ mod tests {
             "--userns=private",
             "--security-opt=seccomp=default",
             "--security-opt=no-new-privileges",
+            "--security-opt=apparmor=web",
             "host",
         ];
         let less = request(&words).unwrap();
         assert!(less.no_new_privileges);
+        assert_eq!(less.apparmor.as_deref(), Some("web"));
         assert_eq!(less.seccomp, Seccomp::Default);
         assert_eq!(less.namespaces.user, Some(NamespaceMode::Private));
     }
