@@ -5,6 +5,7 @@
 //! store as it was, and at most a staging directory that the next pull removes.
 #![forbid(unsafe_code)]
 
+mod confined;
 mod credentials;
 mod digest;
 mod error;

@@ -10,8 +10,9 @@ use std::{
 
 use crate::{digest::Digest, error::Error};
 
-/// One who watches; called from the thread that pulls. Layers are counted from 0, the lowest.
-pub trait Progress {
+/// One who watches; called from the thread that pulls and those that unpack for it. Layers are
+/// counted from 0, the lowest.
+pub trait Progress: Sync {
     /// Another pull works in this store.
     fn waiting(&self);
     /// `total`: bytes of the blob, where that is known.

@@ -1,5 +1,6 @@
 //! Images: what comes is what was packed, what is hostile or broken leaves nothing.
 
+mod confined;
 mod hostile;
 mod pull;
 pub(super) mod remap;
@@ -16,7 +17,14 @@ use crate::{
     runner::Scenario,
 };
 
-pub const ALL: &[&[Scenario]] = &[pull::ALL, hostile::ALL, run::ALL, remap::ALL, store::ALL];
+pub const ALL: &[&[Scenario]] = &[
+    pull::ALL,
+    hostile::ALL,
+    confined::ALL,
+    run::ALL,
+    remap::ALL,
+    store::ALL,
+];
 
 /// A directory for what a scenario makes beside the state; the caller removes it.
 fn with_scratch(context: &Context, test: impl FnOnce(&Path) -> Result<()>) -> Result<()> {

@@ -2,7 +2,8 @@
 //!
 //! One pass over the blob: hash, decompress, hash again, parse, write. Whoever made the layer
 //! chose every byte, so each entry is placed through the root's descriptor ([`tree`]), what it
-//! may cost is counted ([`Limits`]), and what an honest layer never has ends it.
+//! may cost is counted ([`Limits`]), and what an honest layer never has ends it. All of it
+//! happens in a thread that can change nothing else ([`confined`]).
 
 mod decode;
 mod entry;
@@ -19,6 +20,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) use self::decode::{Compression, decoder};
 use self::{entry::Shape, tar::Entries, tree::Tree};
 use crate::{
+    confined::confined,
     digest::{Digest, Hashing},
     error::{Error, words},
 };
@@ -86,7 +88,7 @@ pub(crate) struct Expected {
 
 /// Unpacks `blob` into the empty directory `root`. On an error its content is worth nothing.
 pub(crate) fn unpack(
-    blob: impl Read,
+    blob: impl Read + Send,
     expected: Expected,
     root: BorrowedFd<'_>,
     budget: &mut Budget,
@@ -95,6 +97,20 @@ pub(crate) fn unpack(
         .diff_id
         .or(expected.blob.map(|(digest, _)| digest))
         .unwrap_or(Digest::of(b""));
+    let work = |_| unpack_here(name, blob, expected, root, budget);
+    confined(root, work).map_err(|error| Error::Layer {
+        layer: name,
+        reason: format!("its unpacking cannot be confined: {}", words(&error)),
+    })?
+}
+
+fn unpack_here(
+    name: Digest,
+    blob: impl Read,
+    expected: Expected,
+    root: BorrowedFd<'_>,
+    budget: &mut Budget,
+) -> Result<(Digest, Facts), Error> {
     let failed = |reason: String| Error::Layer {
         layer: name,
         reason,
