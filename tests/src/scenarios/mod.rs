@@ -57,6 +57,7 @@ pub fn all() -> Vec<Scenario> {
         oci::hooks::ALL,
         oci::hostile::ALL,
         oci::apparmor::ALL,
+        oci::listener::ALL,
         oci::podman::ALL,
         life::ALL,
         trace::ALL,

@@ -10,7 +10,7 @@ use std::{
     fs,
     io::Read as _,
     os::{
-        fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd},
+        fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd, RawFd},
         unix::net::UnixStream,
     },
     path::{Path, PathBuf},
@@ -31,6 +31,7 @@ use paddock_cgroups::Cgroup;
 
 pub use crate::monitor::identity::start_time;
 use crate::{
+    listener,
     monitor::{
         devices,
         launch::{clone, follow_into, kill_and_wait, open_gate, open_tasks, provide, wait},
@@ -39,7 +40,7 @@ use crate::{
         Failure,
         build::io_failure,
         direct::{prepare, write_states},
-        run::{Channels, HOOK_FAILED, READY, decode_status},
+        run::{Channels, HOOK_FAILED, LISTENER, READY, decode_status},
     },
     record::{Failed, KILLED},
     spec::{Process, Propagation, Target},
@@ -74,6 +75,8 @@ pub struct Request<'a> {
     /// ioprio_set(2)'s number.
     pub io_priority: Option<i32>,
     pub scheduler: Option<Scheduler>,
+    /// Who answers what a filter asks: connected to, and told [`States::process`].
+    pub listener: Option<&'a Path>,
     /// Of a new time namespace: clock, seconds, nanoseconds.
     pub time_offsets: &'a [(String, i64, u32)],
 }
@@ -102,11 +105,13 @@ pub struct Scheduler {
     pub period: u64,
 }
 
-/// What the child's own hooks read from stdin.
+/// What others are told of the container: the child's own hooks on stdin, a seccomp listener.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct HookStates {
+pub struct States {
     pub creating: String,
     pub created: String,
+    /// The specification's container process state.
+    pub process: String,
 }
 
 /// A process of this one's, at its exec or waiting for its start.
@@ -119,10 +124,10 @@ pub struct Launched {
 }
 
 /// Clones and sees the child through. `born` is called with the pid (the namespaces are there,
-/// the root is still the host's) and says what the child's hooks will read.
+/// the root is still the host's) and says what the child's hooks and the listener will read.
 pub fn launch<E: From<Failed>>(
     request: &Request<'_>,
-    born: impl FnOnce(i32, u64) -> Result<HookStates, E>,
+    born: impl FnOnce(i32, u64) -> Result<States, E>,
 ) -> Result<Launched, E> {
     let failed = |failure: Failure| E::from(failure.record());
     // Modes are meant as they are written.
@@ -162,10 +167,18 @@ pub fn launch<E: From<Failed>>(
         open_gate(&gate_writer).map_err(failed)?;
         let waits = plan.start.is_some();
         let names = plan.into_names();
-        match follow(&status, waits) {
-            Told::Ready => Ok(start_time),
-            Told::Failed(index, errno) => Err(failed(names.failure(index, errno))),
-            Told::Nothing => Err(failed(Failure::without_path(KILLED, Errno::EINTR))),
+        loop {
+            return match follow(&status, waits) {
+                Told::Listener(number) => {
+                    let socket = request.listener.unwrap_or(Path::new(""));
+                    listener::tell(&process, number, socket, &told.process).map_err(failed)?;
+                    open_gate(&gate_writer).map_err(failed)?;
+                    continue;
+                }
+                Told::Ready => Ok(start_time),
+                Told::Failed(index, errno) => Err(failed(names.failure(index, errno))),
+                Told::Nothing => Err(failed(Failure::without_path(KILLED, Errno::EINTR))),
+            };
         }
     };
     match through() {
@@ -208,6 +221,8 @@ fn prioritize(pid: i32, request: &Request<'_>) -> Result<(), Failure> {
 
 #[derive(Debug)]
 enum Told {
+    /// Its number in the child, who waits.
+    Listener(RawFd),
     Ready,
     Failed(u32, Errno),
     Nothing,
@@ -220,6 +235,7 @@ fn follow(status: &OwnedFd, waits: bool) -> Told {
         let mut message = [0; 8];
         match read(status, &mut message) {
             Ok(8) => match decode_status(message) {
+                (LISTENER, number) => return Told::Listener(number),
                 (READY, _) if waits => return Told::Ready,
                 (READY, _) => ready = true,
                 (index, errno) => {

@@ -11,6 +11,7 @@ pub mod client;
 pub mod defaults;
 pub mod direct;
 mod disk;
+mod listener;
 mod monitor;
 pub mod network;
 mod plan;

@@ -4,6 +4,7 @@ pub mod apparmor;
 pub mod hooks;
 pub mod hostile;
 pub mod inside;
+pub mod listener;
 pub mod podman;
 pub mod verbs;
 

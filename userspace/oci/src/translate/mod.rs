@@ -29,7 +29,7 @@ pub(crate) use self::{
     namespaces::check_paths,
     priority::{io_priority, scheduler},
     process::process,
-    seccomp::seccomp,
+    seccomp::{Listener, seccomp},
 };
 use crate::{config::shorten, error::Error, hooks::Hooks};
 
@@ -41,6 +41,7 @@ pub(crate) struct Bundle {
     pub rootfs: PathBuf,
     pub limits: Limits,
     pub hooks: Hooks,
+    pub listener: Option<Listener>,
     pub propagation: (Propagation, bool),
     pub window: Option<(u16, u16)>,
     pub io_priority: Option<i32>,
@@ -140,8 +141,10 @@ pub(crate) fn bundle(
         (rows > 0 && columns > 0).then_some((rows, columns))
     });
     let resources = linux.resources().as_ref();
+    let (filter, listener) = seccomp(linux, words)?;
     Ok(Bundle {
-        process: process(words, &directory, seccomp(linux, words)?)?,
+        process: process(words, &directory, filter)?,
+        listener,
         target: Target::Container(Box::new(target)),
         rootfs,
         limits: resources.map_or_else(|| Ok(Limits::default()), limits)?,

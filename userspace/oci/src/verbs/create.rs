@@ -14,7 +14,7 @@ use std::{
 use oci_spec::runtime::Spec;
 use paddock_cgroups::{Cgroup, Hierarchies};
 use paddock_runtime::{
-    direct::{self, HookStates, Launched, Request},
+    direct::{self, Launched, Request, States},
     spec::{Process, Target},
 };
 
@@ -158,14 +158,25 @@ fn make(
         window: plan.window,
         io_priority: plan.io_priority,
         scheduler: plan.scheduler,
+        listener: plan
+            .listener
+            .as_ref()
+            .map(|listener| listener.path.as_path()),
         time_offsets: &plan.time_offsets,
     };
     let launched = direct::launch(&request, |pid, start_time| {
         container.record.pid = pid;
         container.record.start_time = start_time;
         container.save()?;
-        let text = |status| container::state(&container.record, status).to_string();
-        let (creating, created) = (text(Status::Creating), text(Status::Created));
+        let state = |status| container::state(&container.record, status);
+        let process = plan
+            .listener
+            .as_ref()
+            .map(|listener| listener.process_state(pid, &state(Status::Creating)));
+        let (creating, created) = (
+            state(Status::Creating).to_string(),
+            state(Status::Created).to_string(),
+        );
         let bundle = &container.record.bundle;
         hooks::run("prestart", &plan.hooks.prestart, bundle, &creating)?;
         hooks::run(
@@ -174,7 +185,11 @@ fn make(
             bundle,
             &creating,
         )?;
-        Ok::<_, Error>(HookStates { creating, created })
+        Ok::<_, Error>(States {
+            creating,
+            created,
+            process: process.unwrap_or_default(),
+        })
     })
     .map_err(|error| name_program(error, &plan.process))?;
     let mut finish = || {

@@ -16,7 +16,7 @@ use crate::{
     args::Exec,
     config::{self, shorten},
     console,
-    container::{Container, Status},
+    container::{self, Container, Status},
     error::Error,
     translate,
 };
@@ -39,11 +39,11 @@ pub(super) fn verb(root: &Path, wanted: &Exec) -> Result<u8, Error> {
     let words = words(wanted, &container)?;
     let inside = format!("/proc/{}/root", container.record.pid);
     let directory = File::open(&inside).map_err(Error::io("open", &inside))?;
-    let seccomp = match container.config()?.linux() {
+    let (filter, listener) = match container.config()?.linux() {
         Some(linux) => translate::seccomp(linux, &words)?,
-        None => None,
+        None => (None, None),
     };
-    let process = translate::process(&words, &directory, seccomp)?;
+    let process = translate::process(&words, &directory, filter)?;
     drop(directory);
     check_console(&process, wanted.console_socket.as_deref(), !wanted.detach)?;
     let target = Target::Exec(ExecSpec {
@@ -53,6 +53,7 @@ pub(super) fn verb(root: &Path, wanted: &Exec) -> Result<u8, Error> {
         types: Vec::new(),
     });
     let cgroup = container.cgroup()?;
+    let state = container::state(&container.record, status);
     // A long exec must not keep others from the container.
     drop(container);
     let mut signals = if wanted.detach {
@@ -75,10 +76,17 @@ pub(super) fn verb(root: &Path, wanted: &Exec) -> Result<u8, Error> {
         window: None,
         io_priority: translate::io_priority(&words)?,
         scheduler: translate::scheduler(&words)?,
+        listener: listener.as_ref().map(|listener| listener.path.as_path()),
         time_offsets: &[],
     };
-    let launched = direct::launch(&request, |_, _| {
-        Ok::<_, Error>(direct::HookStates::default())
+    let launched = direct::launch(&request, |pid, _| {
+        let process = listener
+            .as_ref()
+            .map(|listener| listener.process_state(pid, &state));
+        Ok::<_, Error>(direct::States {
+            process: process.unwrap_or_default(),
+            ..direct::States::default()
+        })
     })
     .map_err(|error| name_program(error, &process))?;
     let hand_over = || {

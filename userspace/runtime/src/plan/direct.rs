@@ -15,7 +15,7 @@ use nix::{
 };
 
 use super::{
-    Failure, Op, Plan, Start, Step,
+    Failure, Op, Plan, SECCOMP, Start, Step,
     build::{c_string, io_failure, step, step_at},
     container, dev, exec,
     hook::Hook,
@@ -40,6 +40,10 @@ pub(crate) fn prepare(request: &Request<'_>) -> Result<(Plan, Option<OwnedFd>), 
         _ => true,
     });
     plan.steps.push(step("exec", Op::FindProgram));
+    // Its launcher has to take the listener before it goes.
+    if let Some(program) = plan.seccomp.take_if(|program| program.notifies) {
+        plan.steps.push(step(SECCOMP, Op::Seccomp { program }));
+    }
     if let (Some(window), Some(master)) = (request.window, &master) {
         set_window_size(master.as_fd(), window.0, window.1)
             .map_err(|errno| Failure::without_path("terminal", errno))?;
@@ -214,7 +218,7 @@ fn compile(hook: &direct::Hook) -> Result<Hook, Failure> {
 }
 
 /// Writes what the hooks of a plan will read.
-pub(crate) fn write_states(plan: &Plan, states: &direct::HookStates) -> Result<(), Failure> {
+pub(crate) fn write_states(plan: &Plan, states: &direct::States) -> Result<(), Failure> {
     let of_start = plan.start.as_ref().map(|start| &start.state);
     let files = [
         (plan.hook_state.as_ref(), &states.creating),

@@ -229,7 +229,7 @@ pub(crate) enum Op {
         ambient: u64,
     },
     NoNewPrivileges,
-    /// Early, while CAP_SYS_ADMIN is still there.
+    /// Early, while CAP_SYS_ADMIN is still there; one that asks a listener where it comes.
     Seccomp {
         program: seccomp::Program,
     },

@@ -28,10 +28,12 @@ use nix::{
     },
 };
 
-use super::{Op, Plan};
+use super::{
+    Op, Plan,
+    run::{Channels, install_filter},
+};
 use crate::sys::{
     mount::{self as sys_mount, Attributes, NODEV, NOEXEC, NOSUID, Param, RDONLY},
-    seccomp,
     task::{self, CapabilitySets},
 };
 
@@ -39,7 +41,7 @@ use crate::sys::{
 const PATH_MAX: usize = 4096;
 
 impl Op {
-    pub(super) fn run(&self, plan: &Plan, gate: BorrowedFd<'_>) -> nix::Result<()> {
+    pub(super) fn run(&self, plan: &Plan, channels: &Channels) -> nix::Result<()> {
         match self {
             Self::UnshareCgroup => unshare(CloneFlags::CLONE_NEWCGROUP),
             Self::Join { pidfd, flags } => setns(pidfd, *flags),
@@ -129,9 +131,9 @@ impl Op {
                 task::set_ids(*uid, *gid)
             }
             Self::Capabilities { sets, ambient } => set_capabilities(*sets, *ambient),
-            Self::Seccomp { program } => seccomp::install(program),
+            Self::Seccomp { program } => install_filter(program, channels),
             Self::NoNewPrivileges => prctl::set_no_new_privs(),
-            Self::ParentDeath => die_with_parent(gate),
+            Self::ParentDeath => die_with_parent(channels.gate.as_fd()),
             Self::Hook(hook) => hook.run(plan.hook_state.as_ref().ok_or(Errno::EBADF)?.as_raw_fd()),
             Self::Propagation { flags, recursive } => {
                 sys_mount::propagate(root(plan)?.as_fd(), *flags, *recursive)

@@ -4,7 +4,7 @@
 //! the process; success closes the pipe by exec, after [`READY`].
 #![forbid(unsafe_code)]
 
-use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd as _, OwnedFd, RawFd};
 
 use nix::{
     errno::Errno,
@@ -41,6 +41,9 @@ pub(crate) const HOOK_FAILED: u32 = READY - 4;
 
 /// The child is in its v1 cgroups.
 pub(crate) const JOINED: u32 = READY - 5;
+/// A filter with a listener is installed. In place of the errno is the listener's number in
+/// the child, who waits at the gate until its launcher has it.
+pub(crate) const LISTENER: u32 = READY - 6;
 /// It could not join that of this index, counted from here.
 pub(crate) const FIRST_JOIN: u32 = READY - 100;
 
@@ -99,7 +102,7 @@ pub(crate) fn run(plan: &Plan, channels: &Channels) -> ! {
     }
     umask(Mode::empty());
     for (step, index) in plan.steps.iter().zip(0..) {
-        if let Err(errno) = step.op.run(plan, channels.gate.as_fd()) {
+        if let Err(errno) = step.op.run(plan, channels) {
             fail(status, index, errno);
         }
         tell_done(status, channels, index);
@@ -188,6 +191,19 @@ fn pass_gate(channels: &Channels) {
     if read(&channels.gate, &mut byte) != Ok(1) {
         exec::exit_now(super::SETUP_FAILED);
     }
+}
+
+/// Installs a filter; of one that asks a listener the launcher takes the descriptor. The calls
+/// in between are filtered already: a profile must not ask about write.
+pub(super) fn install_filter(program: &seccomp::Program, channels: &Channels) -> nix::Result<()> {
+    if !program.notifies {
+        return seccomp::install(program);
+    }
+    let listener = seccomp::install_with_listener(program)?;
+    let message = encode_status(LISTENER, listener.as_raw_fd());
+    exec::write_status(channels.status.as_raw_fd(), message);
+    pass_gate(channels);
+    Ok(())
 }
 
 fn enter_user(enter: &Enter, status: RawFd) -> nix::Result<()> {

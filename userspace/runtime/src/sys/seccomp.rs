@@ -1,8 +1,11 @@
 //! seccomp(2): the filter that the program and all its children live under.
 //!
 //! Without `no_new_privs` the kernel wants CAP_SYS_ADMIN in the caller's user namespace
-//! (EACCES). The flags are 4.17's and older but WAIT_KILLABLE_RECV, 5.19 (EINVAL before).
+//! (EACCES). The flags are 4.17's and older but NEW_LISTENER, 5.0, and WAIT_KILLABLE_RECV, 5.19
+//! (EINVAL before).
 #![expect(unsafe_code, reason = "seccomp has no safe wrapper")]
+
+use std::os::fd::{FromRawFd as _, OwnedFd, RawFd};
 
 use nix::errno::Errno;
 use paddock_seccomp::Filter;
@@ -14,6 +17,8 @@ use super::check;
 pub(crate) struct Program {
     instructions: Vec<libc::sock_filter>,
     flags: libc::c_ulong,
+    /// Some calls wait for a listener's answer.
+    pub notifies: bool,
 }
 
 impl From<&Filter> for Program {
@@ -29,12 +34,28 @@ impl From<&Filter> for Program {
                 })
                 .collect(),
             flags: filter.flags.into(),
+            notifies: filter.notifies,
         }
     }
 }
 
 /// From here on every call is filtered, this program's own too.
 pub(crate) fn install(program: &Program) -> nix::Result<()> {
+    set(program, program.flags).map(drop)
+}
+
+/// The same, and the descriptor by which a listener is asked. EBUSY: a filter around this
+/// process has one already.
+pub(crate) fn install_with_listener(program: &Program) -> nix::Result<OwnedFd> {
+    // Of one thread it means nothing, and the two exclude each other.
+    let flags = program.flags & !libc::SECCOMP_FILTER_FLAG_TSYNC;
+    let fd = set(program, flags | libc::SECCOMP_FILTER_FLAG_NEW_LISTENER)?;
+    let fd = RawFd::try_from(fd).map_err(|_| Errno::EOVERFLOW)?;
+    // SAFETY: the kernel has just made this descriptor for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+fn set(program: &Program, flags: libc::c_ulong) -> nix::Result<libc::c_long> {
     let all = libc::sock_fprog {
         len: u16::try_from(program.instructions.len()).map_err(|_| Errno::EINVAL)?,
         filter: program.instructions.as_ptr().cast_mut(),
@@ -45,9 +66,8 @@ pub(crate) fn install(program: &Program) -> nix::Result<()> {
         libc::syscall(
             libc::SYS_seccomp,
             libc::SECCOMP_SET_MODE_FILTER,
-            program.flags,
+            flags,
             &raw const all,
         )
     })
-    .map(drop)
 }
