@@ -16,7 +16,7 @@ use serde_json::json;
 
 use super::{base, layer_dir, layout, refused, run::uppers, tar_layer, with_scratch};
 use crate::{
-    context::{Context, finish},
+    context::{Context, eventually, finish},
     image::{Entry, Layer, Tar, busybox, listing},
     runner::Scenario,
     scenarios::remap::{can_be_mapped, kind_of, map_of, pid},
@@ -124,12 +124,17 @@ fn with_store(
     )?;
     let tested = fs::set_permissions(&context.data, fs::Permissions::from_mode(0o700))
         .map_err(Into::into)
-        .and_then(|()| test());
-    let written = context.data.join("containers").exists();
+        .and_then(|()| test())
+        .and_then(|()| nothing_is_written(context));
     umount2(&context.data, MntFlags::MNT_DETACH)?;
-    tested?;
-    ensure!(!written, "left in the data directory: containers");
-    Ok(())
+    tested
+}
+
+/// What a container wrote goes in the background when its run ended.
+fn nothing_is_written(context: &Context) -> Result<()> {
+    eventually("what containers wrote is gone", || {
+        Ok(!context.data.join("containers").exists())
+    })
 }
 
 /// One line with the layer that is not shown, and nothing of the container left.
@@ -148,14 +153,10 @@ pub(in crate::scenarios) fn not_mapped(
     );
     let layer = format!("paddock: refused: {}/images/layer/", context.data.display());
     refused(&output, 125, &[&layer, &why])?;
-    let left = context.json(&["ps", "-a", "--format", "json"])?;
-    ensure!(left == json!([]), "{left}");
-    ensure!(
-        !context.data.join("containers").exists(),
-        "{:?}",
-        uppers(context)
-    );
-    Ok(())
+    eventually("the container is gone", || {
+        Ok(context.json(&["ps", "-a", "--format", "json"])? == json!([]))
+    })?;
+    nothing_is_written(context)
 }
 
 /// The directory that what `name` writes over its image is in.
