@@ -272,6 +272,13 @@ fn containers_below(parent: &Path) -> usize {
 
 /// A client that asked for an exec and went, before its container ended: no monitor stays.
 fn exec_that_nobody_starts(context: &Context) -> Result<()> {
+    let monitors = || -> Result<usize> {
+        let all = procfs::process::all_processes()?.flatten();
+        let names = all.filter_map(|process| Some(process.stat().ok()?.comm));
+        Ok(names.filter(|name| name == "paddock-monitor").count())
+    };
+    // Of an earlier scenario's last command.
+    eventually("no monitor is there", || Ok(monitors()? == 0))?;
     context.start_agent(&["--detach-on-exit"])?;
     context.ok(&["run", "-d", "--name", "held", "host", "sleep", "600"])?;
     let body = r#"{"args":["true"],"env":[],"terminal":false,"stdin":false}"#;
@@ -285,11 +292,6 @@ fn exec_that_nobody_starts(context: &Context) -> Result<()> {
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
     ensure!(answer.contains(" 201 "), "{answer}");
-    let monitors = || -> Result<usize> {
-        let all = procfs::process::all_processes()?.flatten();
-        let names = all.filter_map(|process| Some(process.stat().ok()?.comm));
-        Ok(names.filter(|name| name == "paddock-monitor").count())
-    };
     ensure!(monitors()? == 2, "{} monitors", monitors()?);
     context.ok(&["rm", "-f", "held"])?;
     eventually("both monitors end", || Ok(monitors()? == 0))

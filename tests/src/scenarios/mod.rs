@@ -4,6 +4,7 @@ use crate::runner::Scenario;
 
 pub mod agent;
 pub mod apparmor;
+pub mod article;
 pub mod cgroups;
 pub mod devices;
 pub mod faults;
@@ -61,6 +62,7 @@ pub fn all() -> Vec<Scenario> {
         oci::podman::ALL,
         life::ALL,
         trace::ALL,
+        article::ALL,
         ps::ALL,
         init::ALL,
         life::stop::ALL,

@@ -76,8 +76,9 @@ pub fn check(profile: &str) -> Result<(), Error> {
     }
 }
 
-/// What the kernel takes as it is given: it trims, and cuts at a NUL.
-fn check_name(profile: &str) -> Result<(), Error> {
+/// Whether the kernel takes it as it is given: it trims, and cuts what is long, so that another
+/// profile could be found.
+pub fn check_name(profile: &str) -> Result<(), Error> {
     let valid = (1..=LONGEST).contains(&profile.len())
         && profile.trim() == profile
         && !profile.contains(char::is_control);

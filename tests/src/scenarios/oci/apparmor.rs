@@ -14,8 +14,15 @@ pub const ALL: &[Scenario] = &[Scenario::new("oci::apparmor_profile", apparmor_p
 
 fn apparmor_profile(context: &Context) -> Result<()> {
     let mut wanted = config(&["cat", "/proc/self/attr/apparmor/current"]);
-    wanted["process"]["apparmorProfile"] = json!("unconfined");
     let bundle = Bundle::new(context, &wanted)?;
+    // The kernel would trim it, or cut it, and find another.
+    for name in [" unconfined".to_owned(), "x".repeat(5000)] {
+        wanted["process"]["apparmorProfile"] = json!(name);
+        bundle.write(&wanted)?;
+        bundle.refused(&["run", "none"], &["process.apparmorProfile", "no name"])?;
+    }
+    wanted["process"]["apparmorProfile"] = json!("unconfined");
+    bundle.write(&wanted)?;
     if !is_on() {
         wanted["process"]["args"] = json!(["true"]);
         bundle.write(&wanted)?;

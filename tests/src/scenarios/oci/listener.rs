@@ -179,6 +179,9 @@ fn seccomp_listener_refused(context: &Context) -> Result<()> {
         &["seccomp listener", &path, "no such file"],
     )?;
     refused(profile(&socket, "write"), &["SCMP_ACT_NOTIFY on write"])?;
+    let mut all = profile(&socket, "mkdir");
+    all["defaultAction"] = json!("SCMP_ACT_NOTIFY");
+    refused(all, &["linux.seccomp", "SCMP_ACT_NOTIFY"])?;
     refused(
         profile(Path::new("agent"), "mkdir"),
         &["linux.seccomp.listenerPath", "absolute"],

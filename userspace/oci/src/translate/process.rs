@@ -79,6 +79,8 @@ fn labels(words: &oci::Process) -> Result<Vec<Label>, Error> {
     let text = |label: &Option<String>| label.clone().filter(|label| !label.is_empty());
     let mut labels = Vec::new();
     if let Some(profile) = text(words.apparmor_profile()) {
+        apparmor::check_name(&profile)
+            .map_err(|error| Error::config(format!("process.apparmorProfile: {error}")))?;
         if apparmor::is_enabled() {
             labels.push(Label::AppArmor(profile));
         } else if profile != apparmor::UNCONFINED {
