@@ -16,3 +16,4 @@ pub mod raw;
 pub mod registry;
 pub mod runner;
 pub mod scenarios;
+pub mod terminal;

@@ -6,7 +6,6 @@ pub mod oom;
 pub mod restart;
 mod scratch;
 pub mod stop;
-mod terminal;
 
 use std::{
     fs,

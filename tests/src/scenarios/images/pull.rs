@@ -17,6 +17,7 @@ use crate::{
     process::Running,
     registry::{PASSWORD, Registry, Trouble},
     runner::Scenario,
+    terminal::Terminal,
 };
 
 pub(super) const ALL: &[Scenario] = &[
@@ -34,6 +35,7 @@ pub(super) const ALL: &[Scenario] = &[
         interrupted_leaves_nothing,
     )
     .alone(),
+    Scenario::new("images::bars_on_a_terminal", bars_on_a_terminal).alone(),
     Scenario::new("images::import", import).alone(),
 ];
 
@@ -375,6 +377,64 @@ fn registry_troubles(context: &Context) -> Result<()> {
 }
 
 /// By SIGINT nothing stays; after a SIGKILL the next pull removes what did.
+/// A bar for each layer, no wider than the terminal; a line for each where there is none.
+fn bars_on_a_terminal(context: &Context) -> Result<()> {
+    let registry = Registry::start(Trouble {
+        slow: Some(Duration::from_millis(20)),
+        ..Trouble::default()
+    })?;
+    let noise: Vec<u8> = (0..60_000_u32)
+        .map(|n| n.to_le_bytes()[n as usize % 4])
+        .collect();
+    let layers = [
+        tar_layer(Tar::new().file("n", 0o644, &noise))?,
+        tar_layer(Tar::new().file("small", 0o644, b"s"))?,
+    ];
+    registry.push("bars:1", &Image::new(&layers, &json!({}))?);
+    let name = format!("{}/bars:1", registry.address());
+    for columns in [80, 200] {
+        let mut terminal = Terminal::of(context, &["pull", &name], columns)?;
+        terminal.shows("fetching ")?;
+        ensure!(terminal.ended()? == Some(0), "{:?}", terminal.shown());
+        let shown = terminal.shown();
+        // Lines are padded to the terminal's width, so that one ends where the next begins.
+        for drawn in shown.split(['\r', '\n']).map(plain) {
+            let drawn: Vec<char> = drawn.chars().collect();
+            for line in drawn.chunks(columns.into()) {
+                let line: String = line.iter().collect();
+                ensure!(line.matches(": ").count() <= 1, "{columns}: {line:?}");
+            }
+        }
+        let done = shown.matches("done, ").count();
+        ensure!(done >= 2 && shown.contains('█'), "{done}: {shown:?}");
+        context.ok(&["images", "rm", &name])?;
+    }
+    let output = context.paddock(&["pull", &name])?;
+    ensure!(output.code == Some(0), "{output:?}");
+    let lines = output.stderr.lines();
+    ensure!(
+        !output.stderr.contains('\u{1b}')
+            && lines.clone().count() == 2
+            && lines.clone().all(|line| line.contains(": done, ")),
+        "{output:?}"
+    );
+    Ok(())
+}
+
+/// Without what moves the cursor and colours.
+fn plain(line: &str) -> String {
+    let mut text = String::new();
+    let mut chars = line.chars();
+    while let Some(char) = chars.next() {
+        if char == '\u{1b}' {
+            chars.by_ref().find(char::is_ascii_alphabetic);
+        } else {
+            text.push(char);
+        }
+    }
+    text
+}
+
 fn interrupted_leaves_nothing(context: &Context) -> Result<()> {
     let trouble = Trouble {
         slow: Some(Duration::from_millis(20)),

@@ -16,10 +16,10 @@ use nix::{
     unistd::Pid,
 };
 
-use super::terminal::Terminal;
 use crate::{
     context::{Context, eventually},
     runner::Scenario,
+    terminal::Terminal,
 };
 
 pub const ALL: &[Scenario] = &[

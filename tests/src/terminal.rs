@@ -10,13 +10,13 @@ use std::{
 };
 
 use anyhow::{Result, ensure};
-use nix::pty::openpty;
+use nix::pty::{Winsize, openpty};
 
 use crate::context::{Context, eventually};
 
 /// A command on a terminal of its own; killed when dropped.
 #[derive(Debug)]
-pub(super) struct Terminal {
+pub struct Terminal {
     child: Child,
     keys: File,
     /// Its device, for `stty`.
@@ -26,17 +26,29 @@ pub(super) struct Terminal {
 
 impl Terminal {
     /// `paddock ARGS` as the leader of a session whose terminal it is.
-    pub(super) fn open(context: &Context, args: &[&str]) -> Result<Self> {
-        let pty = openpty(None, None)?;
+    pub fn open(context: &Context, args: &[&str]) -> Result<Self> {
+        Self::of(context, args, 80)
+    }
+
+    /// On one that is so wide.
+    pub fn of(context: &Context, args: &[&str], columns: u16) -> Result<Self> {
+        let size = Winsize {
+            ws_row: 24,
+            ws_col: columns,
+            ws_xpixel: 0,
+            ws_ypixel: 0,
+        };
+        let pty = openpty(Some(&size), None)?;
         let name = nix::unistd::ttyname(&pty.slave)?.display().to_string();
         let slave = || pty.slave.try_clone();
         let (input, output, errors) = (slave()?, slave()?, slave()?);
+        let paddock = context.command(args);
         let child = Command::new("setsid")
             .arg("-c")
-            .arg(&context.bin)
-            .arg("--state-dir")
-            .arg(&context.state)
-            .args(args)
+            .arg(paddock.get_program())
+            .args(paddock.get_args())
+            .env("PADDOCK_DATA_DIR", &context.data)
+            .env("TERM", "xterm")
             .stdin(input)
             .stdout(output)
             .stderr(errors)
@@ -52,22 +64,22 @@ impl Terminal {
         })
     }
 
-    pub(super) fn type_keys(&mut self, keys: &[u8]) -> Result<()> {
+    pub fn type_keys(&mut self, keys: &[u8]) -> Result<()> {
         Ok(self.keys.write_all(keys)?)
     }
 
-    pub(super) fn shown(&self) -> String {
+    pub fn shown(&self) -> String {
         let shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
         String::from_utf8_lossy(&shown).into_owned()
     }
 
-    pub(super) fn shows(&self, text: &str) -> Result<()> {
+    pub fn shows(&self, text: &str) -> Result<()> {
         eventually(text, || Ok(self.shown().contains(text)))
             .map_err(|error| error.context(format!("the terminal shows {:?}", self.shown())))
     }
 
     /// As dragging a window's corner does.
-    pub(super) fn resize(&self, rows: u16, columns: u16) -> Result<()> {
+    pub fn resize(&self, rows: u16, columns: u16) -> Result<()> {
         let (rows, columns) = (rows.to_string(), columns.to_string());
         let status = Command::new("stty")
             .args(["-F", &self.name, "rows", &rows, "columns", &columns])
@@ -77,7 +89,7 @@ impl Terminal {
     }
 
     /// Its exit code, once it has ended.
-    pub(super) fn ended(&mut self) -> Result<Option<i32>> {
+    pub fn ended(&mut self) -> Result<Option<i32>> {
         let mut code = None;
         let ended = eventually("the command ends", || {
             let status = self.child.try_wait()?;
