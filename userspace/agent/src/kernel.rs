@@ -99,7 +99,7 @@ impl Kernel {
             .and_then(|()| keys(ids).try_for_each(|key| probe.track(key, slot)));
         if let Err(source) = entered {
             // The first error is the one to tell.
-            let _ = probe.release_slot(slot);
+            let _ = probe.release_slots(&[slot]);
             return Err(EnrolError::Map { source });
         }
         Ok(Some(slot))
@@ -121,7 +121,7 @@ impl Kernel {
         shares: &Shares,
     ) -> Result<(), EnrolError> {
         self.with((), |probe| {
-            probe.disown_namespaces(slot)?;
+            probe.disown_namespaces(&[slot])?;
             probe.configure_slot(slot, shares)?;
             keys(ids).try_for_each(|key| probe.track(key, slot))
         })
@@ -137,7 +137,11 @@ impl Kernel {
     }
 
     pub(crate) fn release(&self, slot: Slot) -> Result<(), Error> {
-        self.with((), |probe| probe.release_slot(slot))
+        self.release_all(&[slot])
+    }
+
+    pub(crate) fn release_all(&self, slots: &[Slot]) -> Result<(), Error> {
+        self.with((), |probe| probe.release_slots(slots))
     }
 
     pub(crate) fn tracked(&self) -> Result<Vec<(CgroupKey, Slot)>, Error> {

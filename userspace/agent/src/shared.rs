@@ -46,6 +46,8 @@ pub(crate) struct Shared {
     pub(crate) clients: AtomicUsize,
     /// What a predecessor's maps track and nobody has claimed yet.
     pub(crate) inherited: Mutex<HashMap<CgroupKey, Slot>>,
+    /// Nobody's any more, to be freed together.
+    pub(crate) freed: Mutex<Vec<Slot>>,
 }
 
 impl Shared {

@@ -232,7 +232,7 @@ fn containers_are_judged_by_whose_the_target_is() {
     nested_cgroups_inherit(&probe, &one, first);
     floods_are_accounted(&probe, &mut events, &one, first);
 
-    probe.release_slot(first).unwrap();
+    probe.release_slots(&[first]).unwrap();
     assert_eq!(
         probe
             .slot_counters(first)

@@ -201,6 +201,7 @@ fn serve(instance: Instance, started: Started) -> Result<(), Error> {
         shutdown: watch::Sender::new(false),
         clients: AtomicUsize::new(0),
         inherited: Mutex::new(HashMap::new()),
+        freed: Mutex::default(),
     });
     let served = runtime.block_on(live::live(Arc::clone(&shared), web));
     // What still runs holds nothing that would be lost.

@@ -1,7 +1,10 @@
 //! The end of a run of a launched container: last counters, who killed it, records; then
 //! another run after a pause, or slot and removal.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
 
 use paddock_cgroups::{Cgroup, Stats};
 use paddock_probe::{Ring, SlotCounters};
@@ -18,6 +21,7 @@ use super::{
 };
 use crate::{
     api::{OomReport, State},
+    chain::chain,
     clock,
     container::{Container, End},
     counters,
@@ -32,6 +36,8 @@ const MONITOR_KILLED: &str = "monitor was killed";
 const TELLING: Duration = Duration::from_secs(1);
 /// Late records still find the container by its slot for so long.
 const SLOT_REST: Duration = Duration::from_secs(2);
+/// Slots that come free within so long are freed by one walk through the kernel's maps.
+const TOGETHER: Duration = Duration::from_millis(250);
 
 #[derive(Debug)]
 pub(super) enum Ending {
@@ -308,11 +314,7 @@ pub(crate) async fn release_slot(shared: Arc<Shared>, container: Arc<Container>)
     let Some(slot) = container.facts().slot else {
         return;
     };
-    let mut shutdown = shared.shutdown.subscribe();
-    tokio::select! {
-        () = sleep(SLOT_REST) => {}
-        _ = shutdown.wait_for(|down| *down) => {}
-    }
+    rest_for(&shared, SLOT_REST).await;
     {
         // A start in the meantime has given it back.
         let mut facts = container.facts();
@@ -322,7 +324,27 @@ pub(crate) async fn release_slot(shared: Arc<Shared>, container: Arc<Container>)
         facts.slot = None;
     }
     shared.registry.forget_slot(slot);
-    if let Err(error) = shared.kernel.release(slot) {
-        Shared::warn(&container, "cannot free its slot", &error);
+    let freed = || shared.freed.lock().unwrap_or_else(PoisonError::into_inner);
+    let first = {
+        let mut freed = freed();
+        freed.push(slot);
+        freed.len() == 1
+    };
+    if !first {
+        return;
+    }
+    rest_for(&shared, TOGETHER).await;
+    let slots = std::mem::take(&mut *freed());
+    if let Err(error) = shared.kernel.release_all(&slots) {
+        tracing::warn!("cannot free slots: {}", chain(&error));
+    }
+}
+
+/// Shorter when the agent ends.
+async fn rest_for(shared: &Shared, time: Duration) {
+    let mut shutdown = shared.shutdown.subscribe();
+    tokio::select! {
+        () = sleep(time) => {}
+        _ = shutdown.wait_for(|down| *down) => {}
     }
 }
