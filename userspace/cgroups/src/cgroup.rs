@@ -382,6 +382,10 @@ pub(crate) fn children(dir: &Path) -> Result<Vec<PathBuf>, Error> {
         path: dir.to_owned(),
         source,
     };
+    // The kernel counts a cgroup's subdirectories as links beside the usual two.
+    if fs::symlink_metadata(dir).is_ok_and(|found| found.nlink() == 2) {
+        return Ok(Vec::new());
+    }
     let entries = match fs::read_dir(dir) {
         Ok(entries) => entries,
         Err(source) if source.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),

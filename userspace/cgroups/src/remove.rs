@@ -55,9 +55,7 @@ impl Hierarchies {
 }
 
 fn tree(dir: &Path, deadline: Instant) -> Result<(), Error> {
-    for child in children(dir)? {
-        tree(&child, deadline)?;
-    }
+    let mut pause = Duration::ZERO;
     loop {
         match fs::remove_dir(dir) {
             Ok(()) => return Ok(()),
@@ -65,7 +63,12 @@ fn tree(dir: &Path, deadline: Instant) -> Result<(), Error> {
             Err(source)
                 if source.kind() == io::ErrorKind::ResourceBusy && Instant::now() < deadline =>
             {
-                sleep(PAUSE);
+                // Those below it are the same errno as the moment after the last process.
+                for child in children(dir)? {
+                    tree(&child, deadline)?;
+                }
+                sleep(pause);
+                pause = PAUSE;
             }
             Err(source) => {
                 return Err(Error::Io {

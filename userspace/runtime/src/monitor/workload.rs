@@ -190,7 +190,7 @@ impl Monitor {
         }
         self.log.flush();
         let last = self.cgroup.stats().unwrap_or_default();
-        self.clean();
+        self.leave_nothing();
         let (exit_code, signal) = exit_code(status);
         let exit = Exit {
             exit_code,
@@ -211,13 +211,20 @@ impl Monitor {
         self.state = State::Over;
     }
 
-    /// Takes the container off its networks and removes its cgroup, killing what may be in it.
+    /// Removes the container's cgroup, killing what may be in it, and all else of this run.
     pub(super) fn clean(&self) {
+        if !self.is_exec()
+            && let Err(error) = self.cgroup.kill()
+        {
+            report("kill", &error);
+        }
+        self.leave_nothing();
+    }
+
+    /// Its processes are gone: takes it off its networks and removes its cgroup.
+    fn leave_nothing(&self) {
         if self.is_exec() {
             return;
-        }
-        if let Err(error) = self.cgroup.kill() {
-            report("kill", &error);
         }
         if let Err(error) = network::leave(&self.spec.dir) {
             report("leave networks", &error);
