@@ -328,7 +328,9 @@ pub(super) fn take_out(shared: &Arc<Shared>, container: &Arc<Container>) {
     if let Err(error) = leave(&dir) {
         Shared::warn(container, "cannot take it off its networks", &error);
     }
-    if let Err(error) = fs::remove_dir_all(&dir)
+    // Away from the monitors of its execs, which may write their last record by its name now.
+    let gone = dir.with_extension("gone");
+    if let Err(error) = fs::rename(&dir, &gone).and_then(|()| fs::remove_dir_all(&gone))
         && error.kind() != std::io::ErrorKind::NotFound
     {
         Shared::warn(container, "cannot remove its directory", &error);

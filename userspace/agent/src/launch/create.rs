@@ -146,7 +146,7 @@ fn reserve<'a>(shared: &'a Shared, name: Option<&str>) -> Result<Reservation<'a>
 }
 
 /// With its parents, 0700.
-pub(super) fn private_dir(dir: &Path) -> Result<(), Error> {
+fn private_dir(dir: &Path) -> Result<(), Error> {
     fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)

@@ -1,12 +1,19 @@
 //! One more process in a running container: a monitor of its own, in the container's directory.
 
-use std::{fs, sync::Arc, time::Duration};
+use std::{
+    fs,
+    io::ErrorKind,
+    os::unix::fs::DirBuilderExt as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use paddock_probe::NsType;
 use paddock_runtime::{client::Packet, spec::ExecSpec};
 use tokio::time::sleep;
 
-use super::{Error, Link, create::private_dir, files::SOCKET, request, undo::Undo};
+use super::{Error, Link, files::SOCKET, request, undo::Undo};
 use crate::{
     api::{Created, ExecRequest, State},
     container::Container,
@@ -76,7 +83,7 @@ fn make(
         shared.filters.of(config)?,
     )?;
     let mut undo = Undo::default();
-    private_dir(&dir)?;
+    make_dir(shared, container, &dir)?;
     undo.push(|| {
         let _ = fs::remove_dir_all(&dir);
     });
@@ -90,6 +97,23 @@ fn make(
         id,
         name: container.name.clone(),
         monitor_socket: socket,
+    })
+}
+
+/// Only in a container's directory that is there: one that is removed meanwhile stays so.
+fn make_dir(shared: &Shared, container: &Container, dir: &Path) -> Result<(), Error> {
+    let all = shared.instance.container_dir(&container.id).join("exec");
+    let private = |dir: &Path| fs::DirBuilder::new().mode(0o700).create(dir);
+    let made = match private(&all) {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+        made => made,
+    };
+    made.and_then(|()| private(dir)).map_err(|error| {
+        if error.kind() == ErrorKind::NotFound {
+            Error::state(format!("{} has been removed", container.name))
+        } else {
+            Error::io("make", dir)(error)
+        }
     })
 }
 
@@ -129,7 +153,7 @@ fn check_types(target: &ExecSpec, own_user: bool, named_user: bool) -> Result<()
 }
 
 /// Removes the directory some time after the end.
-async fn follow(shared: Arc<Shared>, link: Link, dir: std::path::PathBuf) {
+async fn follow(shared: Arc<Shared>, link: Link, dir: PathBuf) {
     let mut shutdown = shared.shutdown.subscribe();
     loop {
         let packet = tokio::select! {
