@@ -58,6 +58,7 @@ pub fn all() -> Vec<Scenario> {
         oci::hooks::ALL,
         oci::hostile::ALL,
         oci::apparmor::ALL,
+        oci::memory_policy::ALL,
         oci::listener::ALL,
         oci::podman::ALL,
         life::ALL,

@@ -75,6 +75,7 @@ pub struct Request<'a> {
     /// ioprio_set(2)'s number.
     pub io_priority: Option<i32>,
     pub scheduler: Option<Scheduler>,
+    pub memory_policy: Option<&'a MemoryPolicy>,
     /// Who answers what a filter asks: connected to, and told [`States::process`].
     pub listener: Option<&'a Path>,
     /// Of a new time namespace: clock, seconds, nanoseconds.
@@ -90,6 +91,17 @@ pub struct Hook {
     /// `None`: the launcher's own.
     pub env: Option<Vec<String>>,
     pub timeout: Option<Duration>,
+}
+
+/// set_mempolicy(2)'s arguments.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemoryPolicy {
+    /// `MPOL_*` with its `MPOL_F_*`.
+    pub mode: i32,
+    /// A bit a node; empty is none.
+    pub nodes: Vec<usize>,
+    /// For people.
+    pub shown: String,
 }
 
 /// sched_setattr(2)'s fields, `SCHED_*` and `SCHED_FLAG_*` by number.

@@ -5,6 +5,7 @@ pub mod hooks;
 pub mod hostile;
 pub mod inside;
 pub mod listener;
+pub mod memory_policy;
 pub mod podman;
 pub mod verbs;
 

@@ -4,6 +4,7 @@
 //! runtime-spec's config.md and config-linux.md are the source of the fields' meaning.
 
 mod limits;
+mod memory_policy;
 mod mounts;
 mod namespaces;
 mod options;
@@ -20,12 +21,13 @@ use std::{
 use oci_spec::runtime::{Linux, LinuxDevice, LinuxDeviceType, LinuxPersonality, Spec};
 use paddock_cgroups::{Hierarchies, Limits};
 use paddock_runtime::{
-    direct::Scheduler,
+    direct::{MemoryPolicy, Scheduler},
     spec::{ContainerSpec, Device, Process, Propagation, Rootfs, Target},
 };
 
 pub(crate) use self::{
     limits::{device_rules, limits},
+    memory_policy::memory_policy,
     namespaces::check_paths,
     priority::{io_priority, scheduler},
     process::process,
@@ -45,6 +47,7 @@ pub(crate) struct Bundle {
     pub propagation: (Propagation, bool),
     pub window: Option<(u16, u16)>,
     pub io_priority: Option<i32>,
+    pub memory_policy: Option<MemoryPolicy>,
     pub scheduler: Option<Scheduler>,
     /// Nothing is mounted on /dev.
     pub own_devices: bool,
@@ -152,6 +155,7 @@ pub(crate) fn bundle(
         propagation: (propagation, recursive),
         window,
         io_priority: io_priority(words)?,
+        memory_policy: memory_policy(linux)?,
         scheduler: scheduler(words)?,
         own_devices,
         time_offsets: namespaces::time_offsets(linux)?,
@@ -163,9 +167,6 @@ fn refuse_unsupported(linux: &Linux) -> Result<(), Error> {
     let refuse = |name: &str| Err(Error::config(format!("linux.{name} is not supported")));
     if linux.intel_rdt().is_some() {
         return refuse("intelRdt");
-    }
-    if linux.memory_policy().is_some() {
-        return refuse("memoryPolicy");
     }
     if linux
         .net_devices()

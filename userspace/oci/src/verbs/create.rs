@@ -158,6 +158,7 @@ fn make(
         window: plan.window,
         io_priority: plan.io_priority,
         scheduler: plan.scheduler,
+        memory_policy: plan.memory_policy.as_ref(),
         listener: plan
             .listener
             .as_ref()

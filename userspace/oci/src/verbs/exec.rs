@@ -39,9 +39,13 @@ pub(super) fn verb(root: &Path, wanted: &Exec) -> Result<u8, Error> {
     let words = words(wanted, &container)?;
     let inside = format!("/proc/{}/root", container.record.pid);
     let directory = File::open(&inside).map_err(Error::io("open", &inside))?;
-    let (filter, listener) = match container.config()?.linux() {
-        Some(linux) => translate::seccomp(linux, &words)?,
-        None => (None, None),
+    let config = container.config()?;
+    let ((filter, listener), memory_policy) = match config.linux() {
+        Some(linux) => (
+            translate::seccomp(linux, &words)?,
+            translate::memory_policy(linux)?,
+        ),
+        None => ((None, None), None),
     };
     let process = translate::process(&words, &directory, filter)?;
     drop(directory);
@@ -76,6 +80,7 @@ pub(super) fn verb(root: &Path, wanted: &Exec) -> Result<u8, Error> {
         window: None,
         io_priority: translate::io_priority(&words)?,
         scheduler: translate::scheduler(&words)?,
+        memory_policy: memory_policy.as_ref(),
         listener: listener.as_ref().map(|listener| listener.path.as_path()),
         time_offsets: &[],
     };

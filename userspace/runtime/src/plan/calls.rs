@@ -104,6 +104,7 @@ impl Op {
                 "capset(effective {:#x}, permitted {:#x}, inheritable {:#x}), ambient {ambient:#x}",
                 sets.effective, sets.permitted, sets.inheritable
             ),
+            Self::MemoryPolicy { mode, .. } => format!("set_mempolicy({mode:#x})"),
             Self::NoNewPrivileges => "prctl(PR_SET_NO_NEW_PRIVS)".to_owned(),
             Self::Seccomp { .. } => "seccomp(SECCOMP_SET_MODE_FILTER)".to_owned(),
             Self::ParentDeath => "prctl(PR_SET_PDEATHSIG, SIGKILL)".to_owned(),

@@ -39,6 +39,13 @@ pub(crate) fn prepare(request: &Request<'_>) -> Result<(Plan, Option<OwnedFd>), 
         Op::Keyring => request.new_keyring,
         _ => true,
     });
+    if let Some(policy) = request.memory_policy {
+        let op = Op::MemoryPolicy {
+            mode: policy.mode,
+            nodes: policy.nodes.clone(),
+        };
+        plan.steps.push(step_at("memory policy", &policy.shown, op));
+    }
     plan.steps.push(step("exec", Op::FindProgram));
     // Its launcher has to take the listener before it goes.
     if let Some(program) = plan.seccomp.take_if(|program| program.notifies) {

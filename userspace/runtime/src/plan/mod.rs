@@ -228,6 +228,11 @@ pub(crate) enum Op {
         sets: CapabilitySets,
         ambient: u64,
     },
+    /// Of the program, by itself: it is a thread's own.
+    MemoryPolicy {
+        mode: i32,
+        nodes: Vec<usize>,
+    },
     NoNewPrivileges,
     /// Early, while CAP_SYS_ADMIN is still there; one that asks a listener where it comes.
     Seccomp {

@@ -132,6 +132,7 @@ impl Op {
             }
             Self::Capabilities { sets, ambient } => set_capabilities(*sets, *ambient),
             Self::Seccomp { program } => install_filter(program, channels),
+            Self::MemoryPolicy { mode, nodes } => task::set_memory_policy(*mode, nodes),
             Self::NoNewPrivileges => prctl::set_no_new_privs(),
             Self::ParentDeath => die_with_parent(channels.gate.as_fd()),
             Self::Hook(hook) => hook.run(plan.hook_state.as_ref().ok_or(Errno::EBADF)?.as_raw_fd()),

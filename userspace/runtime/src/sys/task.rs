@@ -314,6 +314,22 @@ pub(crate) fn set_ids(uid: u32, gid: u32) -> nix::Result<()> {
     check(unsafe { libc::syscall(libc::SYS_setresuid, uid, uid, uid) }).map(drop)
 }
 
+/// set_mempolicy(2); kernels without NUMA have none (ENOSYS).
+pub(crate) fn set_memory_policy(mode: i32, nodes: &[usize]) -> nix::Result<()> {
+    // The kernel takes one bit less than it is told.
+    let bits = match nodes {
+        [] => 0,
+        nodes => nodes.len() * usize::BITS as usize + 1,
+    };
+    let mask = if bits == 0 {
+        std::ptr::null()
+    } else {
+        nodes.as_ptr()
+    };
+    // SAFETY: the kernel reads `bits` - 1 bits, which the slice has; unsigned long is usize.
+    check(unsafe { libc::syscall(libc::SYS_set_mempolicy, mode, mask, bits) }).map(drop)
+}
+
 /// setdomainname(2).
 pub(crate) fn set_domainname(name: &str) -> nix::Result<()> {
     // SAFETY: the kernel reads `len` bytes from the string.
