@@ -4,7 +4,8 @@
 //! for a short time. A cgroup that still has processes stays and is the error.
 
 use std::{
-    fs, io,
+    fs,
+    io::ErrorKind::{DirectoryNotEmpty, NotFound, ResourceBusy},
     path::Path,
     thread::sleep,
     time::{Duration, Instant},
@@ -59,9 +60,10 @@ fn tree(dir: &Path, deadline: Instant) -> Result<(), Error> {
     loop {
         match fs::remove_dir(dir) {
             Ok(()) => return Ok(()),
-            Err(source) if source.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(source) if source.kind() == NotFound => return Ok(()),
             Err(source)
-                if source.kind() == io::ErrorKind::ResourceBusy && Instant::now() < deadline =>
+                if matches!(source.kind(), ResourceBusy | DirectoryNotEmpty)
+                    && Instant::now() < deadline =>
             {
                 // Those below it are the same errno as the moment after the last process.
                 for child in children(dir)? {
