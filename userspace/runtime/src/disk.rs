@@ -12,7 +12,7 @@ use serde::Serialize;
 
 /// Replaces `directory/name` by `value` as JSON, mode 0600. No fsync: the state directory is
 /// volatile by design and a record that did not survive a power cut means nothing after it.
-pub(crate) fn write_record(directory: &Path, name: &str, value: &impl Serialize) -> io::Result<()> {
+pub fn write_record(directory: &Path, name: &str, value: &impl Serialize) -> io::Result<()> {
     let temporary = directory.join(format!(".{name}.tmp"));
     let mut file = OpenOptions::new()
         .write(true)

@@ -10,7 +10,7 @@ pub mod apparmor;
 pub mod client;
 pub mod defaults;
 pub mod direct;
-mod disk;
+pub mod disk;
 mod listener;
 mod monitor;
 pub mod network;

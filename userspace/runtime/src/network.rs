@@ -288,6 +288,46 @@ mod tests {
     }
 
     #[test]
+    fn addresses_and_servers_go_to_the_containers_files() {
+        let dir = std::env::temp_dir().join(format!("paddock-runtime-cni-{}", std::process::id()));
+        fs::create_dir(&dir).unwrap();
+        let result = serde_json::json!({
+            "ips": [{"address": "10.1.2.3/24"}],
+            "dns": {"nameservers": ["10.1.2.1"]},
+        });
+        let mut networks = Networks {
+            attachments: vec![Attachment {
+                network: serde_json::from_value(serde_json::json!({
+                    "name": "n", "version": "1.0.0", "plugins": [],
+                }))
+                .unwrap(),
+                container: "c".into(),
+                interface: "eth0".into(),
+                args: String::new(),
+                capabilities: serde_json::Map::new(),
+                result: result.as_object().cloned(),
+            }],
+            plugin_dirs: vec![],
+            names: "web".into(),
+            name_servers: false,
+            ports: vec![],
+        };
+        // Where they are volumes of the user's there is nothing to change.
+        tell(&dir, &networks).unwrap();
+        assert!(!dir.join("hosts").exists());
+        fs::write(dir.join("hosts"), "127.0.0.1\tlocalhost\n").unwrap();
+        fs::write(dir.join("resolv.conf"), "nameserver 9.9.9.9\nsearch a\n").unwrap();
+        let read = |name: &str| fs::read_to_string(dir.join(name)).unwrap();
+        tell(&dir, &networks).unwrap();
+        assert_eq!(read("hosts"), "127.0.0.1\tlocalhost\n10.1.2.3\tweb\n");
+        assert_eq!(read("resolv.conf"), "nameserver 9.9.9.9\nsearch a\n");
+        networks.name_servers = true;
+        tell(&dir, &networks).unwrap();
+        assert_eq!(read("resolv.conf"), "nameserver 10.1.2.1\nsearch a\n");
+        fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
     fn nothing_to_leave_is_no_error() {
         leave(Path::new("/nowhere-at-all")).unwrap();
     }

@@ -122,13 +122,9 @@ fn make_dir(shared: &Shared, container: &Container, dir: &Path) -> Result<(), Er
 fn check_types(target: &ExecSpec, own_user: bool, named_user: bool) -> Result<(), Error> {
     let known = |name: &String| NsType::ALL.into_iter().any(|ty| ty.name() == name);
     if let Some(name) = target.types.iter().find(|name| !known(name)) {
-        let shown: String = name
-            .chars()
-            .take(40)
-            .flat_map(char::escape_default)
-            .collect();
         return Err(Error::invalid(format!(
-            "--type '{shown}': expected one of {}",
+            "--type '{}': expected one of {}",
+            request::shown(name),
             NsType::ALL.map(NsType::name).join(", ")
         )));
     }

@@ -26,13 +26,9 @@ pub(super) fn check(request: &CreateRequest) -> Result<(), Error> {
     if let Some(name) = &request.name
         && !naming::is_valid(name)
     {
-        let shown: String = name
-            .chars()
-            .take(40)
-            .flat_map(char::escape_default)
-            .collect();
         return Err(Error::invalid(format!(
-            "name '{shown}': expected a letter or digit, then letters, digits, '_', '.' or '-', at most 128"
+            "name '{}': expected a letter or digit, then letters, digits, '_', '.' or '-', at most 128",
+            shown(name)
         )));
     }
     if request.hostname.is_some() && request.namespaces.uts != NamespaceMode::Private {
@@ -100,6 +96,12 @@ pub(super) fn check(request: &CreateRequest) -> Result<(), Error> {
     check_life(request)?;
     devices(request)?;
     capabilities(request).map(drop)
+}
+
+/// The beginning of a stranger's word, harmless to a terminal.
+pub(super) fn shown(word: &str) -> String {
+    let beginning = word.chars().take(40);
+    beginning.flat_map(char::escape_default).collect()
 }
 
 fn invalid_account(error: &InvalidAccount) -> Error {
