@@ -132,6 +132,16 @@ impl Context {
         Ok(value.get(0).cloned().unwrap_or(value))
     }
 
+    /// The process that watches over the container NAME.
+    pub fn monitor_of(&self, name: &str) -> Result<Pid> {
+        let detail = self.inspect(name)?;
+        let id = detail["id"].as_str().context("no id")?;
+        let path = self.state.join("containers").join(id).join("started.json");
+        let started: Value = serde_json::from_str(&fs::read_to_string(path)?)?;
+        let pid = started["monitor_pid"].as_i64().context("no monitor")?;
+        Ok(Pid::from_raw(i32::try_from(pid)?))
+    }
+
     /// `-v` argument that puts the workload at /run/workload.
     pub fn workload_volume(&self) -> String {
         format!("{}:/run/workload:ro", self.workload.display())

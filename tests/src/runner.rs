@@ -60,7 +60,8 @@ pub fn run(scenarios: &[Scenario], filter: &str) -> bool {
 #[derive(Default)]
 struct Tally {
     passed: u32,
-    failed: Vec<&'static str>,
+    /// Each with its reason.
+    failed: Vec<String>,
 }
 
 impl Tally {
@@ -92,17 +93,15 @@ impl Tally {
             }
             Err(error) => {
                 println!("test {name} ... FAILED ({seconds:.1} s)\n    {error:#}");
-                self.failed.push(name);
+                self.failed.push(format!("{name}: {}", error.root_cause()));
             }
         }
     }
 
     fn report(&self) -> bool {
-        if !self.failed.is_empty() {
-            println!("\nfailed:");
-            for name in &self.failed {
-                println!("    {name}");
-            }
+        println!();
+        for one in &self.failed {
+            println!("failed: {}", one.replace('\n', " | "));
         }
         println!("\n{} passed, {} failed", self.passed, self.failed.len());
         self.failed.is_empty() && self.passed > 0

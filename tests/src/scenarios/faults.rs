@@ -379,24 +379,10 @@ fn zygote_killed(context: &Context) -> Result<()> {
     Ok(())
 }
 
-fn monitor_of(context: &Context, id: &str) -> Result<i32> {
-    let text = fs::read_to_string(
-        context
-            .state
-            .join("containers")
-            .join(id)
-            .join("started.json"),
-    )?;
-    let started: Value = serde_json::from_str(&text)?;
-    Ok(i32::try_from(
-        started["monitor_pid"].as_i64().context("no monitor")?,
-    )?)
-}
-
 /// Its container ends with it: nobody would know how it ended, or empty its pipes.
 fn monitor_killed(context: &Context) -> Result<()> {
     context.start_agent(&["--detach-on-exit"])?;
-    let id = context.ok(&["run", "-d", "--name", "orphan", "host", "sleep", "60"])?;
+    context.ok(&["run", "-d", "--name", "orphan", "host", "sleep", "60"])?;
     let pid = context.inspect("orphan")?["pid"]
         .as_i64()
         .context("no pid")?;
@@ -404,10 +390,7 @@ fn monitor_killed(context: &Context) -> Result<()> {
         .as_str()
         .context("no cgroup")?
         .to_owned();
-    kill(
-        Pid::from_raw(monitor_of(context, id.trim())?),
-        Signal::SIGKILL,
-    )?;
+    kill(context.monitor_of("orphan")?, Signal::SIGKILL)?;
     ensure!(context.ok(&["wait", "orphan"])?.trim() == "137");
     eventually("the workload is gone", || {
         Ok(fs::metadata(format!("/proc/{pid}")).is_err())
@@ -421,12 +404,11 @@ fn monitor_killed(context: &Context) -> Result<()> {
 
 fn monitor_killed_without_agent(context: &Context) -> Result<()> {
     context.start_agent(&[])?;
-    let id = context.ok(&["run", "-d", "--name", "orphan", "host", "sleep", "60"])?;
+    context.ok(&["run", "-d", "--name", "orphan", "host", "sleep", "60"])?;
+    // Asked now: a question to no agent starts one.
+    let monitor = context.monitor_of("orphan")?;
     context.kill_agent()?;
-    kill(
-        Pid::from_raw(monitor_of(context, id.trim())?),
-        Signal::SIGKILL,
-    )?;
+    kill(monitor, Signal::SIGKILL)?;
     context.start_agent(&["--detach-on-exit"])?;
     ensure!(context.ok(&["wait", "orphan"])?.trim() == "137");
     ensure!(context.inspect("orphan")?["state"] == "exited");

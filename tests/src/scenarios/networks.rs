@@ -11,10 +11,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
-};
+use nix::sys::signal::{Signal, kill};
 
 use super::{
     namespaces::pid,
@@ -324,11 +321,11 @@ fn killed_monitor(context: &Context) -> Result<()> {
     for with_agent in [false, true] {
         serve(context, "lost", &["--network", "front"])?;
         ensure!(host.given("front")?.len() == 1);
-        let monitor = monitor_of(context, "lost")?;
+        let monitor = context.monitor_of("lost")?;
         if with_agent {
             context.kill_agent()?;
         }
-        kill(Pid::from_raw(monitor), Signal::SIGKILL)?;
+        kill(monitor, Signal::SIGKILL)?;
         if with_agent {
             host.start_agent(context)?;
         }
@@ -339,21 +336,6 @@ fn killed_monitor(context: &Context) -> Result<()> {
         context.ok(&["rm", "lost"])?;
     }
     Ok(())
-}
-
-fn monitor_of(context: &Context, name: &str) -> Result<i32> {
-    let id = context.inspect(name)?["id"]
-        .as_str()
-        .context("no id")?
-        .to_owned();
-    let path = context
-        .state
-        .join("containers")
-        .join(id)
-        .join("started.json");
-    let started: serde_json::Value = serde_json::from_str(&fs::read_to_string(path)?)?;
-    let pid = started["monitor_pid"].as_i64().context("no monitor")?;
-    Ok(i32::try_from(pid)?)
 }
 
 fn refusals_leave_nothing(context: &Context) -> Result<()> {

@@ -9,10 +9,12 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Count {
     pub(super) passed: u64,
     pub(super) failed: u64,
+    /// What their lines say of those that failed.
+    pub(super) failures: Vec<String>,
 }
 
 impl Count {
@@ -20,19 +22,29 @@ impl Count {
     pub(super) const FAILED: Self = Self {
         passed: 0,
         failed: 1,
+        failures: Vec::new(),
     };
 
     /// Sums lines such as `3 passed, 1 failed`, and libtest's `test result: ok. 3 passed; 1 failed; …`.
     pub(super) fn of(output: &str) -> Self {
         let mut sum = Self::default();
-        output
-            .lines()
-            .filter_map(Self::of_line)
-            .for_each(|one| sum += one);
+        output.lines().for_each(|line| sum.add(line));
         sum
     }
 
-    fn of_line(line: &str) -> Option<Self> {
+    fn add(&mut self, line: &str) {
+        if let Some((passed, failed)) = Self::sums(line) {
+            self.passed += passed;
+            self.failed += failed;
+        }
+        // A scenario's with its reason, or a unit test's.
+        let unit = line.strip_suffix(" ... FAILED");
+        if let Some(failure) = line.strip_prefix("failed: ").or(unit) {
+            self.failures.push(failure.to_owned());
+        }
+    }
+
+    fn sums(line: &str) -> Option<(u64, u64)> {
         let text = match line.strip_prefix("test result: ") {
             Some(rest) => rest.split_once(". ")?.1,
             None => line,
@@ -41,7 +53,7 @@ impl Count {
         let passed = words.next()?.parse().ok()?;
         (words.next()? == "passed").then_some(())?;
         let failed = words.next()?.parse().ok()?;
-        (words.next()? == "failed").then_some(Self { passed, failed })
+        (words.next()? == "failed").then_some((passed, failed))
     }
 }
 
@@ -49,6 +61,7 @@ impl AddAssign for Count {
     fn add_assign(&mut self, other: Self) {
         self.passed += other.passed;
         self.failed += other.failed;
+        self.failures.extend(other.failures);
     }
 }
 
@@ -77,7 +90,7 @@ pub(super) fn follow(command: &mut Command) -> Result<Count> {
         let mut out = std::io::stdout();
         // Whoever reads it may have gone; the tests go on.
         let _ = out.write_all(&line).and_then(|()| out.flush());
-        count += Count::of(&String::from_utf8_lossy(&line));
+        count.add(String::from_utf8_lossy(&line).trim_end());
         line.clear();
     }
     let status = child.wait().with_context(|| format!("wait for {name}"))?;
@@ -98,8 +111,12 @@ mod tests {
             test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured\n\
             test result: FAILED. 1 passed; 2 failed; 0 ignored\n\
             5 passed, 1 failed\n\
-            all passed, none failed\n";
+            all passed, none failed\n\
+            test unit::one ... FAILED\n\
+            test area::two ... FAILED (1.0 s)\n\
+            failed: area::two: why\n";
         let count = Count::of(output);
         assert_eq!((count.passed, count.failed), (9, 3));
+        assert_eq!(count.failures, ["test unit::one", "area::two: why"]);
     }
 }

@@ -86,9 +86,12 @@ pub(crate) fn main(tree: &Tree, args: &Args) -> Result<i32> {
     }
     println!("\nafter {} s:", start.elapsed().as_secs());
     let mut sum = Count::default();
-    for (name, count) in &parts {
+    for (name, count) in parts {
+        for failure in &count.failures {
+            println!("{name}: failed: {failure}");
+        }
         println!("{name}: {count}");
-        sum += *count;
+        sum += count;
     }
     println!("{sum}");
     Ok(i32::from(sum.failed > 0 || sum.passed == 0))

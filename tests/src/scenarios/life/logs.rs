@@ -24,6 +24,7 @@ use crate::{
 pub const ALL: &[Scenario] = &[
     Scenario::new("life::log_rotates", log_rotates),
     Scenario::new("life::log_windows", log_windows),
+    Scenario::new("life::log_of_a_dying_monitor", log_of_a_dying_monitor),
 ];
 
 /// Numbered lines; some megabytes of log.
@@ -111,8 +112,9 @@ fn log_rotates(context: &Context) -> Result<()> {
 fn log_windows(context: &Context) -> Result<()> {
     context.start_agent(&["--detach-on-exit"])?;
     let scratch = Scratch::new(context)?;
-    let script = "echo one; sleep 1.2; echo two >&2; sleep 1.2; echo three; \
-                  while [ ! -e /out/go ]; do sleep 0.05; done; echo four";
+    let script = "until_there() { while [ ! -e /out/$1 ]; do sleep 0.05; done; }; \
+                  echo one; until_there 1; echo two >&2; until_there 2; echo three; \
+                  until_there 3; echo four";
     context.ok(&[
         "run",
         "-d",
@@ -125,9 +127,16 @@ fn log_windows(context: &Context) -> Result<()> {
         "-c",
         script,
     ])?;
-    eventually("three lines", || {
-        Ok(context.ok(&["logs", "slow"])?.contains("three"))
-    })?;
+    // Each is logged before the next is written, or their times could be one.
+    for (line, go) in [("one", Some("1")), ("two", Some("2")), ("three", None)] {
+        eventually(line, || {
+            let output = context.paddock(&["logs", "slow"])?;
+            Ok((output.stdout + &output.stderr).contains(line))
+        })?;
+        if let Some(go) = go {
+            scratch.write(go)?;
+        }
+    }
     let output = context.paddock(&["logs", "-t", "slow"])?;
     let all = output.stdout + &output.stderr;
     let stamp = |word: &str| {
@@ -185,10 +194,45 @@ fn log_windows(context: &Context) -> Result<()> {
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()?;
-    scratch.write("go")?;
+    scratch.write("3")?;
     let output = follower.wait_with_output()?;
     let got = String::from_utf8_lossy(&output.stdout).into_owned();
     // It came before the last line, or just after.
     ensure!(got == "three\nfour\n" || got == "four\n", "{got:?}");
+    Ok(())
+}
+
+/// A monitor that takes a follower's connection and dies before it answers: what was logged is
+/// shown all the same.
+fn log_of_a_dying_monitor(context: &Context) -> Result<()> {
+    context.start_agent(&["--detach-on-exit"])?;
+    context.ok(&[
+        "run",
+        "-d",
+        "--name",
+        "cut",
+        "host",
+        "sh",
+        "-c",
+        "echo said; exec sleep 60",
+    ])?;
+    eventually("its line", || {
+        Ok(context.ok(&["logs", "cut"])?.contains("said"))
+    })?;
+    let monitor = context.monitor_of("cut")?;
+    kill(monitor, Signal::SIGSTOP)?;
+    let follower = context
+        .command(&["logs", "-f", "cut"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()?;
+    // Connected, it has asked, and waits; later than this is as if it came after the end.
+    thread::sleep(Duration::from_secs(1));
+    kill(monitor, Signal::SIGKILL)?;
+    let output = follower.wait_with_output()?;
+    ensure!(
+        output.status.success() && output.stdout == b"said\n",
+        "{output:?}"
+    );
     Ok(())
 }

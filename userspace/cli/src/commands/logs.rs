@@ -75,12 +75,13 @@ impl Logs {
             let detail: ContainerDetail = client.get(&container_path(&self.name, ""))?;
             let launched = detail.summary.origin == Origin::Launched;
             let path = monitor(context, &detail);
-            // One that ended since then, or rests before its next run, has none.
+            // One that ended since then, or rests before its next run, has none. One that ends
+            // now takes the connection and no request: what it wrote is asked of the agent.
             if launched
                 && detail.summary.state == State::Running
                 && let Ok(connection) = Connection::connect(&path)
+                && self.follow(&detail.summary.name, &connection, &mut shown)? == Followed::Served
             {
-                self.follow(&detail.summary.name, &connection, &mut shown)?;
                 return Ok(0);
             }
         }
@@ -91,16 +92,24 @@ impl Logs {
         Ok(0)
     }
 
-    fn follow(&self, name: &str, connection: &Connection, shown: &mut Shown) -> anyhow::Result<()> {
+    fn follow(
+        &self,
+        name: &str,
+        connection: &Connection,
+        shown: &mut Shown,
+    ) -> anyhow::Result<Followed> {
         let mask: SigSet = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]
             .into_iter()
             .collect();
         mask.thread_block().context("cannot take signals")?;
         let signals =
             SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC).context("cannot take signals")?;
-        connection.send(Request::Follow, &[])?;
+        if connection.send(Request::Follow, &[]).is_err() {
+            return Ok(Followed::Refused);
+        }
         let mut partial = Vec::new();
         let (mut caught_up, mut ended) = (false, false);
+        let mut followed = Followed::Refused;
         while !ended {
             let stdout = stdout();
             let mut fds = [
@@ -123,7 +132,7 @@ impl Logs {
             let [signal, log, reader] =
                 fds.map(|fd| fd.revents().is_some_and(|events| !events.is_empty()));
             if signal || reader {
-                return Ok(());
+                return Ok(Followed::Served);
             }
             if !log {
                 continue;
@@ -133,10 +142,12 @@ impl Logs {
                 .with_context(|| format!("{name}: its monitor"))?
             {
                 Some(Packet::Logged(part)) if part.is_empty() => {
+                    followed = Followed::Served;
                     caught_up = true;
                     shown.caught_up()?;
                 }
                 Some(Packet::Logged(part)) => {
+                    followed = Followed::Served;
                     partial.extend(part);
                     let whole = partial.iter().rposition(|byte| *byte == b'\n');
                     let rest = partial.split_off(whole.map_or(0, |end| end + 1));
@@ -148,7 +159,10 @@ impl Logs {
                 Some(_) => {}
             }
         }
-        shown.caught_up()
+        if followed == Followed::Served {
+            shown.caught_up()?;
+        }
+        Ok(followed)
     }
 
     /// Until `--until`.
@@ -163,6 +177,13 @@ impl Logs {
         // Rounded up, so that the moment has come when poll returns; the longest wait is cut.
         PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX)
     }
+}
+
+/// Whether a monitor told of its log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Followed {
+    Served,
+    Refused,
 }
 
 /// What a line's time says of those after it.
