@@ -24,7 +24,8 @@ use crate::{
 pub const ALL: &[Scenario] = &[
     Scenario::new("life::log_rotates", log_rotates),
     Scenario::new("life::log_windows", log_windows),
-    Scenario::new("life::log_of_a_dying_monitor", log_of_a_dying_monitor),
+    // Alone, since who cleans up after a monitor takes the empty parents of its cgroup too.
+    Scenario::new("life::log_of_a_dying_monitor", log_of_a_dying_monitor).alone(),
 ];
 
 /// Numbered lines; some megabytes of log.
