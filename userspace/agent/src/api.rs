@@ -13,7 +13,7 @@
 //! | `POST /v1/containers/{ref}/restart?timeout=10&signal=15` | | 200 [`StartedReply`] |
 //! | `POST /v1/containers/{ref}/pause`, `/unpause` | | 204 |
 //! | `POST /v1/containers/{ref}/update` | [`Limits`] | 200 [`Limits`], all that it has now |
-//! | `POST /v1/containers/{ref}/wait` | | 200 [`WaitReply`], when it ended, or its present run did |
+//! | `POST /v1/containers/{ref}/wait?ended_at_ns=N` | | 200 [`WaitReply`], when it ended, or its present run did, or a run that ended at N or later |
 //! | `DELETE /v1/containers/{ref}?force=false` | | 204 |
 //! | `GET /v1/containers/{ref}/logs` | | 200, JSON lines of [`LogLine`] |
 //! | `GET /v1/events?follow=true&container=REF` | | 200, JSON lines of [`crate::event::Event`] |

@@ -157,6 +157,12 @@ impl Container {
         self.life.borrow().state
     }
 
+    /// When its last run ended, unless it runs again.
+    pub(crate) fn finished_at_ns(&self) -> Option<u64> {
+        let life = self.life.borrow();
+        life.end.as_ref().map(|end| end.finished_at_ns)
+    }
+
     pub(crate) fn watch(&self) -> watch::Receiver<Life> {
         self.life.subscribe()
     }

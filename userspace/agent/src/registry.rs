@@ -150,6 +150,13 @@ impl Registry {
         }
     }
 
+    /// Removed a while ago, by its whole id.
+    pub(crate) fn gone(&self, id: &str) -> Option<Arc<Container>> {
+        let inner = self.lock();
+        let found = inner.tombstones.iter().rev().find(|gone| gone.id == id);
+        found.map(Arc::clone)
+    }
+
     /// In the order of their making.
     pub(crate) fn all(&self) -> Vec<Arc<Container>> {
         let mut all: Vec<_> = self.lock().by_id.values().map(Arc::clone).collect();
@@ -219,9 +226,9 @@ impl Inner {
 
 /// Until a quarter of an hour after its end.
 fn is_exported(container: &Container, now_ns: u64) -> bool {
-    let life = container.life();
-    life.end
-        .is_none_or(|end| now_ns.saturating_sub(end.finished_at_ns) < TOMBSTONE_NS)
+    container
+        .finished_at_ns()
+        .is_none_or(|end| now_ns.saturating_sub(end) < TOMBSTONE_NS)
 }
 
 /// A name that is taken while its container is being made.
@@ -354,6 +361,8 @@ mod tests {
         let container = add(&registry, "a", "web", 0);
         end(&registry, &container, MINUTE, 1);
         registry.remove("a");
+        assert_eq!(registry.gone("a").unwrap().name, "web");
+        assert!(registry.gone("web").is_none());
         assert_eq!(exported(&registry, 15 * MINUTE), ["web"]);
         assert!(exported(&registry, 16 * MINUTE).is_empty());
     }

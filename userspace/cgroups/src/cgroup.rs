@@ -78,7 +78,7 @@ impl Cgroup {
 
     /// As [`Self::apply`], for one that is to be taken back when something after it fails.
     pub fn update(&self, limits: &Limits) -> Result<Applied, Error> {
-        let changes = self.plan(limits)?;
+        let mut changes = self.plan(limits)?;
         let memory = if limits.memory.limit.is_some() {
             self.place("memory")
         } else {
@@ -88,6 +88,12 @@ impl Cgroup {
             return change::execute(changes);
         };
         let room = memory::make_room(&memory, &limits.memory)?;
+        if room.is_some() {
+            // What they said before, the brake may have changed.
+            for change in &mut changes {
+                change.shown.clear();
+            }
+        }
         let applied = change::execute(changes).map_err(|error| memory::below_use(&memory, error));
         match room {
             Some(room) if applied.is_err() || limits.memory.high.is_none() => room.leave()?,
@@ -360,7 +366,7 @@ fn inode(dir: &Path) -> Result<Option<u64>, Error> {
 }
 
 /// A cgroup that vanishes meanwhile has no processes.
-fn collect(dir: &Path, found: &mut BTreeSet<i32>) -> Result<(), Error> {
+pub(crate) fn collect(dir: &Path, found: &mut BTreeSet<i32>) -> Result<(), Error> {
     // A threaded child answers EOPNOTSUPP: its processes are listed by its domain.
     let text = file::read_optional(&dir.join("cgroup.procs"))?.unwrap_or_default();
     // 0 stands for a process outside the reader's pid namespace: nobody here can signal it.

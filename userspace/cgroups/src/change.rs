@@ -17,6 +17,8 @@ pub(crate) type Kept = fn(wrote: &str, shown: &str) -> bool;
 pub(crate) struct Change {
     pub(crate) path: PathBuf,
     pub(crate) value: String,
+    /// What the file said.
+    pub(crate) shown: String,
     /// What to write to have it as it was.
     pub(crate) former: String,
     pub(crate) kept: Kept,
@@ -25,16 +27,17 @@ pub(crate) struct Change {
 impl Change {
     /// Of a file with one value.
     pub(crate) fn new(path: PathBuf, value: String, kept: Kept) -> Result<Self, Error> {
-        let former = file::read(&path)?;
+        let shown = file::read(&path)?;
         Ok(Self {
             path,
             value,
             // An empty write is none at all; an empty line resets a list.
-            former: if former.is_empty() {
+            former: if shown.is_empty() {
                 "\n".to_owned()
             } else {
-                former
+                shown.clone()
             },
+            shown,
             kept,
         })
     }
@@ -53,7 +56,7 @@ impl Change {
     }
 
     fn is_so(&self) -> bool {
-        file::read(&self.path).is_ok_and(|shown| (self.kept)(&self.value, &shown))
+        (self.kept)(&self.value, &self.shown)
     }
 }
 

@@ -85,25 +85,78 @@ fn attempt(
     new: bool,
     made: &mut Made,
 ) -> Result<(), Error> {
+    let Some((last, above)) = components.split_last() else {
+        return Ok(());
+    };
+    let parent = above
+        .iter()
+        .fold(hierarchy.mount.clone(), |dir, component| {
+            dir.join(component)
+        });
+    let dir = parent.join(last);
+    // Nearly always the parents are there, ready, from the container before.
+    let ready = hands_down(hierarchy, &parent);
+    match ready.then(|| make(&dir, new, made)) {
+        Some(Err(error)) if !error.is_gone() => return Err(error),
+        Some(Ok(())) => {}
+        Some(Err(_)) | None => {
+            make_parents(hierarchy, above, made)?;
+            make(&dir, new, made)?;
+        }
+    }
+    if has_v1_cpuset(hierarchy) {
+        cpuset::inherit_v1(&dir)?;
+    }
+    Ok(())
+}
+
+fn has_v1_cpuset(hierarchy: &Hierarchy) -> bool {
+    hierarchy.version == Version::V1 && hierarchy.controllers.contains("cpuset")
+}
+
+/// Of [`WANTED`], what a v2 hierarchy has.
+fn wanted(hierarchy: &Hierarchy) -> impl Iterator<Item = &'static str> {
+    let v2 = hierarchy.version == Version::V2;
+    WANTED
+        .into_iter()
+        .filter(move |controller| v2 && hierarchy.controllers.contains(*controller))
+}
+
+/// Whether what is made in `parent` has all that it should.
+fn hands_down(hierarchy: &Hierarchy, parent: &Path) -> bool {
+    let mut wanted = wanted(hierarchy).peekable();
+    if wanted.peek().is_none() {
+        return true;
+    }
+    file::read(&parent.join("cgroup.subtree_control")).is_ok_and(|enabled| {
+        wanted.all(|controller| enabled.split_whitespace().any(|word| word == controller))
+    })
+}
+
+fn make_parents(hierarchy: &Hierarchy, above: &[&str], made: &mut Made) -> Result<(), Error> {
     let mut dir = hierarchy.mount.clone();
-    for (at, component) in components.iter().enumerate() {
-        if hierarchy.version == Version::V2 {
-            for controller in WANTED {
-                if !hierarchy.controllers.contains(controller) {
-                    continue;
-                }
-                // A controller that cannot be enabled matters only to the limit that needs it,
-                // which tries again and then says why.
-                match enable(&dir, controller) {
-                    Err(error) if error.is_gone() => return Err(error),
-                    _ => {}
-                }
+    for component in above {
+        enable_wanted(hierarchy, &dir)?;
+        dir.push(component);
+        make(&dir, false, made)?;
+        if has_v1_cpuset(hierarchy) {
+            cpuset::inherit_v1(&dir)?;
+            // What somebody else made stays as it is.
+            if made.0.last() == Some(&dir) {
+                cpuset::hand_down_v1(&dir);
             }
         }
-        dir.push(component);
-        make(&dir, new && at + 1 == components.len(), made)?;
-        if hierarchy.version == Version::V1 && hierarchy.controllers.contains("cpuset") {
-            cpuset::inherit_v1(&dir)?;
+    }
+    enable_wanted(hierarchy, &dir)
+}
+
+fn enable_wanted(hierarchy: &Hierarchy, dir: &Path) -> Result<(), Error> {
+    for controller in wanted(hierarchy) {
+        // A controller that cannot be enabled matters only to the limit that needs it, which
+        // tries again and then says why.
+        match enable(dir, controller) {
+            Err(error) if error.is_gone() => return Err(error),
+            _ => {}
         }
     }
     Ok(())

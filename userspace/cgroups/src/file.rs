@@ -3,18 +3,30 @@
 //! A write is one `write(2)`, as the kernel takes a value whole; it is read back by
 //! [`crate::change`], since the kernel rounds, clamps and sometimes keeps something else.
 
-use std::{fs, io, io::Write as _, path::Path};
+use std::{
+    fs, io,
+    io::{Read as _, Write as _},
+    path::Path,
+};
 
 use crate::Error;
 
+/// Room for what most files say, and more than any should.
+const USUAL: usize = 4096;
+const MOST: u64 = 16 << 20;
+
+/// Such a file says that it is empty: std, which asks for the size first, would take it in
+/// pieces from 32 bytes on.
 pub(crate) fn read(path: &Path) -> Result<String, Error> {
-    fs::read_to_string(path)
-        .map(|text| text.trim_end().to_owned())
+    let mut text = String::with_capacity(USUAL);
+    fs::File::open(path)
+        .and_then(|file| file.take(MOST).read_to_string(&mut text))
         .map_err(|source| Error::Io {
             op: "read",
             path: path.to_owned(),
             source,
-        })
+        })?;
+    Ok(text.trim_end().to_owned())
 }
 
 /// `None` where this kernel or this cgroup has no such file.
@@ -29,17 +41,29 @@ pub(crate) fn read_optional(path: &Path) -> Result<Option<String>, Error> {
 }
 
 pub(crate) fn write(path: &Path, value: &str) -> Result<(), Error> {
-    let failed = |source: io::Error| Error::Write {
+    write_each(path, &[value])
+}
+
+/// One after the other, each by a write of its own.
+pub(crate) fn write_each(path: &Path, values: &[impl AsRef<str>]) -> Result<(), Error> {
+    let failed = |value: &str, source: io::Error| Error::Write {
         path: path.to_owned(),
         value: value.to_owned(),
         source,
+    };
+    let Some(first) = values.first() else {
+        return Ok(());
     };
     let mut file = fs::OpenOptions::new()
         .write(true)
         .truncate(true)
         .open(path)
-        .map_err(failed)?;
-    file.write_all(value.as_bytes()).map_err(failed)
+        .map_err(|source| failed(first.as_ref(), source))?;
+    for value in values.iter().map(AsRef::as_ref) {
+        file.write_all(value.as_bytes())
+            .map_err(|source| failed(value, source))?;
+    }
+    Ok(())
 }
 
 pub(crate) fn read_u64(path: &Path) -> Result<u64, Error> {

@@ -5,6 +5,7 @@
 //! since nothing frozen can fork away.
 
 use std::{
+    collections::BTreeSet,
     thread::sleep,
     time::{Duration, Instant},
 };
@@ -14,7 +15,7 @@ use nix::{
     unistd::Pid,
 };
 
-use crate::{Cgroup, Error, file};
+use crate::{Cgroup, Error, cgroup::collect, file};
 
 /// A process in an uninterruptible wait dies only after it.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -24,6 +25,19 @@ const SHORTEST_PAUSE: Duration = Duration::from_micros(200);
 const LONGEST_PAUSE: Duration = Duration::from_millis(20);
 
 impl Cgroup {
+    /// Whether nobody is in it or below, by one hierarchy: v2's, where it is mounted. Somebody
+    /// may have taken a process out of that one alone; then removal fails, and is for [`Self::kill`].
+    pub fn seems_empty(&self) -> bool {
+        if let Some(dir) = self.unified_dir() {
+            let events = file::read(&dir.join("cgroup.events"));
+            return events.is_ok_and(|text| file::flat_key(&text, "populated") == Some(0));
+        }
+        let mut pids = BTreeSet::new();
+        self.dirs()
+            .next()
+            .is_some_and(|dir| collect(&dir, &mut pids).is_ok() && pids.is_empty())
+    }
+
     /// Kills everything in it, by `cgroup.kill` where it is, else freeze, SIGKILL, thaw; waits until it is empty.
     pub fn kill(&self) -> Result<(), Error> {
         let start = Instant::now();

@@ -4,7 +4,10 @@
 //! millisecond and a connection costs the agent nothing. Fails with the agent's own line, or
 //! with [`Error::NoAgent`] when nobody listens.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use http_body_util::{BodyExt as _, Full};
 use hyper::{
@@ -71,6 +74,18 @@ impl Client {
         self.decode(&self.call(Method::POST, path, None)?)
     }
 
+    /// As [`Self::post`], from an agent that may be busy, or stopped.
+    pub(crate) fn post_within<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        patience: Duration,
+    ) -> Result<T, Error> {
+        let answer = self.runtime.block_on(async {
+            tokio::time::timeout(patience, self.answer(Method::POST, path, None)).await
+        });
+        self.decode(&answer.map_err(|source| self.broken("wait for the answer", source))??)
+    }
+
     pub(crate) fn post_json<B: Serialize, T: DeserializeOwned>(
         &self,
         path: &str,
@@ -116,13 +131,20 @@ impl Client {
     }
 
     fn call(&self, method: Method, path: &str, body: Option<Vec<u8>>) -> Result<Bytes, Error> {
-        self.runtime.block_on(async {
-            let answer = self.request(method, path, body).await?;
-            let body = answer.into_body().collect().await;
-            Ok(body
-                .map_err(|source| self.broken("read the answer", source))?
-                .to_bytes())
-        })
+        self.runtime.block_on(self.answer(method, path, body))
+    }
+
+    async fn answer(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Vec<u8>>,
+    ) -> Result<Bytes, Error> {
+        let answer = self.request(method, path, body).await?;
+        let body = answer.into_body().collect().await;
+        Ok(body
+            .map_err(|source| self.broken("read the answer", source))?
+            .to_bytes())
     }
 
     async fn request(

@@ -2,13 +2,23 @@
 #![forbid(unsafe_code)]
 
 use std::{
-    fs::{self, OpenOptions},
-    io::{self, Write as _},
+    fs::{self, File, OpenOptions},
+    io::{self, Read as _, Write as _},
     os::unix::fs::OpenOptionsExt as _,
     path::Path,
 };
 
 use serde::Serialize;
+
+/// A file of procfs, as a whole. It says that it is empty: std, which asks for the size first,
+/// would take it in pieces from 32 bytes on.
+pub(crate) fn kernel_text(path: impl AsRef<Path>) -> io::Result<String> {
+    const USUAL: usize = 4096;
+    const MOST: u64 = 16 << 20;
+    let mut text = String::with_capacity(USUAL);
+    File::open(path)?.take(MOST).read_to_string(&mut text)?;
+    Ok(text)
+}
 
 /// Replaces `directory/name` by `value` as JSON, mode 0600. No fsync: the state directory is
 /// volatile by design and a record that did not survive a power cut means nothing after it.

@@ -236,12 +236,17 @@ fn stopped(shared: &Shared, container: &Container) {
 pub(crate) async fn wait(
     shared: &Arc<Shared>,
     container: &Arc<Container>,
+    ended_at_ns: Option<u64>,
 ) -> Result<WaitReply, Error> {
     let mut lives = container.watch();
     let mut shutdown = shared.shutdown.subscribe();
     let ended = container.life().ended;
+    let is_past = |life: &Life| {
+        let end = life.end.as_ref().map(|end| end.finished_at_ns);
+        ended_at_ns.is_some_and(|at| end.is_some_and(|end| end >= at))
+    };
     let life = tokio::select! {
-        life = lives.wait_for(|life| is_over(life) || life.ended > ended) => {
+        life = lives.wait_for(|life| is_over(life) || life.ended > ended || is_past(life)) => {
             life.map(|life| life.clone())
         }
         _ = shutdown.wait_for(|down| *down) => return Err(Error::Ending),

@@ -46,6 +46,12 @@ pub(super) struct KillOptions {
 }
 
 #[derive(Debug, Deserialize)]
+pub(super) struct WaitOptions {
+    /// Nanoseconds since 1970, as its monitor told: for the end of that run, also when it is past.
+    ended_at_ns: Option<u64>,
+}
+
+#[derive(Debug, Deserialize)]
 pub(super) struct StopOptions {
     /// Seconds; negative: as long as it takes.
     timeout: Option<i64>,
@@ -219,12 +225,20 @@ pub(super) async fn update(
     Ok(Json(launch::update(shared, container, limits).await?))
 }
 
+/// Of the one that is there; else of a removed one by its whole id.
 pub(super) async fn wait(
     Extract(shared): Agent,
     Path(reference): Path<String>,
+    options: Options<WaitOptions>,
 ) -> Result<Json<WaitReply>, Failure> {
-    let container = find(&shared, &reference).await?;
-    Ok(Json(launch::wait(&shared, &container).await?))
+    let Query(options) = options?;
+    let container = match find(&shared, &reference).await {
+        Err(failure) => shared.registry.gone(&reference).ok_or(failure)?,
+        found => found?,
+    };
+    Ok(Json(
+        launch::wait(&shared, &container, options.ended_at_ns).await?,
+    ))
 }
 
 pub(super) async fn remove(

@@ -27,11 +27,12 @@ pub(crate) fn plan(place: &Place, limits: &IoLimits) -> Result<Vec<Change>, Erro
         changes.push(match place.version {
             Version::V1 => Change::new(path, weight.to_string(), exactly_or_default)?,
             Version::V2 => {
-                let former = file::read(&path)?;
-                let former = former.lines().next().unwrap_or("default 100").to_owned();
+                let shown = file::read(&path)?;
+                let former = shown.lines().next().unwrap_or("default 100").to_owned();
                 Change {
                     path,
                     value: format!("default {weight}"),
+                    shown,
                     former,
                     kept: exactly_or_default,
                 }

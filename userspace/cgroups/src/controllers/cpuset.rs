@@ -66,6 +66,11 @@ pub(crate) fn inherit_v1(dir: &Path) -> Result<(), Error> {
     Ok(())
 }
 
+/// What is made in it starts with its lists. Where the kernel will not, they are copied then.
+pub(crate) fn hand_down_v1(dir: &Path) {
+    drop(file::write(&dir.join("cgroup.clone_children"), "1"));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

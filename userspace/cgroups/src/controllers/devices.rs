@@ -141,15 +141,14 @@ impl DeviceRule {
 
 /// v1: one write a rule, in order.
 pub(crate) fn apply(place: &Place, rules: &[DeviceRule]) -> Result<(), Error> {
-    for rule in rules {
-        let name = if rule.allow {
+    for alike in rules.chunk_by(|one, next| one.allow == next.allow) {
+        let name = if alike[0].allow {
             "devices.allow"
         } else {
             "devices.deny"
         };
-        for line in rule.lines() {
-            file::write(&place.file(name), &line)?;
-        }
+        let lines: Vec<String> = alike.iter().flat_map(DeviceRule::lines).collect();
+        file::write_each(&place.file(name), &lines)?;
     }
     Ok(())
 }

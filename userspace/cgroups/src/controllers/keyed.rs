@@ -19,6 +19,7 @@ pub(crate) fn change(path: PathBuf, key: &str, value: &str, absent: &str) -> Res
     Ok(Change {
         path,
         value: format!("{key} {value}"),
+        shown: text,
         former,
         kept: has_line,
     })

@@ -192,11 +192,12 @@ fn bytes(place: &Place, path: PathBuf, name: &'static str, value: i64) -> Result
 
 /// Shown as `oom_kill_disable 0` with other lines, written as `0`.
 fn oom_control(path: PathBuf, disable: bool) -> Result<Change, Error> {
-    let text = file::read(&path)?;
-    let former = file::flat_key(&text, "oom_kill_disable").unwrap_or(0);
+    let shown = file::read(&path)?;
+    let former = file::flat_key(&shown, "oom_kill_disable").unwrap_or(0);
     Ok(Change {
         path,
         value: u8::from(disable).to_string(),
+        shown,
         former: former.to_string(),
         kept: |wrote, shown| {
             file::flat_key(shown, "oom_kill_disable").map(|flag| flag.to_string())

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use paddock_agent::api::{ContainerDetail, Origin, State};
 
-use super::{Context, run::Victim};
+use super::{Context, victim};
 use crate::{
     attach::{self, DetachKeys, End, Mode},
     client::container_path,
@@ -86,15 +86,10 @@ pub(super) fn stay(
     to: attach::Attach<'_>,
 ) -> anyhow::Result<u8> {
     let name = to.name;
-    let pump = to.ready()?;
-    let victim = detail
-        .limits
-        .memory
-        .limit
-        .map(|_| Victim::ask(&context.state_dir, &detail.summary.id));
-    match pump.run()? {
+    match to.ready()?.run()? {
         End::Exited(exit) => {
-            if let Some(line) = Victim::line(victim, name, &exit) {
+            let victim = victim::line(&context.state_dir, &detail.summary.id, name, &exit);
+            if let Some(line) = victim {
                 exit::note(&line);
             }
             Ok(exit::from_workload(exit.exit_code))

@@ -22,6 +22,7 @@ pub(crate) mod stop;
 pub(crate) mod unload;
 pub(crate) mod unpause;
 pub(crate) mod update;
+mod victim;
 pub(crate) mod wait;
 
 use std::path::{Path, PathBuf};

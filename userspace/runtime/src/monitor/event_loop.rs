@@ -88,6 +88,7 @@ enum Source {
 impl Monitor {
     pub(super) fn new(
         spec: LaunchSpec,
+        hierarchies: &Hierarchies,
         listener: OwnedFd,
         termination: SignalFd,
         log: Log,
@@ -96,7 +97,7 @@ impl Monitor {
             Target::Container(target) => &target.cgroup,
             Target::Exec(target) => &target.cgroup,
         };
-        let cgroup = Cgroup::open(&Hierarchies::discover()?, path)?;
+        let cgroup = Cgroup::open(hierarchies, path)?;
         let (target, target_gone) = match &spec.target {
             Target::Container(_) => (None, None),
             Target::Exec(exec) => match open_target(exec) {

@@ -2,14 +2,16 @@
 #![forbid(unsafe_code)]
 
 use std::{
-    fs, io,
+    io,
     time::{SystemTime, UNIX_EPOCH},
 };
+
+use crate::disk::kernel_text;
 
 /// Field 22 of /proc/PID/stat, clock ticks since boot
 /// ([proc_pid_stat(5)](https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html)).
 pub fn start_time(pid: i32) -> io::Result<u64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    let stat = kernel_text(format!("/proc/{pid}/stat"))?;
     parse(&stat).ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 

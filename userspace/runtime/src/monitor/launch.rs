@@ -22,6 +22,7 @@ use paddock_cgroups::Cgroup;
 
 use super::{devices, identity::start_time, io::Io, told::Told};
 use crate::{
+    disk::kernel_text,
     network::{self, Held},
     plan::{
         Failure, Join, Names, Plan,
@@ -300,7 +301,7 @@ pub(crate) fn open_gate(gate: &OwnedFd) -> Result<(), Failure> {
 
 /// An agent that is shielded from the OOM killer must not shield its containers.
 fn set_oom_score(pid: i32, wanted: Option<i32>) -> Result<(), Failure> {
-    let own = fs::read_to_string("/proc/self/oom_score_adj").unwrap_or_default();
+    let own = kernel_text("/proc/self/oom_score_adj").unwrap_or_default();
     let wanted = wanted.unwrap_or(0).to_string();
     if own.trim() == wanted {
         return Ok(());

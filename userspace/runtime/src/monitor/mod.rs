@@ -39,13 +39,19 @@ use nix::{
     unistd::{chdir, dup2_stderr, dup2_stdin, dup2_stdout, setsid},
 };
 
+use paddock_cgroups::Hierarchies;
+
 use crate::{client::address_of, spec::LaunchSpec, sys::task, zygote::message::Answer};
 
 pub(crate) const SOCKET: &str = "monitor.sock";
 
 /// The whole life of a monitor, in the zygote's child. `reply` gets one [`Answer`].
-pub(crate) fn run(request: File, reply: File) {
-    match prepare(request) {
+pub(crate) fn run(
+    request: File,
+    reply: File,
+    hierarchies: Result<Hierarchies, paddock_cgroups::Error>,
+) {
+    match prepare(request, hierarchies) {
         Ok(monitor) => {
             let pid = i32::try_from(std::process::id()).unwrap_or_default();
             answer(reply, &Answer::Ready { pid });
@@ -62,7 +68,10 @@ fn answer(mut reply: File, answer: &Answer) {
     }
 }
 
-fn prepare(mut request: File) -> Result<event_loop::Monitor, Error> {
+fn prepare(
+    mut request: File,
+    hierarchies: Result<Hierarchies, paddock_cgroups::Error>,
+) -> Result<event_loop::Monitor, Error> {
     request.rewind().map_err(|source| Error::Request {
         source: source.into(),
     })?;
@@ -90,7 +99,7 @@ fn prepare(mut request: File) -> Result<event_loop::Monitor, Error> {
     let log = log::Log::open(&directory, spec.log).map_err(io("create log in"))?;
     let path = directory.join(SOCKET);
     let listener = listen_at(&path).map_err(io("listen in"))?;
-    event_loop::Monitor::new(spec, listener, termination, log).inspect_err(|_| {
+    event_loop::Monitor::new(spec, &hierarchies?, listener, termination, log).inspect_err(|_| {
         // The listener is what tells others that a monitor is here; this one is not.
         let _ = fs::remove_file(&path);
     })

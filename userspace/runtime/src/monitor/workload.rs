@@ -180,7 +180,9 @@ impl Monitor {
                 )
             }
         };
+        // Mostly its pid namespace has taken all with it.
         if !self.is_exec()
+            && !self.cgroup.seems_empty()
             && let Err(error) = self.cgroup.kill()
         {
             report("kill", &error);
@@ -231,7 +233,11 @@ impl Monitor {
         }
         // The agent makes the parents for the next one too, and removes them when it ends;
         // it stops listening before that, so either it or this finds them empty.
-        let alone = self.cgroup.remove_alone();
+        let alone = self.cgroup.remove_alone().or_else(|_| {
+            // Somebody is in one hierarchy and not in the one that was looked at.
+            self.cgroup.kill()?;
+            self.cgroup.remove_alone()
+        });
         let removed = if self.agent_listens() {
             alone
         } else {

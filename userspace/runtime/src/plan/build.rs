@@ -1,13 +1,14 @@
 //! What the plans of a container and of an exec have in common: process, credentials, program.
 #![forbid(unsafe_code)]
 
-use std::{ffi::CString, fs};
+use std::ffi::CString;
 
 use nix::{errno::Errno, libc, sys::stat::Mode};
 
 use super::{Exec, Failure, Op, Plan, SECCOMP, Step, container, exec};
 use crate::{
     apparmor, defaults,
+    disk::kernel_text,
     spec::{Label, LaunchSpec, Process, Rlimit, Target, User},
     sys::{exec::Strings, seccomp, task::CapabilitySets},
 };
@@ -235,8 +236,7 @@ fn rlimit(limit: &Rlimit) -> Result<Op, Failure> {
 
 fn last_capability() -> Result<u8, Failure> {
     const PATH: &str = "/proc/sys/kernel/cap_last_cap";
-    let text =
-        fs::read_to_string(PATH).map_err(|source| io_failure("capabilities", PATH, &source))?;
+    let text = kernel_text(PATH).map_err(|source| io_failure("capabilities", PATH, &source))?;
     text.trim()
         .parse()
         .map_err(|_| Failure::new("capabilities", PATH, Errno::EINVAL))
@@ -244,8 +244,7 @@ fn last_capability() -> Result<u8, Failure> {
 
 fn own_capabilities() -> Result<u64, Failure> {
     const PATH: &str = "/proc/self/status";
-    let text =
-        fs::read_to_string(PATH).map_err(|source| io_failure("capabilities", PATH, &source))?;
+    let text = kernel_text(PATH).map_err(|source| io_failure("capabilities", PATH, &source))?;
     text.lines()
         .find_map(|line| line.strip_prefix("CapPrm:"))
         .and_then(|set| u64::from_str_radix(set.trim(), 16).ok())

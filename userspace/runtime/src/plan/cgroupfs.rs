@@ -5,7 +5,7 @@
 //! child mounts them after it has unshared its cgroup namespace, so each shows its own limits.
 #![forbid(unsafe_code)]
 
-use std::{ffi::CString, fs, os::fd::OwnedFd};
+use std::{ffi::CString, os::fd::OwnedFd};
 
 use nix::{
     sys::stat::{Mode, mkdirat},
@@ -16,7 +16,10 @@ use super::{
     Failure, Op, Step,
     build::{c_string, io_failure, literal, step_at},
 };
-use crate::sys::mount::{Attributes, NODEV, NOEXEC, NOSUID, Param, new_filesystem};
+use crate::{
+    disk::kernel_text,
+    sys::mount::{Attributes, NODEV, NOEXEC, NOSUID, Param, new_filesystem},
+};
 
 /// Where the host has them.
 const MOUNT_POINT: &str = "/sys/fs/cgroup";
@@ -33,8 +36,7 @@ struct Hierarchy {
 /// Steps for a new cgroup namespace. A host without cgroup mounts gets none.
 pub(super) fn push(steps: &mut Vec<Step>, at: &str, attributes: Attributes) -> Result<(), Failure> {
     const MOUNTINFO: &str = "/proc/self/mountinfo";
-    let text =
-        fs::read_to_string(MOUNTINFO).map_err(|source| io_failure(STEP, MOUNTINFO, &source))?;
+    let text = kernel_text(MOUNTINFO).map_err(|source| io_failure(STEP, MOUNTINFO, &source))?;
     let hierarchies = parse(&text);
     if hierarchies.is_empty() {
         return Ok(());

@@ -17,7 +17,7 @@ use nix::{
 
 pub(super) use super::mounts::Made;
 use super::{
-    Enter, Failure, Join, Op, Plan, Step, account,
+    Enter, Failure, Join, Masks, Op, Plan, Step, account,
     build::{
         Prepared, io_failure, last_filter, program, push_credentials, push_session, step, umask,
     },
@@ -122,6 +122,7 @@ pub(super) fn plan<T>(
         preserved: 0,
         start: None,
         hook_state: None,
+        masks: Masks::default(),
     };
     Ok((plan, other_end))
 }

@@ -50,7 +50,7 @@ const LINKS: [(&CStr, &CStr); 5] = [
     (c"pts/ptmx", c"ptmx"),
 ];
 
-const DIRECTORIES: [&CStr; 3] = [c"mqueue", c"pts", c"shm"];
+pub(super) const DIRECTORIES: [&CStr; 3] = [c"mqueue", c"pts", c"shm"];
 
 /// Whose all of it is: the host's ids of the container's root, and of its group 5, which
 /// terminals belong to.

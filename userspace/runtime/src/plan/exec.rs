@@ -31,7 +31,7 @@ use nix::{
 };
 
 use super::{
-    Failure, Op, Plan, account,
+    Failure, Masks, Op, Plan, account,
     build::{
         Prepared, io_failure, last_filter, program, push_credentials, push_labels, push_session,
         step, umask,
@@ -127,6 +127,7 @@ pub(super) fn plan<T>(
         preserved: 0,
         start: None,
         hook_state: None,
+        masks: Masks::default(),
     };
     Ok((plan, other_end))
 }

@@ -25,6 +25,7 @@ mod rootfs;
 pub(crate) mod run;
 
 use std::{
+    cell::OnceCell,
     ffi::CString,
     os::fd::OwnedFd,
     path::{Path, PathBuf},
@@ -75,6 +76,14 @@ pub(crate) struct Plan {
     pub start: Option<Start>,
     /// The stdin of the steps' hooks, filled by the launcher before it opens the gate.
     pub hook_state: Option<OwnedFd>,
+    pub masks: Masks,
+}
+
+/// What the first masked file and directory are hidden behind, for the others.
+#[derive(Debug, Default)]
+pub(crate) struct Masks {
+    null: OnceCell<OwnedFd>,
+    empty: OnceCell<OwnedFd>,
 }
 
 /// What a waiting child needs: who connects starts it, and reads why it failed.
@@ -408,6 +417,7 @@ mod tests {
             preserved: 0,
             start: None,
             hook_state: None,
+            masks: Masks::default(),
         }
         .into_names();
         let code = |index, errno| names.failure(index, errno).exit_code;

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 use std::{
+    collections::HashSet,
     ffi::CString,
     os::fd::{AsFd as _, OwnedFd},
     path::Path,
@@ -15,7 +16,7 @@ use nix::{errno::Errno, libc};
 use super::{
     Failure, Op, Step,
     build::{c_string, io_failure, literal, push_labels, step, step_at},
-    cgroupfs, chown,
+    cgroupfs, chown, dev,
     idmap::Owners,
     mountinfo, rootfs,
 };
@@ -49,8 +50,10 @@ pub(super) fn push(
         propagation: libc::MS_PRIVATE,
     };
     steps.push(step("attach rootfs", attach));
+    let mut there = There::default();
     for mount in &target.mounts {
-        push_mount(steps, mount, &mut made, owners, user)?;
+        push_mount(steps, mount, &mut made, &mut there, (owners, user))?;
+        there.mounted(mount);
     }
     if process.terminal {
         let bind = Op::Bind {
@@ -64,7 +67,13 @@ pub(super) fn push(
     }
     push_protections(steps, target)?;
     let user = (process.user.uid, process.user.gid);
-    push_owned_directories(steps, "working directory", &process.cwd, Some(user))?;
+    push_owned_directories(
+        steps,
+        &mut there,
+        "working directory",
+        &process.cwd,
+        Some(user),
+    )?;
     if target.read_only {
         steps.push(step("read-only rootfs", Op::ReadOnlyRoot));
     }
@@ -77,8 +86,8 @@ fn push_mount(
     steps: &mut Vec<Step>,
     mount: &Mount,
     made: &mut Made,
-    owners: &mut Owners,
-    user: chown::Owner,
+    there: &mut There,
+    (owners, user): (&mut Owners, chown::Owner),
 ) -> Result<(), Failure> {
     let at = target(mount)?;
     let attributes = attributes(mount);
@@ -96,8 +105,8 @@ fn push_mount(
             check_propagation(mount, &source, path)?;
             match (mount.only_there, is_dir) {
                 (true, _) => {}
-                (false, true) => push_directories(steps, STEP, at)?,
-                (false, false) => push_file(steps, STEP, at)?,
+                (false, true) => push_directories(steps, there, STEP, at)?,
+                (false, false) => push_file(steps, there, STEP, at)?,
             }
             let tree = clone_tree(source.as_fd(), c"", *recursive)
                 .map_err(|errno| Failure::new(STEP, path, errno))?;
@@ -120,13 +129,13 @@ fn push_mount(
             path,
         } => {
             const STEP: &str = "mount of another container";
-            push_directories(steps, STEP, at)?;
+            push_directories(steps, there, STEP, at)?;
             let tree = rootfs::mounted_in(mount_namespace, path)?;
             steps.push(attach(STEP, tree, at, attributes, mount.follow)?);
         }
         MountSource::New { kind, parameters } => {
             const STEP: &str = "mount";
-            push_directories(steps, STEP, at)?;
+            push_directories(steps, there, STEP, at)?;
             let fallback = if kind == "sysfs" { host_sysfs() } else { None };
             let op = Op::NewFilesystem {
                 kind: c_string(STEP, kind)?,
@@ -140,18 +149,18 @@ fn push_mount(
         }
         MountSource::Dev { .. } => {
             const STEP: &str = "mount /dev";
-            push_directories(steps, STEP, at)?;
+            push_directories(steps, there, STEP, at)?;
             let dev = made.dev.take().ok_or_else(again)?;
             steps.push(attach(STEP, dev, at, attributes, false)?);
         }
         MountSource::Devpts => {
             const STEP: &str = "mount /dev/pts";
-            push_directories(steps, STEP, at)?;
+            push_directories(steps, there, STEP, at)?;
             let pts = made.pts.take().ok_or_else(again)?;
             steps.push(attach(STEP, pts, at, attributes, false)?);
         }
         MountSource::Cgroups => {
-            push_directories(steps, "mount cgroups", at)?;
+            push_directories(steps, there, "mount cgroups", at)?;
             cgroupfs::push(steps, at, attributes)?;
         }
     }
@@ -256,11 +265,42 @@ fn push_protections(steps: &mut Vec<Step>, target: &ContainerSpec) -> Result<(),
     Ok(())
 }
 
+/// Directories that are there by what was planned so far, as `/a/b`.
+#[derive(Debug, Default)]
+struct There(HashSet<String>);
+
+impl There {
+    /// Hides what was below.
+    fn mounted(&mut self, mount: &Mount) {
+        let at = plain(&mount.target.to_string_lossy());
+        let below = format!("{at}/");
+        self.0.retain(|path| !path.starts_with(&below));
+        if matches!(mount.source, MountSource::Dev { .. }) {
+            let made = dev::DIRECTORIES.map(|name| below.clone() + &name.to_string_lossy());
+            self.0.extend(made);
+        }
+    }
+
+    fn is_new(&mut self, path: &str) -> bool {
+        self.0.insert(path.to_owned())
+    }
+}
+
+fn plain(path: &str) -> String {
+    let parts = path.split('/').filter(|part| !matches!(*part, "" | "."));
+    parts.fold(String::new(), |path, part| path + "/" + part)
+}
+
 /// An empty file to mount on, unless something is there.
-fn push_file(steps: &mut Vec<Step>, name: &'static str, path: &str) -> Result<(), Failure> {
+fn push_file(
+    steps: &mut Vec<Step>,
+    there: &mut There,
+    name: &'static str,
+    path: &str,
+) -> Result<(), Failure> {
     let path = path.trim_end_matches('/');
     let (parent, file) = path.rsplit_once('/').unwrap_or(("", path));
-    push_directories(steps, name, parent)?;
+    push_directories(steps, there, name, parent)?;
     let op = Op::MakeFile {
         parent: parent_path(parent)?,
         name: c_string(name, file)?,
@@ -270,13 +310,19 @@ fn push_file(steps: &mut Vec<Step>, name: &'static str, path: &str) -> Result<()
 }
 
 /// mkdir -p, a step a component.
-fn push_directories(steps: &mut Vec<Step>, name: &'static str, path: &str) -> Result<(), Failure> {
-    push_owned_directories(steps, name, path, None)
+fn push_directories(
+    steps: &mut Vec<Step>,
+    there: &mut There,
+    name: &'static str,
+    path: &str,
+) -> Result<(), Failure> {
+    push_owned_directories(steps, there, name, path, None)
 }
 
 /// The same; the last one, when it is new, belongs to `owner`, those above it to root.
 fn push_owned_directories(
     steps: &mut Vec<Step>,
+    there: &mut There,
     name: &'static str,
     path: &str,
     owner: Option<(u32, u32)>,
@@ -295,7 +341,9 @@ fn push_owned_directories(
         };
         parent.push('/');
         parent.push_str(component);
-        if component != "." && component != ".." {
+        // What is behind `.` or `..` is nobody's to know.
+        let named = parent.split('/').all(|part| part != "." && part != "..");
+        if component != "." && component != ".." && (!named || there.is_new(&parent)) {
             steps.push(step_at(name, &parent, op));
         }
     }
@@ -343,6 +391,24 @@ mod tests {
         for path in ["", "/", "//", "a", "../a", "/a/../..", "/.."] {
             assert_eq!(at(path), Err(Errno::EINVAL), "{path}");
         }
+    }
+
+    #[test]
+    fn a_directory_is_made_once_until_it_is_hidden() {
+        let mut steps = Vec::new();
+        let mut there = There::default();
+        let mut made = |there: &mut There, path: &str| {
+            steps.clear();
+            push_directories(&mut steps, there, "mount", path).unwrap();
+            steps.len()
+        };
+        assert_eq!(made(&mut there, "/a/b"), 2);
+        assert_eq!(made(&mut there, "/a//b/c"), 1);
+        assert_eq!(made(&mut there, "/a/./b"), 1);
+        there.mounted(&Mount::fixed("/a/", MountSource::new("tmpfs"), 0));
+        assert_eq!(made(&mut there, "/a/b"), 1);
+        there.mounted(&Mount::fixed("/dev", MountSource::Dev { size: 1 }, 0));
+        assert_eq!(made(&mut there, "/dev/pts"), 1);
     }
 
     #[test]

@@ -90,7 +90,7 @@ impl Op {
                 let from = open(root(plan)?, from, false)?;
                 bind(&from, &open(root(plan)?, at, false)?)
             }
-            Self::Mask { at } => mask(root(plan)?, at),
+            Self::Mask { at } => mask(plan, at),
             Self::ReadOnly { at } => read_only(root(plan)?, at),
             Self::ReadOnlyRoot => {
                 let attributes = Attributes {
@@ -245,26 +245,41 @@ fn bind(from: &OwnedFd, target: &OwnedFd) -> nix::Result<()> {
     sys_mount::attach(mount.as_fd(), target.as_fd())
 }
 
-fn mask(root: &OwnedFd, at: &CStr) -> nix::Result<()> {
+fn mask(plan: &Plan, at: &CStr) -> nix::Result<()> {
+    let root = root(plan)?;
     let target = match open(root, at, false) {
         Err(Errno::ENOENT) => return Ok(()),
         other => other?,
     };
-    if is(&target, SFlag::S_IFDIR)? {
+    let masks = &plan.masks;
+    if !is(&target, SFlag::S_IFDIR)? {
+        if masks.null.get().is_none() {
+            let _ = masks.null.set(own_null(root)?);
+        }
+        return bind(masks.null.get().ok_or(Errno::EBADF)?, &target);
+    }
+    let Some(empty) = masks.empty.get() else {
         let attributes = RDONLY | NOSUID | NODEV | NOEXEC;
         let params = [
             Param::String(c"mode", c"0555"),
             Param::String(c"nr_inodes", c"1"),
         ];
         let empty = sys_mount::new_filesystem(c"tmpfs", &params, attributes)?;
-        return sys_mount::attach(empty.as_fd(), target.as_fd());
-    }
-    // The container's own, made by the monitor; CVE-2025-31133 is a runtime that took another.
+        sys_mount::attach(empty.as_fd(), target.as_fd())?;
+        let _ = masks.empty.set(empty);
+        return Ok(());
+    };
+    // Another mount of the one that is there already.
+    bind(empty, &target)
+}
+
+/// The container's own, made by the monitor; CVE-2025-31133 is a runtime that took another.
+fn own_null(root: &OwnedFd) -> nix::Result<OwnedFd> {
     let null = open(root, c"/dev/null", false)?;
     if !is(&null, SFlag::S_IFCHR)? || fstat(&null)?.st_rdev != makedev(1, 3) {
         return Err(Errno::ENODEV);
     }
-    bind(&null, &target)
+    Ok(null)
 }
 
 fn read_only(root: &OwnedFd, at: &CStr) -> nix::Result<()> {

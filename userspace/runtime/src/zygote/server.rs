@@ -20,6 +20,8 @@ use nix::{
     unistd::setsid,
 };
 
+use paddock_cgroups::Hierarchies;
+
 use crate::{
     monitor,
     sys::{
@@ -57,12 +59,14 @@ pub(super) fn serve() -> i32 {
             return 1;
         }
     };
+    // As the agent saw them: whatever is mounted later is none of either's.
+    let hierarchies = Hierarchies::discover();
     loop {
         match receive(&socket) {
             Ok(Incoming::Launch { spec, reply }) => match fork() {
                 Ok(Side::Child) => {
                     drop(socket);
-                    monitor::run(File::from(spec), File::from(reply));
+                    monitor::run(File::from(spec), File::from(reply), hierarchies);
                     exit_now(0);
                 }
                 Ok(Side::Parent(_)) => {}

@@ -10,7 +10,6 @@ mod image;
 mod options;
 mod profile;
 mod request;
-mod victim;
 
 use std::path::PathBuf;
 
@@ -24,9 +23,8 @@ use self::{
 pub(crate) use self::{
     flags::{user, variable, workdir},
     request::environment,
-    victim::Victim,
 };
-use super::{Context, limits::LimitFlags};
+use super::{Context, limits::LimitFlags, victim};
 use crate::{
     attach::{self, Attach, DetachKeys, End, Mode},
     client::{Client, Error, container_path},
@@ -144,14 +142,10 @@ impl Run {
             keys: &self.detach_keys,
             sig_proxy: true,
         };
-        let pump = attach.ready()?;
-        let victim = recipe
-            .limits
-            .memory
-            .map(|_| Victim::ask(&context.state_dir, &created.id));
-        match pump.run()? {
+        match attach.ready()?.run()? {
             End::Exited(exit) => {
-                if let Some(line) = Victim::line(victim, &created.name, &exit) {
+                let victim = victim::line(&context.state_dir, &created.id, &created.name, &exit);
+                if let Some(line) = victim {
                     exit::note(&line);
                 }
                 Ok(exit::from_workload(exit.exit_code))
@@ -187,21 +181,22 @@ impl Recipe {
         Ok(created)
     }
 
-    /// An agent that is about to end can take the connection and not the request: asked twice.
+    /// There may be no agent yet, and one that is about to end can take the connection and not
+    /// the request: asked again.
     fn ask(&self, context: &Context, prepare: bool, trace: bool) -> anyhow::Result<Created> {
+        const TIMES: u32 = 3;
         let client = Client::new(&context.state_dir)?;
         let request = CreateRequest {
             trace,
             ..self.request(self.root(context)?)
         };
         let path = format!("/v1/containers?prepare={prepare}");
-        context.ensure_agent()?;
-        match client.post_json(&path, &request) {
-            Err(Error::NoAgent { .. } | Error::Broken { .. }) => {
-                context.ensure_agent()?;
-                Ok(client.post_json(&path, &request)?)
+        for _ in 1..TIMES {
+            match client.post_json(&path, &request) {
+                Err(Error::NoAgent { .. } | Error::Broken { .. }) => context.ensure_agent()?,
+                answer => return Ok(answer?),
             }
-            answer => Ok(answer?),
         }
+        Ok(client.post_json(&path, &request)?)
     }
 }
