@@ -180,24 +180,84 @@ fn add(
 
 /// The number is in the accumulator.
 fn search(runs: &[(u32, Decision)], default: u32) -> Result<Vec<Instruction>, Error> {
-    match runs {
-        [] => Ok(vec![give(default)]),
-        [(_, Decision::Always(action))] => Ok(vec![give(*action)]),
-        [(_, Decision::When(list))] => conditional(list, default),
-        _ => {
-            let (low, high) = runs.split_at(runs.len() / 2);
-            let first_high = high[0].0;
-            let (low, high) = (search(low, default)?, search(high, default)?);
-            let mut program = Vec::with_capacity(low.len() + high.len() + 2);
-            if let Ok(over) = u8::try_from(low.len()) {
-                program.push(jump(JUMP_NOT_LESS, first_high, over, 0));
-            } else {
-                program.push(jump(JUMP_NOT_LESS, first_high, 0, 1));
-                program.push(skip(low.len())?);
+    let mut tail = Tail::default();
+    match tail.search(runs, default)? {
+        Target::Return(action) => drop(tail.push(give(action))),
+        // The one that came last, so it is the first.
+        Target::At(_) => {}
+    }
+    tail.0.reverse();
+    Ok(tail.0)
+}
+
+/// The end of a program, growing towards its beginning: what is jumped to is there already, so
+/// most returns are another's too. Half the instructions, for the kernel to check and translate
+/// at each install.
+#[derive(Debug, Default)]
+struct Tail(Vec<Instruction>);
+
+/// Where an instruction is, counted from the program's end.
+type Place = usize;
+
+#[derive(Clone, Copy, Debug)]
+enum Target {
+    At(Place),
+    Return(u32),
+}
+
+impl Tail {
+    fn push(&mut self, instruction: Instruction) -> Place {
+        self.0.push(instruction);
+        self.0.len() - 1
+    }
+
+    fn search(&mut self, runs: &[(u32, Decision)], default: u32) -> Result<Target, Error> {
+        Ok(match runs {
+            [] => Target::Return(default),
+            [(_, Decision::Always(action))] => Target::Return(*action),
+            [(_, Decision::When(list))] => {
+                let block = conditional(list, default)?;
+                self.0.extend(block.iter().rev());
+                Target::At(self.0.len() - 1)
             }
-            program.extend(low);
-            program.extend(high);
-            Ok(program)
+            _ => {
+                let (low, high) = runs.split_at(runs.len() / 2);
+                let first_high = high[0].0;
+                let high = self.search(high, default)?;
+                let low = self.search(low, default)?;
+                // Either may put one more instruction between.
+                let high = self.near(high, 1)?;
+                let low = self.near(low, 0)?;
+                let (yes, no) = (self.over(high, 0)?, self.over(low, 0)?);
+                Target::At(self.push(jump(JUMP_NOT_LESS, first_high, yes, no)))
+            }
+        })
+    }
+
+    /// Instructions between `place` and one that comes `before` others to come.
+    fn over(&self, place: Place, before: usize) -> Result<u8, Error> {
+        let over = self.0.len() - 1 - place + before;
+        u8::try_from(over).map_err(|_| Error::TooLong {
+            instructions: over,
+            limit: usize::from(u8::MAX),
+        })
+    }
+
+    /// A place to jump to that a conditional jump reaches from `before` instructions further on.
+    fn near(&mut self, target: Target, before: usize) -> Result<Place, Error> {
+        let reach = usize::from(u8::MAX).saturating_sub(before) + 1;
+        let first = self.0.len().saturating_sub(reach);
+        match target {
+            Target::At(place) if self.over(place, before).is_ok() => Ok(place),
+            Target::At(place) => {
+                let over = self.0.len() - 1 - place;
+                Ok(self.push(skip(over)?))
+            }
+            Target::Return(action) => {
+                let wanted = give(action);
+                let found = self.0[first..].iter().rposition(|one| *one == wanted);
+                Ok(found.map_or_else(|| self.push(wanted), |at| first + at))
+            }
         }
     }
 }

@@ -418,7 +418,7 @@ fn a_call_costs_a_logarithm() {
         .unwrap();
     assert!(worst <= 12, "{worst} instructions");
     assert!(
-        filter.instructions.len() < 800,
+        filter.instructions.len() < 500,
         "{}",
         filter.instructions.len()
     );
