@@ -259,6 +259,8 @@ fn ports_are_the_hosts(context: &Context) -> Result<()> {
         eventually("it answers", || {
             Ok(host.ask("10.77.3.1", "8080")? == "known\n")
         })?;
+        let listed = context.ok(&["ps"])?;
+        ensure!(listed.contains("0.0.0.0:8080->80/tcp"), "{listed}");
         // The port is taken for every other, too.
         let second = [
             "run",

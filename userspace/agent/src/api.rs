@@ -296,6 +296,9 @@ pub struct ContainerSummary {
     #[serde(default)]
     pub restart_count: u32,
     pub escapes: u64,
+    /// Of the host that lead to it while it runs.
+    #[serde(default)]
+    pub ports: Vec<PortMapping>,
     #[serde(default)]
     pub labels: Vec<(String, String)>,
 }

@@ -373,6 +373,11 @@ impl Container {
             oom_kills,
             restart_count: facts.backoff.restarts,
             escapes: counters::escapes(&counters),
+            ports: self
+                .request
+                .as_ref()
+                .map(|request| request.ports.clone())
+                .unwrap_or_default(),
             labels: self
                 .request
                 .as_ref()

@@ -14,6 +14,8 @@ pub(crate) struct Column {
     pub(crate) shrinks: bool,
     /// Numbers stand on the right.
     pub(crate) right: bool,
+    /// Left out where no row has anything in it, by [`render_used`].
+    pub(crate) optional: bool,
 }
 
 impl Column {
@@ -22,6 +24,15 @@ impl Column {
             title,
             shrinks: false,
             right: false,
+            optional: false,
+        }
+    }
+    pub(crate) const fn optional(title: &'static str) -> Self {
+        Self {
+            title,
+            shrinks: true,
+            right: false,
+            optional: true,
         }
     }
     pub(crate) const fn shrinking(title: &'static str) -> Self {
@@ -29,6 +40,7 @@ impl Column {
             title,
             shrinks: true,
             right: false,
+            optional: false,
         }
     }
     pub(crate) const fn number(title: &'static str) -> Self {
@@ -36,8 +48,28 @@ impl Column {
             title,
             shrinks: false,
             right: true,
+            optional: false,
         }
     }
+}
+
+/// As [`render`], without the optional columns that have nothing to say.
+pub(crate) fn render_used(
+    columns: &[Column],
+    rows: &[Vec<String>],
+    width: Option<usize>,
+) -> String {
+    let used = |index: usize, column: &Column| {
+        let says = |row: &Vec<String>| row.get(index).is_some_and(|cell| !cell.is_empty());
+        !column.optional || rows.iter().any(says)
+    };
+    let kept: Vec<usize> = (0..columns.len())
+        .filter(|&index| used(index, &columns[index]))
+        .collect();
+    let columns: Vec<Column> = kept.iter().map(|&index| columns[index]).collect();
+    let cut = |row: &Vec<String>| kept.iter().map(|&index| row[index].clone()).collect();
+    let rows: Vec<Vec<String>> = rows.iter().map(cut).collect();
+    render(&columns, &rows, width)
 }
 
 /// Lays out `rows` under their titles. `width: None` never cuts.

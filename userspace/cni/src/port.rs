@@ -1,6 +1,10 @@
 //! Ports of the host that lead to a container's: docker's notation, the form of `portMappings`.
 
-use std::{net::IpAddr, ops::RangeInclusive};
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    ops::RangeInclusive,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -36,6 +40,18 @@ impl Protocol {
             Self::Udp => "udp",
             Self::Sctp => "sctp",
         }
+    }
+}
+
+/// As docker shows it: `0.0.0.0:8080->80/tcp`.
+impl fmt::Display for PortMapping {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let address = self
+            .host_address
+            .unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        let host = SocketAddr::new(address, self.host_port);
+        let protocol = self.protocol.name();
+        write!(out, "{host}->{}/{protocol}", self.container_port)
     }
 }
 

@@ -1,6 +1,5 @@
 //! The result: a program for the kernel.
 
-
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// What seccomp(2) takes, and what an operator may want to know of it.

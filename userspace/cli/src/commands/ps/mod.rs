@@ -50,12 +50,13 @@ pub(crate) struct Ps {
 /// As it came, for JSON, and as it is understood.
 type Listed = (Value, ContainerSummary);
 
-const COLUMNS: [Column; 7] = [
+const COLUMNS: [Column; 8] = [
     Column::fixed("CONTAINER ID"),
     Column::shrinking("NAME"),
     Column::shrinking("IMAGE"),
     Column::shrinking("COMMAND"),
     Column::fixed("STATUS"),
+    Column::optional("PORTS"),
     Column::number("OOM"),
     Column::number("ESCAPES"),
 ];
@@ -87,7 +88,8 @@ impl Ps {
                 .iter()
                 .map(|container| self.row(container, now))
                 .collect();
-            table::render(&COLUMNS, &rows, output::width().filter(|_| !self.no_trunc))
+            let width = output::width().filter(|_| !self.no_trunc);
+            table::render_used(&COLUMNS, &rows, width)
         };
         output::print(&text)?;
         Ok(0)
@@ -109,6 +111,7 @@ impl Ps {
             human::printable(&container.image),
             command,
             status(container, now),
+            ports(container),
             container.oom_kills.to_string(),
             container.escapes.to_string(),
         ]
@@ -165,6 +168,15 @@ fn status(container: &ContainerSummary, now: SystemTime) -> String {
     }
 }
 
+/// Nothing leads to one that does not run.
+fn ports(container: &ContainerSummary) -> String {
+    if !matches!(container.state, State::Running | State::Paused) {
+        return String::new();
+    }
+    let all: Vec<String> = container.ports.iter().map(ToString::to_string).collect();
+    all.join(", ")
+}
+
 #[cfg(test)]
 pub(super) mod tests {
     use std::time::{Duration, UNIX_EPOCH};
@@ -193,6 +205,7 @@ pub(super) mod tests {
             oom_kills: 1,
             restart_count: 0,
             escapes: 0,
+            ports: vec![],
             labels: vec![],
         }
     }
@@ -228,7 +241,8 @@ pub(super) mod tests {
             format: Format::Table,
         };
         let rows = vec![ps.row(&container(State::Exited, Origin::Launched), now())];
-        let text = table::render(&COLUMNS, &rows, Some(80));
+        let text = table::render_used(&COLUMNS, &rows, Some(80));
+        assert!(!text.contains("PORTS"), "{text}");
         assert!(
             text.lines().all(|line| line.chars().count() <= 80),
             "{text}"
@@ -238,8 +252,20 @@ pub(super) mod tests {
             no_trunc: true,
             ..ps
         };
-        let rows = vec![wide.row(&container(State::Running, Origin::Launched), now())];
-        let text = table::render(&COLUMNS, &rows, None);
+        let mut served = container(State::Running, Origin::Launched);
+        let ports = [
+            r#"{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}"#,
+            r#"{"hostPort": 53, "containerPort": 53, "protocol": "udp", "hostIP": "::1"}"#,
+        ];
+        served.ports = ports
+            .map(|port| serde_json::from_str(port).unwrap())
+            .to_vec();
+        let rows = vec![wide.row(&served, now())];
+        let text = table::render_used(&COLUMNS, &rows, None);
+        assert!(
+            text.contains("0.0.0.0:8080->80/tcp, [::1]:53->53/udp"),
+            "{text}"
+        );
         assert!(
             text.contains(&"ab12".repeat(16)) && text.contains("for a table"),
             "{text}"
