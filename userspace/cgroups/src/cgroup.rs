@@ -179,6 +179,17 @@ impl Cgroup {
         }
     }
 
+    /// Gives the parents of a v1 cgroup the real-time budget that it and its siblings take: for
+    /// parents that are the caller's. What cannot be given, the limit's own error tells.
+    pub fn lend_real_time(&self, limits: &CpuLimits) {
+        let Some(hierarchy) = self.hierarchies.of("cpu") else {
+            return;
+        };
+        if hierarchy.version == Version::V1 {
+            cpu::lend_real_time(&hierarchy.mount, &self.place_in(hierarchy).dir, limits);
+        }
+    }
+
     /// Limits device nodes where v1's controller is mounted. Else the v2 directory, to which the
     /// caller is to attach [`devices::device_program`] of the same rules.
     pub fn limit_devices(&self, rules: &[devices::DeviceRule]) -> Result<Option<OwnedFd>, Error> {

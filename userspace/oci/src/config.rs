@@ -4,6 +4,7 @@ use std::{fs::File, io::Read as _, path::Path};
 
 use oci_spec::runtime::Spec;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use crate::error::Error;
 
@@ -36,7 +37,7 @@ pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> Result<(T, Vec<u8>), Err
             LIMIT >> 20
         )));
     }
-    let value = serde_json::from_slice(&text).map_err(|error| {
+    let value = parse(&text).map_err(|error| {
         Error::usage(format!(
             "{}: {}",
             path.display(),
@@ -44,6 +45,33 @@ pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> Result<(T, Vec<u8>), Err
         ))
     })?;
     Ok((value, text))
+}
+
+/// Flags of `process.scheduler` that `oci-spec` knows by other names than the specification's.
+const RENAMED: [(&str, &str); 2] = [
+    ("SCHED_FLAG_RESET_ON_FORK", "SCHED_RESET_ON_FORK"),
+    ("SCHED_FLAG_DL_OVERRUN", "SCHED_FLAG_D_L_OVERRUN"),
+];
+
+/// A container's file, or a process'.
+fn parse<T: DeserializeOwned>(text: &[u8]) -> serde_json::Result<T> {
+    let is_there = |name: &str| {
+        let mut parts = text.windows(name.len());
+        parts.any(|part| part == name.as_bytes())
+    };
+    if !RENAMED.iter().any(|(name, _)| is_there(name)) {
+        return serde_json::from_slice(text);
+    }
+    let mut value: Value = serde_json::from_slice(text)?;
+    for at in ["/process/scheduler/flags", "/scheduler/flags"] {
+        let flags = value.pointer_mut(at).and_then(Value::as_array_mut);
+        for flag in flags.into_iter().flatten() {
+            if let Some((_, known)) = RENAMED.iter().find(|(name, _)| flag == name) {
+                *flag = Value::from(*known);
+            }
+        }
+    }
+    serde_json::from_value(value)
 }
 
 /// What is quoted of somebody's input must not flood the log.
@@ -60,7 +88,35 @@ mod tests {
     use super::*;
 
     fn parse(text: &str) -> Result<Spec, String> {
-        serde_json::from_str(text).map_err(|error| error.to_string())
+        super::parse(text.as_bytes()).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn scheduler_flags_are_the_specifications() {
+        let of = |flag: &str| {
+            let scheduler = format!(r#"{{"policy":"SCHED_FIFO","flags":["{flag}"]}}"#);
+            parse(&format!(
+                r#"{{"ociVersion":"1.2.0","process":{{"cwd":"/","user":{{"uid":0,"gid":0}},
+                    "args":["{flag}"],"scheduler":{scheduler}}}}}"#
+            ))
+        };
+        for flag in [
+            "SCHED_FLAG_RESET_ON_FORK",
+            "SCHED_FLAG_RECLAIM",
+            "SCHED_FLAG_DL_OVERRUN",
+            "SCHED_FLAG_KEEP_POLICY",
+            "SCHED_FLAG_KEEP_PARAMS",
+            "SCHED_FLAG_UTIL_CLAMP_MIN",
+            "SCHED_FLAG_UTIL_CLAMP_MAX",
+        ] {
+            let spec = of(flag).unwrap();
+            let process = spec.process().as_ref().unwrap();
+            // What is no flag stays as it is.
+            assert_eq!(process.args().as_deref(), Some(&[flag.to_owned()][..]));
+            let scheduler = process.scheduler().as_ref().unwrap();
+            assert_eq!(scheduler.flags().as_ref().unwrap().len(), 1);
+        }
+        assert!(of("SCHED_FLAG_NOVEL").is_err());
     }
 
     #[test]

@@ -4,8 +4,11 @@
 //! Shares become a weight by the quadratic formula that runc, crun and systemd settled on
 //! (opencontainers/cgroups `ConvertCPUSharesToCgroupV2Value`), which takes 1024 to 100.
 
+use std::path::Path;
+
 use crate::{
     CpuLimits, Error, Stats,
+    cgroup::children,
     change::{Change, exactly},
     discovery::Version,
     file,
@@ -142,6 +145,37 @@ fn real_time_budget(place: &Place, runtime: i64) -> Result<(), Error> {
     }
 }
 
+/// From the top down, since each parent's comes out of its own parent's. What counts is the
+/// share of the time, whatever the periods.
+pub(crate) fn lend_real_time(mount: &Path, dir: &Path, limits: &CpuLimits) {
+    let Some(runtime) = limits.rt_runtime.filter(|runtime| *runtime > 0) else {
+        return;
+    };
+    let number = |dir: &Path, name| file::read_u64(&dir.join(name)).unwrap_or(0);
+    let period_of = |dir: &Path| number(dir, "cpu.rt_period_us").max(1);
+    let own = (
+        runtime.unsigned_abs(),
+        limits.rt_period.unwrap_or_else(|| period_of(dir)).max(1),
+    );
+    let mut chain: Vec<&Path> = dir.ancestors().take_while(|one| *one != mount).collect();
+    chain.reverse();
+    for pair in chain.windows(2) {
+        let &[parent, child] = pair else { continue };
+        let period = period_of(parent);
+        let taken = |(runtime, of): (u64, u64)| runtime.saturating_mul(period).div_ceil(of);
+        let siblings = children(parent).unwrap_or_default();
+        let others = siblings.iter().filter(|sibling| *sibling != child);
+        let others = others.map(|one| taken((number(one, "cpu.rt_runtime_us"), period_of(one))));
+        let sum = others.sum::<u64>() + taken(own);
+        if number(parent, "cpu.rt_runtime_us") < sum {
+            drop(file::write(
+                &parent.join("cpu.rt_runtime_us"),
+                &sum.to_string(),
+            ));
+        }
+    }
+}
+
 /// `ceil(10^((l² + 125 l) / 612 - 7 / 34))` with `l = log2(shares)`, clamped at both ends.
 pub fn shares_to_weight(shares: u64) -> u64 {
     if shares <= *SHARES.start() {
@@ -254,6 +288,34 @@ mod tests {
         write(&dir, Version::V1, &limits);
         assert_eq!(dir.read("cpu.cfs_quota_us"), "50000");
         assert_eq!(dir.read("cpu.cfs_period_us"), "100000");
+    }
+
+    #[test]
+    fn parents_get_what_their_children_take_together() {
+        let dir = Dir::new();
+        for (at, runtime) in [
+            ("", "950000"),
+            ("own/", "100"),
+            ("own/one/", "700"),
+            ("own/other/", "0"),
+        ] {
+            dir.file(&format!("{at}cpu.rt_runtime_us"), runtime);
+            dir.file(&format!("{at}cpu.rt_period_us"), "1000000\n");
+        }
+        let lend = |runtime, period| {
+            let limits = CpuLimits {
+                rt_runtime: Some(runtime),
+                rt_period: period,
+                ..CpuLimits::default()
+            };
+            lend_real_time(dir.path(), &dir.path().join("own/other"), &limits);
+            dir.read("own/cpu.rt_runtime_us")
+        };
+        assert_eq!(lend(-1, None), "100");
+        assert_eq!(lend(1000, None), "1700");
+        assert_eq!(lend(1000, Some(100_000)), "10700");
+        assert_eq!(dir.read("own/other/cpu.rt_runtime_us"), "0");
+        assert_eq!(dir.read("cpu.rt_runtime_us"), "950000");
     }
 
     #[test]

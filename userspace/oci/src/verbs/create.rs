@@ -141,6 +141,9 @@ fn make(
         hierarchies,
         &container.record.cgroup,
     )?);
+    if container.record.own_parents {
+        cgroup.lend_real_time(&plan.limits.cpu);
+    }
     cgroup.apply(&plan.limits)?;
     let bundle = container.record.bundle.clone();
     let request = Request {
