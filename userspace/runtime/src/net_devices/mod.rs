@@ -1,12 +1,15 @@
 //! Network devices of the host's in a container: moved there, named, with their addresses, and
 //! given back when the container is not made after all.
 //!
-//! runtime-spec's `linux.netDevices`, by rtnetlink, spoken here: four requests, of whose answers
-//! an index, a name, flags and addresses are read. The kernel takes a moved device down and its
-//! addresses off; permanent ones of global scope are set again and the device is set up. Once the
-//! container is made, its devices are its own: with its namespace the kernel sends physical ones
-//! to the initial namespace and ends virtual ones. Kernels from 5.10. The caller is
-//! single-threaded: it is in the container's network namespace for the length of one call.
+//! runtime-spec's `linux.netDevices`. The kernel takes a moved device down and its addresses off;
+//! permanent ones of global scope are set again and the device is set up. Once the container is
+//! made, its devices are its own: with its namespace the kernel sends physical ones to the initial
+//! namespace and ends virtual ones. Kernels from 5.10. The caller is single-threaded: it is in the
+//! container's network namespace for the length of one call.
+//!
+//! rtnetlink is spoken here: six requests, of whose answers an index, a name, flags and addresses
+//! are read. netlink-packet-route would parse every attribute of every device for them, in four
+//! more crates, refuse lists that have one it misreads, and still leave the socket to us.
 #![forbid(unsafe_code)]
 
 mod message;
