@@ -60,6 +60,7 @@ pub fn all() -> Vec<Scenario> {
         oci::apparmor::ALL,
         oci::memory_policy::ALL,
         oci::listener::ALL,
+        oci::net_devices::ALL,
         oci::podman::ALL,
         life::ALL,
         trace::ALL,

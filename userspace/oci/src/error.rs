@@ -40,6 +40,8 @@ pub(crate) enum Error {
     },
     #[error(transparent)]
     Cgroup(#[from] paddock_cgroups::Error),
+    #[error(transparent)]
+    NetDevice(#[from] paddock_runtime::net_devices::Error),
 }
 
 /// The words that podman looks for to tell a missing program (127) from one that may not be

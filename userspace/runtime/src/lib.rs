@@ -13,6 +13,7 @@ pub mod direct;
 pub mod disk;
 mod listener;
 mod monitor;
+pub mod net_devices;
 pub mod network;
 mod plan;
 pub mod protocol;

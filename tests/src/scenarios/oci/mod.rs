@@ -6,10 +6,12 @@ pub mod hostile;
 pub mod inside;
 pub mod listener;
 pub mod memory_policy;
+pub mod net_devices;
 pub mod podman;
 pub mod verbs;
 
 use std::{
+    ffi::OsStr,
     fs::{self, File},
     os::unix::fs::symlink,
     path::PathBuf,
@@ -28,6 +30,8 @@ use crate::{
 struct Bundle<'a> {
     context: &'a Context,
     path: PathBuf,
+    /// Of the runtime, where it is not the test's own.
+    network: Option<String>,
 }
 
 impl<'a> Bundle<'a> {
@@ -49,7 +53,11 @@ impl<'a> Bundle<'a> {
             root.join("etc/passwd"),
             "root:x:0:0:root:/home/of/root:/bin/sh\n",
         )?;
-        let bundle = Self { context, path };
+        let bundle = Self {
+            context,
+            path,
+            network: None,
+        };
         bundle.write(config)?;
         Ok(bundle)
     }
@@ -66,7 +74,11 @@ impl<'a> Bundle<'a> {
     }
 
     fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(&self.context.bin);
+        let bin = &self.context.bin;
+        let mut command = match &self.network {
+            Some(namespace) => entering(namespace, bin),
+            None => Command::new(bin),
+        };
         command
             .args(["oci", "--root"])
             .arg(self.states())
@@ -143,6 +155,13 @@ impl<'a> Bundle<'a> {
         ensure!(left.is_empty(), "left: {left:?}");
         Ok(())
     }
+}
+
+/// A program in a network namespace.
+fn entering(namespace: &str, program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new("nsenter");
+    command.arg(format!("-n{namespace}")).arg(program);
+    command
 }
 
 impl Drop for Bundle<'_> {

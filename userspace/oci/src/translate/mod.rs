@@ -7,6 +7,7 @@ mod limits;
 mod memory_policy;
 mod mounts;
 mod namespaces;
+mod net_devices;
 mod options;
 mod priority;
 mod process;
@@ -22,7 +23,8 @@ use oci_spec::runtime::{Linux, LinuxDevice, LinuxDeviceType, LinuxPersonality, S
 use paddock_cgroups::{Hierarchies, Limits};
 use paddock_runtime::{
     direct::{MemoryPolicy, Scheduler},
-    spec::{ContainerSpec, Device, Process, Propagation, Rootfs, Target},
+    net_devices::NetDevice,
+    spec::{ContainerSpec, Device, Namespaces, Process, Propagation, Rootfs, Target},
 };
 
 pub(crate) use self::{
@@ -48,6 +50,7 @@ pub(crate) struct Bundle {
     pub window: Option<(u16, u16)>,
     pub io_priority: Option<i32>,
     pub memory_policy: Option<MemoryPolicy>,
+    pub net_devices: Vec<NetDevice>,
     pub scheduler: Option<Scheduler>,
     /// Nothing is mounted on /dev.
     pub own_devices: bool,
@@ -84,16 +87,7 @@ pub(crate) fn bundle(
         .ok_or_else(|| Error::config("process is missing"))?;
     let directory = File::open(&rootfs).map_err(Error::io("open rootfs", &rootfs))?;
     let (namespaces, id_maps) = namespaces::translate(linux)?;
-    for (name, value) in [
-        ("hostname", spec.hostname()),
-        ("domainname", spec.domainname()),
-    ] {
-        if value.as_deref().is_some_and(|value| !value.is_empty()) && namespaces.uts.is_host() {
-            return Err(Error::config(format!(
-                "{name}: needs a UTS namespace, which linux.namespaces does not have"
-            )));
-        }
-    }
+    refuse_names_of_the_host(spec, &namespaces)?;
     let (propagation, recursive) = rootfs_propagation(linux)?;
     let mut mounts = Vec::new();
     for mount in spec.mounts().iter().flatten() {
@@ -119,6 +113,7 @@ pub(crate) fn bundle(
         .flatten()
         .map(device)
         .collect::<Result<Vec<_>, _>>()?;
+    let net_devices = net_devices::net_devices(linux, &namespaces)?;
     let target = ContainerSpec {
         rootfs: Rootfs::Directory(rootfs.clone()),
         read_only: root.readonly().unwrap_or(false),
@@ -156,6 +151,7 @@ pub(crate) fn bundle(
         window,
         io_priority: io_priority(words)?,
         memory_policy: memory_policy(linux)?,
+        net_devices,
         scheduler: scheduler(words)?,
         own_devices,
         time_offsets: namespaces::time_offsets(linux)?,
@@ -167,13 +163,6 @@ fn refuse_unsupported(linux: &Linux) -> Result<(), Error> {
     let refuse = |name: &str| Err(Error::config(format!("linux.{name} is not supported")));
     if linux.intel_rdt().is_some() {
         return refuse("intelRdt");
-    }
-    if linux
-        .net_devices()
-        .as_ref()
-        .is_some_and(|devices| !devices.is_empty())
-    {
-        return refuse("netDevices");
     }
     if linux
         .personality()
@@ -188,6 +177,21 @@ fn refuse_unsupported(linux: &Linux) -> Result<(), Error> {
         .is_some_and(|label| !label.is_empty())
     {
         return refuse("mountLabel");
+    }
+    Ok(())
+}
+
+/// Its own names need a namespace of its own.
+fn refuse_names_of_the_host(spec: &Spec, namespaces: &Namespaces) -> Result<(), Error> {
+    for (name, value) in [
+        ("hostname", spec.hostname()),
+        ("domainname", spec.domainname()),
+    ] {
+        if value.as_deref().is_some_and(|value| !value.is_empty()) && namespaces.uts.is_host() {
+            return Err(Error::config(format!(
+                "{name}: needs a UTS namespace, which linux.namespaces does not have"
+            )));
+        }
     }
     Ok(())
 }

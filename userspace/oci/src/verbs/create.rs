@@ -15,6 +15,7 @@ use oci_spec::runtime::Spec;
 use paddock_cgroups::{Cgroup, Hierarchies};
 use paddock_runtime::{
     direct::{self, Launched, Request, States},
+    net_devices::Moved,
     spec::{Process, Target},
 };
 
@@ -36,6 +37,7 @@ const CGROUP_PARENT: &str = "paddock-oci";
 struct Making {
     container: Option<Container>,
     cgroup: Option<Cgroup>,
+    devices: Option<Moved>,
 }
 
 pub(super) fn verb(root: &Path, wanted: &Create, log: &Log) -> Result<(), Error> {
@@ -112,12 +114,18 @@ pub(super) fn create(
     let mut making = Making {
         container: Some(container),
         cgroup: None,
+        devices: None,
     };
     let launched = make(&mut making, &hierarchies, &plan, wanted);
     match (launched, making.container.take()) {
         (Ok(launched), Some(container)) => Ok((container, launched)),
         (Ok(_), None) => Err(Error::usage("the container was lost")),
         (Err(error), container) => {
+            // First of all: the operator's network may be on them.
+            let devices = making.devices.take();
+            for error in devices.into_iter().flat_map(Moved::give_back) {
+                log.warn(&Error::from(error).line());
+            }
             if let Some(container) = container {
                 undo(container, making.cgroup.take(), &plan, log);
             }
@@ -172,6 +180,12 @@ fn make(
         container.record.pid = pid;
         container.record.start_time = start_time;
         container.save()?;
+        if !plan.net_devices.is_empty() {
+            let moved = making.devices.insert(Moved::none(pid)?);
+            for device in &plan.net_devices {
+                moved.take(device)?;
+            }
+        }
         let state = |status| container::state(&container.record, status);
         let process = plan
             .listener
