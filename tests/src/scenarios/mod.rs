@@ -38,6 +38,7 @@ pub fn all() -> Vec<Scenario> {
         limits::flags::ALL,
         limits::update::ALL,
         limits::pause::ALL,
+        limits::restore::ALL,
         limits::ulimit::ALL,
         namespaces::ALL,
         sharing::ALL,

@@ -22,7 +22,7 @@ use crate::{
     found::Found,
     instance::Instance,
     kernel::{Kernel, keys},
-    launch::{Filters, Keeper},
+    launch::{Filters, Keeper, Restorer},
     namespaces,
     options::Options,
     registry::Registry,
@@ -39,6 +39,7 @@ pub(crate) struct Shared {
     pub(crate) zygote: Keeper,
     pub(crate) filters: Filters,
     pub(crate) found: Found,
+    pub(crate) restorer: Restorer,
     pub(crate) metrics_address: Option<SocketAddr>,
     /// Turns true once; everything that waits ends then.
     pub(crate) shutdown: watch::Sender<bool>,

@@ -19,6 +19,7 @@ mod limits;
 pub mod parse;
 mod path;
 mod remove;
+mod restore;
 mod stats;
 
 pub use cgroup::{Cgroup, CgroupIds};
@@ -33,4 +34,5 @@ pub use error::Error;
 pub use limits::{
     CpuLimits, CpusetLimits, Device, IoLimits, Layout, Limits, MemoryLimits, RdmaLimit,
 };
+pub use restore::{Repair, Restored};
 pub use stats::Stats;
