@@ -9,7 +9,7 @@ use std::{
     },
 };
 
-use paddock_cgroups::{CgroupIds, Hierarchies};
+use paddock_cgroups::{CgroupIds, Delegation, Hierarchies};
 use paddock_probe::{CgroupKey, Slot};
 use tokio::sync::watch;
 
@@ -33,6 +33,7 @@ pub(crate) struct Shared {
     pub(crate) options: Options,
     pub(crate) instance: Instance,
     pub(crate) hierarchies: Hierarchies,
+    pub(crate) delegation: Delegation,
     pub(crate) kernel: Kernel,
     pub(crate) registry: Registry,
     pub(crate) bus: Bus,

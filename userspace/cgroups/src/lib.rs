@@ -9,6 +9,7 @@ mod cgroup;
 mod change;
 mod controllers;
 mod create;
+mod delegation;
 mod discovery;
 mod error;
 mod file;
@@ -29,6 +30,7 @@ pub use controllers::{
     cpu::shares_to_weight,
     devices::{DeviceAccess, DeviceKind, DeviceRule, device_program},
 };
+pub use delegation::{Delegation, LEAF};
 pub use discovery::{Hierarchies, Version};
 pub use error::Error;
 pub use limits::{

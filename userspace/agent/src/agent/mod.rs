@@ -10,12 +10,11 @@ use std::{
     collections::HashMap,
     io,
     net::{SocketAddr, TcpListener},
-    path::Path,
     sync::{Arc, Mutex, atomic::AtomicUsize},
     time::Duration,
 };
 
-use paddock_cgroups::Hierarchies;
+use paddock_cgroups::{Delegation, Hierarchies};
 use paddock_probe::{Config, Probe};
 use paddock_runtime::zygote::{self, Zygote};
 use tokio::{
@@ -85,11 +84,20 @@ pub fn run(options: Options) -> Result<(), Error> {
         return Err(Error::NotRoot);
     }
     let hierarchies = Hierarchies::discover()?;
-    let instance = Instance::open(&options.state_dir)?;
+    let mut instance = Instance::open(&options.state_dir)?;
     let ephemeral = options.ephemeral;
-    match start(options, hierarchies, &instance) {
+    // Before the zygote, which is where the agent is, as the monitors are after it.
+    let delegation = hierarchies.take_delegated();
+    instance.set_base(delegation.base());
+    tracing::info!(
+        "containers' cgroups are in /{}: {}",
+        instance.cgroup_parent().display(),
+        delegation.reason()
+    );
+    match start(options, hierarchies.clone(), delegation, &instance) {
         Ok(started) => serve(instance, started),
         Err(error) => {
+            leave_cgroups(&hierarchies, &instance);
             instance.close(ephemeral);
             Err(error)
         }
@@ -100,6 +108,7 @@ pub fn run(options: Options) -> Result<(), Error> {
 struct Started {
     options: Options,
     hierarchies: Hierarchies,
+    delegation: Delegation,
     web: Option<(TcpListener, SocketAddr)>,
     zygote: Zygote,
     kernel: Kernel,
@@ -109,6 +118,7 @@ struct Started {
 fn start(
     options: Options,
     hierarchies: Hierarchies,
+    delegation: Delegation,
     instance: &Instance,
 ) -> Result<Started, Error> {
     let web = options.listen_address.map(listen).transpose()?;
@@ -126,6 +136,7 @@ fn start(
     Ok(Started {
         options,
         hierarchies,
+        delegation,
         web,
         zygote,
         kernel,
@@ -181,6 +192,7 @@ fn serve(instance: Instance, started: Started) -> Result<(), Error> {
     let Started {
         options,
         hierarchies,
+        delegation,
         web,
         zygote,
         kernel,
@@ -191,6 +203,7 @@ fn serve(instance: Instance, started: Started) -> Result<(), Error> {
         options,
         instance,
         hierarchies,
+        delegation,
         kernel,
         registry: Registry::default(),
         bus: Bus::new(),
@@ -220,9 +233,17 @@ fn serve(instance: Instance, started: Started) -> Result<(), Error> {
     {
         tracing::error!("{}", chain(&error));
     }
-    // A monitor leaves the parents to the agent while one listens, which no longer does.
-    let parent = Path::new("paddock").join(shared.instance.name());
-    shared.hierarchies.remove_empty(&parent);
+    leave_cgroups(&shared.hierarchies, &shared.instance);
     shared.instance.close(options.ephemeral);
     served
+}
+
+/// A monitor leaves the parents to the agent while one listens, which no longer does.
+fn leave_cgroups(hierarchies: &Hierarchies, instance: &Instance) {
+    for parent in instance.cgroup_parents() {
+        hierarchies.remove_empty(&parent);
+    }
+    if let Some(base) = instance.base() {
+        hierarchies.leave_delegated(base);
+    }
 }
