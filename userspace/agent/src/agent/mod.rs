@@ -89,11 +89,6 @@ pub fn run(options: Options) -> Result<(), Error> {
     // Before the zygote, which is where the agent is, as the monitors are after it.
     let delegation = hierarchies.take_delegated();
     instance.set_base(delegation.base());
-    tracing::info!(
-        "containers' cgroups are in /{}: {}",
-        instance.cgroup_parent().display(),
-        delegation.reason()
-    );
     match start(options, hierarchies.clone(), delegation, &instance) {
         Ok(started) => serve(instance, started),
         Err(error) => {
@@ -198,6 +193,11 @@ fn serve(instance: Instance, started: Started) -> Result<(), Error> {
         kernel,
         runtime,
     } = started;
+    tracing::info!(
+        "containers' cgroups are in /{}: {}",
+        instance.cgroup_parent().display(),
+        delegation.reason()
+    );
     let (web, metrics_address) = web.unzip();
     let shared = Arc::new(Shared {
         options,

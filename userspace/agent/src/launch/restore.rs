@@ -107,7 +107,7 @@ pub(crate) async fn keep_limits(shared: Arc<Shared>) {
         match turn {
             Turn::Asked(Ask::Keep(container)) => kept.keep(&container).await,
             Turn::Asked(Ask::Forget(container)) => kept.forget(&container.id),
-            Turn::Written => kept.hear(None),
+            Turn::Written => kept.hear(),
             Turn::Due => kept.look_at_due().await,
             Turn::Round => kept.all_are_due(),
             Turn::End => return,
@@ -246,8 +246,8 @@ impl Kept {
         }
     }
 
-    /// Takes in what was written; of `deaf_to` it was written by ourselves.
-    fn hear(&mut self, deaf_to: Option<&str>) {
+    /// Takes in what was written, by ourselves too: that is one look more, and none after it.
+    fn hear(&mut self) {
         let Some(told) = &self.told else { return };
         let now = Instant::now();
         let mut overflowed = false;
@@ -261,7 +261,6 @@ impl Kept {
                     continue;
                 }
                 if let Some(id) = self.by_watch.get(&event.wd)
-                    && deaf_to != Some(id)
                     && let Some(one) = self.by_id.get_mut(id)
                 {
                     one.wake(now);
@@ -298,8 +297,9 @@ impl Kept {
             });
             match looked.await {
                 Ok(repair) => self.tell(&container, &repair),
-                // Its end is on its way to be told.
-                Err(Error::Cgroup(CgroupError::NotFound { .. }) | Error::Ending) => {}
+                // Its end is on its way to be told, or was.
+                Err(Error::Cgroup(CgroupError::NotFound { .. })) => self.forget(&container.id),
+                Err(Error::Ending) => {}
                 Err(error) => Shared::warn(&container, "cannot look at its limits", &error),
             }
         }
@@ -335,11 +335,8 @@ impl Kept {
         }
         one.lost = repair.failed.iter().map(|(path, _)| path.clone()).collect();
         if !repair.restored.is_empty() || !repair.failed.is_empty() {
+            // A vain try may have written, too, and is heard: the next one waits longer.
             one.slow_down(Instant::now());
-        }
-        if !repair.failed.is_empty() {
-            // The vain try wrote, too: heard, it would make the next.
-            self.hear(Some(&container.id));
         }
     }
 }
