@@ -6,6 +6,7 @@ pub mod agent;
 pub mod apparmor;
 pub mod article;
 pub mod cgroups;
+pub mod delegation;
 pub mod devices;
 pub mod faults;
 pub mod files;
@@ -38,6 +39,8 @@ pub fn all() -> Vec<Scenario> {
         limits::flags::ALL,
         limits::update::ALL,
         limits::pause::ALL,
+        limits::restore::ALL,
+        delegation::ALL,
         limits::ulimit::ALL,
         namespaces::ALL,
         sharing::ALL,

@@ -411,6 +411,9 @@ pub struct CheckReport {
     pub cgroup_layout: Layout,
     /// `controller -> mount point`.
     pub controllers: std::collections::BTreeMap<String, String>,
+    /// Where containers' cgroups are in each hierarchy, and why there.
+    pub cgroup_parent: String,
+    pub cgroup_parent_reason: String,
     /// Host namespace inode numbers.
     pub namespaces: std::collections::BTreeMap<String, u64>,
     pub lsm: Vec<String>,

@@ -2,10 +2,14 @@
 //!
 //! An agent reports what it has loaded; without one, everything is tried and taken down again.
 
-use std::{collections::BTreeMap, fs, io, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    path::{Path, PathBuf},
+};
 
 use nix::{sys::utsname::uname, unistd::mkdtemp};
-use paddock_cgroups::Hierarchies;
+use paddock_cgroups::{Delegation, Hierarchies};
 use paddock_probe::{CapabilityStatus, Config, NsInums, Probe, Refusal};
 
 use crate::{
@@ -64,7 +68,10 @@ pub fn report() -> Result<CheckReport, Error> {
     };
     // Not empty only when unloading failed, which was told.
     let _ = fs::remove_dir(&pin_dir);
-    Ok(facts(&hierarchies, &host, capabilities, None))
+    let delegation = hierarchies.delegation();
+    let parent = Path::new(delegation.base().unwrap_or_default()).join("paddock");
+    let place = (parent, &delegation);
+    Ok(facts(&hierarchies, place, &host, capabilities, None))
 }
 
 /// What a running agent has.
@@ -80,6 +87,7 @@ pub(crate) fn of_agent(shared: &Shared) -> CheckReport {
     };
     facts(
         &shared.hierarchies,
+        (shared.instance.cgroup_parent(), &shared.delegation),
         kernel.host(),
         capabilities,
         Some(agent),
@@ -112,6 +120,7 @@ fn refused(reason: &str) -> Vec<CapabilityStatus> {
 
 fn facts(
     hierarchies: &Hierarchies,
+    (parent, delegation): (PathBuf, &Delegation),
     host: &NsInums,
     capabilities: Vec<CapabilityStatus>,
     agent: Option<AgentInfo>,
@@ -132,6 +141,8 @@ fn facts(
         ),
         cgroup_layout: hierarchies.layout(),
         controllers,
+        cgroup_parent: format!("/{}", parent.display()),
+        cgroup_parent_reason: delegation.reason(),
         namespaces: namespaces::by_name(host),
         lsm: lsm
             .trim()

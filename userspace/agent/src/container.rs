@@ -92,6 +92,8 @@ pub(crate) struct Facts {
     pub(crate) recent: Option<Stats>,
     /// What `update` made of the request's limits.
     pub(crate) updated: Option<Limits>,
+    /// Limits of the present run that somebody had changed and that were written again.
+    pub(crate) restored: u64,
 }
 
 /// What the OOM killer was told to have done in the present run, or the last.
@@ -243,7 +245,12 @@ impl Container {
 
     /// All that is counted of all runs: `kernel` as above, `stats` of the present cgroup.
     pub(crate) fn counters(&self, kernel: &SlotCounters, stats: &Stats) -> Counters {
-        let mut sum = self.facts().earlier.clone();
+        let mut sum = {
+            let facts = self.facts();
+            let mut sum = facts.earlier.clone();
+            sum.limits_restored += facts.restored;
+            sum
+        };
         sum.kernel = SlotCounters::ZERO;
         sum.add(&Counters::new(kernel, stats));
         sum
@@ -278,6 +285,7 @@ impl Container {
     pub(crate) fn unfreeze(&self) {
         let mut facts = self.facts();
         if let Some(last) = facts.last.take() {
+            facts.restored = 0;
             facts.earlier = if self.labelled {
                 last
             } else {

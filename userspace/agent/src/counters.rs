@@ -12,6 +12,8 @@ pub(crate) struct Counters {
     pub(crate) cpu: CpuCounters,
     /// The cgroup's own count of kills: a cross-check, and all there is without a kernel half.
     pub(crate) memory_oom_kills: Option<u64>,
+    /// Limits that somebody else had changed and that were written again.
+    pub(crate) limits_restored: u64,
 }
 
 /// Counters of the cpu controllers, `None` where the host has not got them.
@@ -31,6 +33,7 @@ impl Default for Counters {
             kernel: SlotCounters::ZERO,
             cpu: CpuCounters::default(),
             memory_oom_kills: None,
+            limits_restored: 0,
         }
     }
 }
@@ -49,6 +52,7 @@ impl Counters {
             kernel: *kernel,
             cpu,
             memory_oom_kills: stats.memory_oom_kills,
+            limits_restored: 0,
         }
     }
 
@@ -57,6 +61,7 @@ impl Counters {
         for (sum, cell) in self.kernel.cells.iter_mut().zip(other.kernel.cells) {
             *sum = sum.saturating_add(cell);
         }
+        self.limits_restored = self.limits_restored.saturating_add(other.limits_restored);
         let Self { cpu, .. } = self;
         for (sum, value) in [
             (&mut cpu.usage_usec, other.cpu.usage_usec),

@@ -33,5 +33,5 @@ mod shared;
 mod telling;
 
 pub use agent::{Error, run};
-pub use instance::{AgentFile, cgroup_parent};
+pub use instance::{AgentFile, cgroup_parent, delegated_base};
 pub use options::{Cni, DEFAULT_LISTEN_ADDRESS, Options, ProbeMode};

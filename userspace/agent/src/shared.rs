@@ -9,7 +9,7 @@ use std::{
     },
 };
 
-use paddock_cgroups::{CgroupIds, Hierarchies};
+use paddock_cgroups::{CgroupIds, Delegation, Hierarchies};
 use paddock_probe::{CgroupKey, Slot};
 use tokio::sync::watch;
 
@@ -22,7 +22,7 @@ use crate::{
     found::Found,
     instance::Instance,
     kernel::{Kernel, keys},
-    launch::{Filters, Keeper},
+    launch::{Filters, Keeper, Restorer},
     namespaces,
     options::Options,
     registry::Registry,
@@ -33,12 +33,14 @@ pub(crate) struct Shared {
     pub(crate) options: Options,
     pub(crate) instance: Instance,
     pub(crate) hierarchies: Hierarchies,
+    pub(crate) delegation: Delegation,
     pub(crate) kernel: Kernel,
     pub(crate) registry: Registry,
     pub(crate) bus: Bus,
     pub(crate) zygote: Keeper,
     pub(crate) filters: Filters,
     pub(crate) found: Found,
+    pub(crate) restorer: Restorer,
     pub(crate) metrics_address: Option<SocketAddr>,
     /// Turns true once; everything that waits ends then.
     pub(crate) shutdown: watch::Sender<bool>,

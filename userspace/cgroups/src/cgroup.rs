@@ -103,7 +103,7 @@ impl Cgroup {
     }
 
     /// What is to be written; a limit that this host does not have ends it here.
-    fn plan(&self, limits: &Limits) -> Result<Vec<Change>, Error> {
+    pub(crate) fn plan(&self, limits: &Limits) -> Result<Vec<Change>, Error> {
         let mut changes = Vec::new();
         if limits.memory != MemoryLimits::default() {
             let place = self.limited_place("memory")?;

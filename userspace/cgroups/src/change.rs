@@ -55,7 +55,7 @@ impl Change {
         })
     }
 
-    fn is_so(&self) -> bool {
+    pub(crate) fn is_so(&self) -> bool {
         (self.kept)(&self.value, &self.shown)
     }
 }
@@ -128,6 +128,34 @@ fn in_turn(mut left: Vec<Change>, done: &mut Vec<Change>) -> Result<(), Error> {
     Ok(())
 }
 
+/// Writes what is not so, each for itself: what cannot be had leaves the others.
+pub(crate) fn repair(changes: Vec<Change>) -> (Vec<Change>, Vec<(PathBuf, Error)>) {
+    let mut left: Vec<Change> = changes.into_iter().filter(|one| !one.is_so()).collect();
+    let (mut done, mut failed) = (Vec::new(), Vec::new());
+    loop {
+        let before = left.len();
+        let mut early = Vec::new();
+        for change in left {
+            match change.write() {
+                Ok(()) => done.push(change),
+                Err(error) if error.raw_os_error() == Some(nix::libc::EINVAL) => {
+                    early.push((change, error));
+                }
+                Err(error) => failed.push((change.path, error)),
+            }
+        }
+        if early.len() == before {
+            failed.extend(
+                early
+                    .into_iter()
+                    .map(|(change, error)| (change.path, error)),
+            );
+            return (done, failed);
+        }
+        left = early.into_iter().map(|(change, _)| change).collect();
+    }
+}
+
 fn path_of(error: &Error) -> &Path {
     match error {
         Error::Io { path, .. } | Error::Write { path, .. } | Error::NotKept { path, .. } => path,
@@ -174,6 +202,28 @@ mod tests {
         std::fs::remove_file(&gone).unwrap();
         assert!(done.undo().is_err());
         assert!(execute(vec![second]).is_err());
+    }
+
+    #[test]
+    fn one_that_cannot_be_repaired_leaves_the_others() {
+        let dir = Dir::new();
+        for name in ["a", "b", "c"] {
+            dir.file(name, "1\n");
+        }
+        let change = |name, value: &str, kept| {
+            Change::new(dir.path().join(name), value.to_owned(), kept).unwrap()
+        };
+        let changes = vec![
+            change("a", "2", exactly),
+            change("b", "2", |_, _| false),
+            change("c", "1", exactly),
+        ];
+        let (done, failed) = repair(changes);
+        assert_eq!((dir.read("a"), dir.read("c")), ("2".into(), "1\n".into()));
+        let paths = |name: &str| vec![dir.path().join(name)];
+        let done: Vec<_> = done.into_iter().map(|one| one.path).collect();
+        let failed: Vec<_> = failed.into_iter().map(|(path, _)| path).collect();
+        assert_eq!((done, failed), (paths("a"), paths("b")));
     }
 
     #[test]

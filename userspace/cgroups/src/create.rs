@@ -12,6 +12,7 @@ use std::{
 use crate::{
     Error, Hierarchies,
     controllers::cpuset,
+    delegation::{is_delegated, mark_made},
     discovery::{Hierarchy, Version, WANTED},
     file,
 };
@@ -135,26 +136,30 @@ fn hands_down(hierarchy: &Hierarchy, parent: &Path) -> bool {
 
 fn make_parents(hierarchy: &Hierarchy, above: &[&str], made: &mut Made) -> Result<(), Error> {
     let mut dir = hierarchy.mount.clone();
-    for component in above {
-        enable_wanted(hierarchy, &dir)?;
+    for (at, component) in above.iter().enumerate() {
+        enable_wanted(hierarchy, &dir, &above[at..])?;
         dir.push(component);
         make(&dir, false, made)?;
+        // What somebody else made stays as it is.
+        let new = made.0.last() == Some(&dir);
+        if new && hierarchy.version == Version::V1 {
+            mark_made(&dir);
+        }
         if has_v1_cpuset(hierarchy) {
             cpuset::inherit_v1(&dir)?;
-            // What somebody else made stays as it is.
-            if made.0.last() == Some(&dir) {
+            if new {
                 cpuset::hand_down_v1(&dir);
             }
         }
     }
-    enable_wanted(hierarchy, &dir)
+    enable_wanted(hierarchy, &dir, &[])
 }
 
-fn enable_wanted(hierarchy: &Hierarchy, dir: &Path) -> Result<(), Error> {
+fn enable_wanted(hierarchy: &Hierarchy, dir: &Path, below: &[&str]) -> Result<(), Error> {
     for controller in wanted(hierarchy) {
         // A controller that cannot be enabled matters only to the limit that needs it, which
         // tries again and then says why.
-        match enable(dir, controller) {
+        match enable(dir, controller, below) {
             Err(error) if error.is_gone() => return Err(error),
             _ => {}
         }
@@ -184,21 +189,34 @@ pub(crate) fn enable_on_the_way(
     controller: &str,
 ) -> Result<(), Error> {
     let mut dir = mount.to_owned();
-    for component in components {
-        enable(&dir, controller)?;
+    for (at, component) in components.iter().enumerate() {
+        enable(&dir, controller, &components[at..])?;
         dir.push(component);
     }
     Ok(())
 }
 
-/// Lets `dir`'s children use `controller`; nothing to do where they can.
-fn enable(dir: &Path, controller: &str) -> Result<(), Error> {
+/// Lets `dir`'s children use `controller`; nothing to do where they can. Above a cgroup that was
+/// delegated on the way `below`, that is systemd's to do.
+fn enable(dir: &Path, controller: &str, below: &[&str]) -> Result<(), Error> {
     let path = dir.join("cgroup.subtree_control");
     if file::read(&path)?
         .split_whitespace()
         .any(|enabled| enabled == controller)
     {
         return Ok(());
+    }
+    let mut deeper = dir.to_owned();
+    for component in below {
+        deeper.push(component);
+        if is_delegated(&deeper) {
+            return Err(Error::Enable {
+                controller: controller.to_owned(),
+                path: dir.to_owned(),
+                hint: ": it is systemd's; Delegate=yes in the unit of the cgroup below asks for it",
+                source: io::ErrorKind::PermissionDenied.into(),
+            });
+        }
     }
     match file::write(&path, &format!("+{controller}")) {
         Ok(()) => Ok(()),

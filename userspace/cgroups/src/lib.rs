@@ -9,6 +9,7 @@ mod cgroup;
 mod change;
 mod controllers;
 mod create;
+mod delegation;
 mod discovery;
 mod error;
 mod file;
@@ -19,6 +20,7 @@ mod limits;
 pub mod parse;
 mod path;
 mod remove;
+mod restore;
 mod stats;
 
 pub use cgroup::{Cgroup, CgroupIds};
@@ -28,9 +30,11 @@ pub use controllers::{
     cpu::shares_to_weight,
     devices::{DeviceAccess, DeviceKind, DeviceRule, device_program},
 };
+pub use delegation::{Delegation, LEAF};
 pub use discovery::{Hierarchies, Version};
 pub use error::Error;
 pub use limits::{
     CpuLimits, CpusetLimits, Device, IoLimits, Layout, Limits, MemoryLimits, RdmaLimit,
 };
+pub use restore::{Repair, Restored};
 pub use stats::Stats;

@@ -11,7 +11,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{Cgroup, Error, Hierarchies, cgroup::children};
+use crate::{
+    Cgroup, Error, Hierarchies,
+    cgroup::children,
+    delegation::{is_delegated, is_made},
+};
 
 const TIMEOUT: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_millis(2);
@@ -20,12 +24,21 @@ impl Cgroup {
     /// Removes it and what is below, in every hierarchy, and the parents that this leaves
     /// empty. Gone already is no error. All hierarchies are tried; the first error is told.
     pub fn remove(&self) -> Result<(), Error> {
-        self.remove_and(empty_parents)
+        self.remove_and(|mount, dir| self.hierarchies.remove_empty_parents(mount, dir))
     }
 
     /// The same, but the parents stay: they are somebody else's.
     pub fn remove_alone(&self) -> Result<(), Error> {
         self.remove_and(|_, _| {})
+    }
+
+    /// Whoever removed the last container of a delegated cgroup gives that back as it was.
+    pub fn hand_back(&self) {
+        // As the agent makes it: `BASE/paddock/INSTANCE/ID`.
+        let base = Path::new(&self.path).ancestors().nth(3);
+        if let Some(base) = base.and_then(Path::to_str).filter(|base| !base.is_empty()) {
+            self.hierarchies.leave_delegated(base);
+        }
     }
 
     fn remove_and(&self, then: impl Fn(&Path, &Path)) -> Result<(), Error> {
@@ -49,7 +62,24 @@ impl Hierarchies {
         for hierarchy in self.all() {
             let dir = hierarchy.mount.join(path);
             if fs::remove_dir(&dir).is_ok() {
-                empty_parents(&hierarchy.mount, &dir);
+                self.remove_empty_parents(&hierarchy.mount, &dir);
+            }
+        }
+    }
+
+    /// Ends at the first that is in use; a create that loses its parent so starts again. From a
+    /// delegated cgroup on upwards only what paddock made is its to remove.
+    fn remove_empty_parents(&self, mount: &Path, dir: &Path) {
+        let mut given = false;
+        for parent in dir.ancestors().skip(1) {
+            let Some(path) = parent.strip_prefix(mount).ok().filter(|_| parent != mount) else {
+                return;
+            };
+            given |= self
+                .managed()
+                .is_some_and(|managed| is_delegated(&managed.join(path)));
+            if (given && !is_made(parent)) || fs::remove_dir(parent).is_err() {
+                return;
             }
         }
     }
@@ -79,15 +109,6 @@ fn tree(dir: &Path, deadline: Instant) -> Result<(), Error> {
                     source,
                 });
             }
-        }
-    }
-}
-
-/// Ends at the first that is in use; a create that loses its parent so starts again.
-fn empty_parents(mount: &Path, dir: &Path) {
-    for parent in dir.ancestors().skip(1) {
-        if parent == mount || fs::remove_dir(parent).is_err() {
-            return;
         }
     }
 }

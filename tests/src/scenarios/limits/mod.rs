@@ -2,6 +2,7 @@
 
 pub mod flags;
 pub mod pause;
+pub mod restore;
 mod rows;
 pub mod ulimit;
 pub mod update;

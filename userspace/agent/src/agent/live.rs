@@ -41,6 +41,7 @@ pub(super) async fn live(shared: Arc<Shared>, web: Option<TcpListener>) -> Resul
     shared.instance.write_agent_file(shared.metrics_address)?;
     let listener = shared.instance.bind_socket()?;
     tokio::spawn(launch::keep(Arc::clone(&shared)));
+    tokio::spawn(launch::keep_limits(Arc::clone(&shared)));
     tokio::spawn(found::run(Arc::clone(&shared)));
     let mut servers = vec![watched(
         &shared,

@@ -10,12 +10,11 @@ use std::{
     collections::HashMap,
     io,
     net::{SocketAddr, TcpListener},
-    path::Path,
     sync::{Arc, Mutex, atomic::AtomicUsize},
     time::Duration,
 };
 
-use paddock_cgroups::Hierarchies;
+use paddock_cgroups::{Delegation, Hierarchies};
 use paddock_probe::{Config, Probe};
 use paddock_runtime::zygote::{self, Zygote};
 use tokio::{
@@ -30,7 +29,7 @@ use crate::{
     found::Found,
     instance::{self, Instance},
     kernel::Kernel,
-    launch::{self, Filters, Keeper},
+    launch::{self, Filters, Keeper, Restorer},
     options::{Options, ProbeMode},
     registry::Registry,
     shared::Shared,
@@ -85,11 +84,15 @@ pub fn run(options: Options) -> Result<(), Error> {
         return Err(Error::NotRoot);
     }
     let hierarchies = Hierarchies::discover()?;
-    let instance = Instance::open(&options.state_dir)?;
+    let mut instance = Instance::open(&options.state_dir)?;
     let ephemeral = options.ephemeral;
-    match start(options, hierarchies, &instance) {
+    // Before the zygote, which is where the agent is, as the monitors are after it.
+    let delegation = hierarchies.take_delegated();
+    instance.set_base(delegation.base());
+    match start(options, hierarchies.clone(), delegation, &instance) {
         Ok(started) => serve(instance, started),
         Err(error) => {
+            leave_cgroups(&hierarchies, &instance);
             instance.close(ephemeral);
             Err(error)
         }
@@ -100,6 +103,7 @@ pub fn run(options: Options) -> Result<(), Error> {
 struct Started {
     options: Options,
     hierarchies: Hierarchies,
+    delegation: Delegation,
     web: Option<(TcpListener, SocketAddr)>,
     zygote: Zygote,
     kernel: Kernel,
@@ -109,6 +113,7 @@ struct Started {
 fn start(
     options: Options,
     hierarchies: Hierarchies,
+    delegation: Delegation,
     instance: &Instance,
 ) -> Result<Started, Error> {
     let web = options.listen_address.map(listen).transpose()?;
@@ -126,6 +131,7 @@ fn start(
     Ok(Started {
         options,
         hierarchies,
+        delegation,
         web,
         zygote,
         kernel,
@@ -181,22 +187,30 @@ fn serve(instance: Instance, started: Started) -> Result<(), Error> {
     let Started {
         options,
         hierarchies,
+        delegation,
         web,
         zygote,
         kernel,
         runtime,
     } = started;
+    tracing::info!(
+        "containers' cgroups are in /{}: {}",
+        instance.cgroup_parent().display(),
+        delegation.reason()
+    );
     let (web, metrics_address) = web.unzip();
     let shared = Arc::new(Shared {
         options,
         instance,
         hierarchies,
+        delegation,
         kernel,
         registry: Registry::default(),
         bus: Bus::new(),
         zygote: Keeper::new(zygote),
         filters: Filters::default(),
         found: Found::new(),
+        restorer: Restorer::new(),
         metrics_address,
         shutdown: watch::Sender::new(false),
         clients: AtomicUsize::new(0),
@@ -219,9 +233,17 @@ fn serve(instance: Instance, started: Started) -> Result<(), Error> {
     {
         tracing::error!("{}", chain(&error));
     }
-    // A monitor leaves the parents to the agent while one listens, which no longer does.
-    let parent = Path::new("paddock").join(shared.instance.name());
-    shared.hierarchies.remove_empty(&parent);
+    leave_cgroups(&shared.hierarchies, &shared.instance);
     shared.instance.close(options.ephemeral);
     served
+}
+
+/// A monitor leaves the parents to the agent while one listens, which no longer does.
+fn leave_cgroups(hierarchies: &Hierarchies, instance: &Instance) {
+    for parent in instance.cgroup_parents() {
+        hierarchies.remove_empty(&parent);
+    }
+    if let Some(base) = instance.base() {
+        hierarchies.leave_delegated(base);
+    }
 }

@@ -29,10 +29,9 @@ pub(crate) struct Match {
 /// The container that the cgroup at `path` (absolute within its hierarchy) is, or is part of.
 pub(crate) fn find(path: &str, globs: &[String]) -> Option<Match> {
     let components: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
-    if components.first() == Some(&"paddock") {
-        return None;
-    }
-    (1..=components.len()).find_map(|length| {
+    // Below the root or a delegated cgroup; within another runtime's container it is that one's.
+    let own = components.iter().position(|part| *part == "paddock");
+    (1..=own.unwrap_or(components.len())).find_map(|length| {
         let prefix = &components[..length];
         let path = prefix.join("/");
         let last = *prefix.last()?;
@@ -167,10 +166,13 @@ mod tests {
             &format!("/crio-conmon-{ID}.scope"),
             &format!("/other/{ID}"),
             &format!("/paddock/default/{ID}"),
+            &format!("/system.slice/paddock.service/paddock/default/docker-{ID}.scope"),
             "/docker/short",
         ] {
             assert_eq!(found(path), None, "{path}");
         }
+        let within = format!("/docker/{ID}/paddock/default/{ID}");
+        assert_eq!(found(&within).unwrap().0, format!("docker/{ID}"));
     }
 
     #[test]

@@ -61,7 +61,7 @@ fn descend(
         let path = format!("{path}/{name}");
         if let Some(container) = pattern::find(&path, globs) {
             found.insert(container.path.clone(), container);
-        } else if deeper > 0 && path != "/paddock" {
+        } else if deeper > 0 && name != "paddock" {
             descend(&entry.path(), &path, globs, deeper - 1, found);
         }
     }

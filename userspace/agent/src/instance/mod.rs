@@ -7,11 +7,12 @@ mod directory;
 mod lock;
 
 use std::{
+    collections::BTreeSet,
     fs, io,
     net::SocketAddr,
     os::unix::net::UnixListener,
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use serde::{Deserialize, Serialize};
@@ -28,6 +29,12 @@ const TRIES: u32 = 20;
 pub(crate) struct Instance {
     dir: PathBuf,
     name: String,
+    /// The delegated cgroup that the agent has of its own.
+    base: Option<String>,
+    /// Where a predecessor that was killed had its containers' cgroups.
+    former: Option<PathBuf>,
+    /// Where else its containers' cgroups are, of an agent that was started elsewhere.
+    elsewhere: Mutex<BTreeSet<PathBuf>>,
     lock: Mutex<Lock>,
 }
 
@@ -36,6 +43,9 @@ pub(crate) struct Instance {
 pub struct AgentFile {
     pub pid: u32,
     pub metrics_address: Option<SocketAddr>,
+    /// Below every hierarchy's root: where its containers' cgroups are.
+    #[serde(default)]
+    pub cgroup_parent: Option<PathBuf>,
 }
 
 impl Instance {
@@ -72,6 +82,9 @@ impl Instance {
         let lock = Lock::take(&dir, made)?;
         Ok(Self {
             name: name_of(&dir),
+            base: None,
+            former: former_parent(&dir),
+            elsewhere: Mutex::default(),
             dir,
             lock: Mutex::new(lock),
         })
@@ -98,9 +111,52 @@ impl Instance {
         self.containers_dir().join(id)
     }
 
+    /// Containers' cgroups are below that one from now on.
+    pub(crate) fn set_base(&mut self, base: Option<&str>) {
+        self.base = base.map(str::to_owned);
+    }
+
+    pub(crate) fn base(&self) -> Option<&str> {
+        self.base.as_deref()
+    }
+
+    /// Relative to every hierarchy's mount.
+    pub(crate) fn cgroup_parent(&self) -> PathBuf {
+        let root = Path::new(self.base.as_deref().unwrap_or_default());
+        root.join("paddock").join(&self.name)
+    }
+
+    /// Of a predecessor that was killed, where it was another.
+    pub(crate) fn former_parent(&self) -> Option<&Path> {
+        let former = self.former.as_deref();
+        former.filter(|former| *former != self.cgroup_parent())
+    }
+
+    /// A container of this state directory is there.
+    pub(crate) fn seen_at(&self, cgroup: &str) {
+        if let Some(parent) = Path::new(cgroup).parent() {
+            self.elsewhere().insert(parent.to_owned());
+        }
+    }
+
+    /// All that there can be parents of containers' cgroups at, the present one last.
+    pub(crate) fn cgroup_parents(&self) -> Vec<PathBuf> {
+        let mut parents = self.elsewhere().clone();
+        parents.extend(self.former_parent().map(Path::to_owned));
+        let own = self.cgroup_parent();
+        parents.remove(&own);
+        parents.into_iter().chain([own]).collect()
+    }
+
+    fn elsewhere(&self) -> MutexGuard<'_, BTreeSet<PathBuf>> {
+        self.elsewhere
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Relative to every hierarchy's mount.
     pub(crate) fn cgroup_of(&self, id: &str) -> String {
-        format!("paddock/{}/{id}", self.name)
+        self.cgroup_parent().join(id).display().to_string()
     }
 
     /// The API's socket, bound; one that a dead agent left is removed, which the lock makes safe.
@@ -128,6 +184,7 @@ impl Instance {
         let file = AgentFile {
             pid: std::process::id(),
             metrics_address,
+            cgroup_parent: Some(self.cgroup_parent()),
         };
         disk::write_json(&self.dir, "agent.json", &file).map_err(|source| Error::Io {
             op: "write",
@@ -175,7 +232,20 @@ pub(crate) fn fnv1a(bytes: &[u8]) -> u64 {
 
 /// Below every hierarchy's root: where the cgroups of this state directory's containers are.
 pub fn cgroup_parent(state_dir: &Path) -> io::Result<PathBuf> {
-    Ok(Path::new("paddock").join(name_of(&fs::canonicalize(state_dir)?)))
+    let dir = fs::canonicalize(state_dir)?;
+    Ok(former_parent(&dir).unwrap_or_else(|| Path::new("paddock").join(name_of(&dir))))
+}
+
+/// The delegated cgroup that a parent is below, as [`Instance::cgroup_parent`] makes it.
+pub fn delegated_base(parent: &Path) -> Option<&str> {
+    let base = parent.parent()?.parent()?.to_str()?;
+    (!base.is_empty()).then_some(base)
+}
+
+/// What an agent that runs, or was killed, wrote down.
+fn former_parent(dir: &Path) -> Option<PathBuf> {
+    let file: AgentFile = disk::read_json(&dir.join("agent.json")).ok()??;
+    file.cgroup_parent
 }
 
 fn name_of(dir: &Path) -> String {
@@ -229,6 +299,28 @@ mod tests {
         // FNV-1a's published test vector.
         assert_eq!(fnv1a(b"foobar"), 0x8594_4171_f739_67e8);
         assert_eq!(name_of(Path::new("foobar")), "85944171");
+    }
+
+    #[test]
+    fn a_successor_knows_where_a_killed_agent_had_its_cgroups() {
+        let dir = crate::fixture::Dir::new();
+        let mut first = Instance::open(dir.path()).unwrap();
+        let at_root = first.cgroup_of("ab");
+        assert!(at_root.starts_with("paddock/"), "{at_root}");
+        first.set_base(Some("system.slice/paddock.service"));
+        first.write_agent_file(None).unwrap();
+        let parent = cgroup_parent(dir.path()).unwrap();
+        assert_eq!(parent, first.cgroup_parent());
+        assert_eq!(
+            delegated_base(&parent),
+            Some("system.slice/paddock.service")
+        );
+        drop(first);
+        let second = Instance::open(dir.path()).unwrap();
+        assert_eq!(second.former_parent(), Some(parent.as_path()));
+        assert_eq!(delegated_base(&second.cgroup_parent()), None);
+        second.close(false);
+        assert_eq!(cgroup_parent(dir.path()).unwrap(), second.cgroup_parent());
     }
 
     #[test]

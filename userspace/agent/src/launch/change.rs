@@ -110,6 +110,7 @@ pub(crate) async fn update(
     })
     .await?;
     tracing::info!("{}: limits updated", container.name);
+    shared.restorer.keep(&container);
     shared.publish(&container, "updated");
     Ok(container.limits(None))
 }
@@ -134,7 +135,7 @@ fn running(container: &Container) -> Result<(), Error> {
 }
 
 /// One change of one container at a time, in a thread that may wait for the kernel.
-async fn in_cgroup<T: Send + 'static>(
+pub(super) async fn in_cgroup<T: Send + 'static>(
     shared: &Arc<Shared>,
     container: &Arc<Container>,
     change: impl FnOnce(&Cgroup) -> Result<T, Error> + Send + 'static,

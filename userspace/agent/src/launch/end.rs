@@ -59,6 +59,7 @@ pub(super) async fn end(shared: &Arc<Shared>, container: &Arc<Container>, ending
     if container.state() == State::Exited {
         return;
     }
+    shared.restorer.forget(container);
     let (exit, reason, failed) = match ending {
         Ending::Exited { exit, reason } => (exit, reason, None),
         Ending::Failed { failed, at_ns } => {
@@ -144,6 +145,7 @@ fn rest(
         let mut facts = container.facts();
         sums.kernel = facts.earlier.kernel;
         facts.earlier = sums;
+        facts.restored = 0;
         facts.recent = None;
         facts.link = None;
     }
@@ -162,7 +164,9 @@ pub(super) fn remember(shared: &Shared, container: &Container, pause: Option<Dur
     });
     let past = {
         let facts = container.facts();
-        Past::new(facts.backoff, ended_ns, due_ns, &facts.earlier)
+        let mut earlier = facts.earlier.clone();
+        earlier.limits_restored += facts.restored;
+        Past::new(facts.backoff, ended_ns, due_ns, &earlier)
     };
     let dir = shared.instance.container_dir(&container.id);
     if let Err(error) = files::write_past(&dir, &past) {

@@ -90,6 +90,8 @@ pub(super) struct Sums {
     kernel: Vec<u64>,
     cpu: CpuCounters,
     memory_oom_kills: Option<u64>,
+    #[serde(default)]
+    limits_restored: u64,
 }
 
 /// `past.json`.
@@ -139,6 +141,7 @@ impl Sums {
             kernel: counters.kernel.cells.to_vec(),
             cpu: counters.cpu,
             memory_oom_kills: counters.memory_oom_kills,
+            limits_restored: counters.limits_restored,
         }
     }
 
@@ -149,6 +152,7 @@ impl Sums {
             kernel: cells.map_or(SlotCounters::ZERO, |cells| SlotCounters { cells }),
             cpu: self.cpu,
             memory_oom_kills: self.memory_oom_kills,
+            limits_restored: self.limits_restored,
         }
     }
 }

@@ -22,6 +22,7 @@ mod ready;
 mod reconcile;
 mod remap;
 mod request;
+mod restore;
 mod seccomp;
 mod sharing;
 mod sysctl;
@@ -44,6 +45,7 @@ pub(crate) use self::{
     logs::stream as logs,
     network::networks,
     reconcile::{clean_exited, reconcile},
+    restore::{Restorer, keep_limits},
     seccomp::Filters,
 };
 use crate::{kernel::EnrolError, registry};

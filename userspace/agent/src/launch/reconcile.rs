@@ -97,7 +97,13 @@ fn take_up(
         slot(shared, &config, link.is_some())
     };
     config.slot = slot.map(|slot| slot.0);
-    if config.slot != before
+    let place = config.cgroup.clone();
+    shared.instance.seen_at(&place);
+    if link.is_none() && Cgroup::open(&shared.hierarchies, &config.cgroup).is_err() {
+        // Its next run is where this agent has its own.
+        config.cgroup = shared.instance.cgroup_of(&config.id);
+    }
+    if (config.slot != before || config.cgroup != place)
         && let Err(error) = files::write_config(dir, &config)
     {
         tracing::warn!("{}: cannot write config.json: {error}", config.name);
@@ -316,11 +322,18 @@ fn discard(shared: &Shared, dir: &Path) {
         "removing {}: its creation was never finished",
         dir.display()
     );
-    let cgroup = Cgroup::open(&shared.hierarchies, &shared.instance.cgroup_of(id));
-    if let Ok(cgroup) = cgroup
-        && let Err(error) = cgroup.kill().and_then(|()| cgroup.remove_alone())
-    {
-        tracing::warn!("{}: {}", dir.display(), crate::chain::chain(&error));
+    let instance = &shared.instance;
+    let former = instance.former_parent().map(|parent| parent.join(id));
+    let paths = [
+        Some(instance.cgroup_of(id)),
+        former.map(|path| path.display().to_string()),
+    ];
+    for path in paths.into_iter().flatten() {
+        if let Ok(cgroup) = Cgroup::open(&shared.hierarchies, &path)
+            && let Err(error) = cgroup.kill().and_then(|()| cgroup.remove_alone())
+        {
+            tracing::warn!("{}: {}", dir.display(), crate::chain::chain(&error));
+        }
     }
     if let Err(error) = leave(dir) {
         tracing::warn!("{}: {}", dir.display(), crate::chain::chain(&error));

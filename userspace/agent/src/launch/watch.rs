@@ -18,6 +18,7 @@ use crate::{api::State, clock, container::Container, namespaces, shared::Shared}
 /// Until the container has ended, or the agent does.
 pub(super) async fn watch(shared: Arc<Shared>, container: Arc<Container>, mut link: Arc<Link>) {
     let mut shutdown = shared.shutdown.subscribe();
+    shared.restorer.keep(&container);
     loop {
         let packet = tokio::select! {
             packet = link.recv() => packet,

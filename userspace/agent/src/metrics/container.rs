@@ -36,7 +36,13 @@ const ESCAPES: Family = Family::counter(
     "Namespaces of the host or of others that a process of the container obtained (allowed) or reached for in vain (failed).",
 );
 
-pub(super) const FAMILIES: [Family; 4] = [INFO, OOM_KILLS, NAMESPACE_CALLS, ESCAPES];
+const LIMITS_RESTORED: Family = Family::counter(
+    "paddock_container_limits_restored_total",
+    "Files of the container's limits that somebody else had changed and paddock wrote again.",
+);
+
+pub(super) const FAMILIES: [Family; 5] =
+    [INFO, OOM_KILLS, NAMESPACE_CALLS, ESCAPES, LIMITS_RESTORED];
 
 /// Series of those beyond the cap.
 const OTHER: &str = "_other";
@@ -73,6 +79,10 @@ pub(super) fn collect(shared: &Shared, exported: &Exported) -> Vec<MetricFamily>
     if shared.kernel.unavailable().is_none() {
         families.extend(kernel_families(&readings));
     }
+    families.push(LIMITS_RESTORED.with(readings.iter().map(|one| {
+        let labels = vec![("container", one.name.clone())];
+        (labels, float(one.counters.limits_restored))
+    })));
     families.extend(cgroup::collect(&readings));
     families
 }

@@ -65,6 +65,13 @@ fn text(report: &CheckReport, width: Option<usize>) -> String {
             format!("{:?}", report.cgroup_layout).to_lowercase(),
         ),
         ("controllers", controllers(&report.controllers)),
+        (
+            "containers",
+            format!(
+                "in {}: {}",
+                report.cgroup_parent, report.cgroup_parent_reason
+            ),
+        ),
         ("namespaces", pairs(&report.namespaces)),
         (
             "LSM",
@@ -218,6 +225,9 @@ mod tests {
             ]
             .map(|(name, mount)| (name.to_owned(), mount.to_owned()))
             .into(),
+            cgroup_parent: "/paddock/default".into(),
+            cgroup_parent_reason: "nobody delegated /system.slice/paddock.service to the agent"
+                .into(),
             namespaces: ["cgroup", "ipc", "mnt", "net", "pid", "user", "uts"]
                 .map(|name| (name.to_owned(), 4_026_531_835))
                 .into(),

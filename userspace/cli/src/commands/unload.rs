@@ -30,6 +30,8 @@ impl Unload {
     #[expect(clippy::unused_self, reason = "commands have one form")]
     pub(crate) fn run(&self, context: &Context) -> anyhow::Result<u8> {
         let state_dir = &context.state_dir;
+        // An agent that ends takes its note of it along.
+        let parent = paddock_agent::cgroup_parent(state_dir);
         match Client::new(state_dir)?.send(Method::POST, "/v1/shutdown") {
             // One that ended before its answer was out has ended.
             Ok(()) | Err(Error::NoAgent { .. } | Error::Broken { .. }) => {}
@@ -44,11 +46,12 @@ impl Unload {
                 .with_context(|| format!("cannot remove the pins in {}", pins.display()))?;
         }
         // An agent keeps them for its next container, and one that was killed left them.
-        let parent = paddock_agent::cgroup_parent(state_dir)
-            .with_context(|| format!("{}: cannot resolve", state_dir.display()))?;
-        Hierarchies::discover()
-            .context("cannot read the host's cgroups")?
-            .remove_empty(&parent);
+        let parent = parent.with_context(|| format!("{}: cannot resolve", state_dir.display()))?;
+        let hierarchies = Hierarchies::discover().context("cannot read the host's cgroups")?;
+        hierarchies.remove_empty(&parent);
+        if let Some(base) = paddock_agent::delegated_base(&parent) {
+            hierarchies.leave_delegated(base);
+        }
         for name in FILES {
             remove(&state_dir.join(name))?;
         }

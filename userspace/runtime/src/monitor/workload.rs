@@ -241,7 +241,9 @@ impl Monitor {
         let removed = if self.agent_listens() {
             alone
         } else {
-            alone.and_then(|()| self.cgroup.remove())
+            let removed = alone.and_then(|()| self.cgroup.remove());
+            self.cgroup.hand_back();
+            removed
         };
         if let Err(error) = removed {
             report("remove", &error);
