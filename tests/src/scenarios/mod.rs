@@ -61,6 +61,7 @@ pub fn all() -> Vec<Scenario> {
         oci::memory_policy::ALL,
         oci::listener::ALL,
         oci::podman::ALL,
+        oci::without_cgroups::ALL,
         life::ALL,
         trace::ALL,
         article::ALL,

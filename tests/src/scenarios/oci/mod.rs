@@ -8,6 +8,7 @@ pub mod listener;
 pub mod memory_policy;
 pub mod podman;
 pub mod verbs;
+pub mod without_cgroups;
 
 use std::{
     fs::{self, File},
