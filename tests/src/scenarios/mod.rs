@@ -65,6 +65,7 @@ pub fn all() -> Vec<Scenario> {
         oci::listener::ALL,
         oci::net_devices::ALL,
         oci::podman::ALL,
+        oci::without_cgroups::ALL,
         life::ALL,
         trace::ALL,
         article::ALL,

@@ -14,7 +14,9 @@ use std::{
 use nix::sys::statfs::{CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC, statfs};
 use procfs::{FromBufRead as _, process::MountInfos};
 
-use crate::{Error, Layout, file};
+use crate::{Error, Layout, file, path};
+
+const OWN: &str = "/proc/self/cgroup";
 
 /// Controllers paddock limits, watches or will; enabled on the way down in v2.
 pub(crate) const WANTED: [&str; 5] = ["cpu", "cpuset", "io", "memory", "pids"];
@@ -41,6 +43,23 @@ pub(crate) struct Hierarchy {
     pub(crate) version: Version,
     /// v1: also `name=systemd` and the like, which limit nothing but are joined.
     pub(crate) controllers: BTreeSet<String>,
+}
+
+impl Hierarchy {
+    /// What a line of `/proc/PID/cgroup` says of this one: `ID:CONTROLLERS:PATH`.
+    fn own_path<'a>(&self, line: &'a str) -> Option<&'a str> {
+        let mut fields = line.splitn(3, ':').skip(1);
+        let (controllers, path) = (fields.next()?, fields.next()?);
+        let same = match self.version {
+            Version::V2 => controllers.is_empty(),
+            Version::V1 => {
+                let mut named = controllers.split(',');
+                named.clone().count() == self.controllers.len()
+                    && named.all(|name| self.controllers.contains(name))
+            }
+        };
+        same.then_some(path)
+    }
 }
 
 /// The host's cgroup hierarchies, as mounted.
@@ -151,6 +170,38 @@ impl Hierarchies {
     /// Of every hierarchy, v2's first.
     pub fn mount_points(&self) -> Vec<PathBuf> {
         self.all().map(|one| one.mount.clone()).collect()
+    }
+
+    /// The calling process' own directory in each hierarchy, with its mount point, v2's first.
+    /// One that is not below its mount (a cgroup namespace, a bind mount of a part) is an error.
+    pub fn own_directories(&self) -> Result<Vec<(PathBuf, PathBuf)>, Error> {
+        self.directories_of(&read_proc(OWN)?)
+    }
+
+    /// By the text of `/proc/PID/cgroup`: see cgroups(7).
+    fn directories_of(&self, text: &str) -> Result<Vec<(PathBuf, PathBuf)>, Error> {
+        let place = |one: &Hierarchy| {
+            let path = text.lines().find_map(|line| one.own_path(line));
+            let path = path.unwrap_or_default();
+            let own = match path.strip_prefix('/') {
+                Some("") => one.mount.clone(),
+                Some(path) if path::components(path).is_ok() => one.mount.join(path),
+                _ => {
+                    return Err(Error::Parse {
+                        path: OWN.into(),
+                        text: path.to_owned(),
+                        expected: "a path below a mounted cgroup hierarchy",
+                    });
+                }
+            };
+            if !own.is_dir() {
+                return Err(Error::NotFound {
+                    path: own.display().to_string(),
+                });
+            }
+            Ok((one.mount.clone(), own))
+        };
+        self.all().map(place).collect()
     }
 
     /// Where a controller lives: layout as a word and the mount point. For `check`.

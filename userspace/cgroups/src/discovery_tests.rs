@@ -72,6 +72,36 @@ fn a_covered_mount_is_passed_over_and_a_whole_one_preferred() {
 }
 
 #[test]
+fn a_process_has_a_directory_in_each_hierarchy() {
+    let dir = Dir::new();
+    for name in ["cpu/a", "systemd/b/c:d", "unified/"] {
+        dir.file(&format!("{name}/cgroup.procs"), "");
+    }
+    let at = |name: &str| dir.path().join(name);
+    let found = Hierarchies::fixture(
+        &[
+            (&at("cpu"), &["cpu", "cpuset", "cpuacct"]),
+            (&at("systemd"), &["name=systemd"]),
+        ],
+        Some((&at("unified"), &[])),
+    );
+    let rest = "2:name=systemd:/b/c:d\n0::/\n";
+    let own = |cpu: &str| found.directories_of(&format!("1:cpuset,cpu,cpuacct:{cpu}\n{rest}"));
+    assert_eq!(
+        own("/a").unwrap(),
+        [
+            (at("unified"), at("unified")),
+            (at("cpu"), at("cpu/a")),
+            (at("systemd"), at("systemd/b/c:d")),
+        ]
+    );
+    for elsewhere in ["/../a", "/a/..", "a", "", "/gone"] {
+        assert!(own(elsewhere).is_err(), "{elsewhere}");
+    }
+    assert!(found.directories_of(rest).is_err());
+}
+
+#[test]
 fn no_mount_is_told_apart_from_no_kernel_support() {
     let none = "22 1 0:21 / /proc rw - proc proc rw\n";
     assert!(matches!(

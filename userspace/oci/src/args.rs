@@ -27,9 +27,15 @@ pub(crate) struct Args {
     /// Refused: cgroups are made through their file system
     #[arg(long)]
     pub(crate) systemd_cgroup: bool,
-    /// crun's way to say it: cgroupfs
-    #[arg(long, value_name = "NAME", hide = true)]
-    pub(crate) cgroup_manager: Option<String>,
+    /// Who makes a container's cgroup: cgroupfs; disabled, nobody, it stays in the caller's
+    #[arg(
+        long,
+        value_enum,
+        default_value_t = CgroupManager::Cgroupfs,
+        hide_possible_values = true,
+        value_name = "NAME"
+    )]
+    pub(crate) cgroup_manager: CgroupManager,
     /// runc's; always as root here
     #[arg(long, value_name = "BOOL", hide = true)]
     pub(crate) rootless: Option<String>,
@@ -41,6 +47,16 @@ pub(crate) struct Args {
 pub(crate) enum LogFormat {
     Text,
     Json,
+}
+
+/// crun's option, and its names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum CgroupManager {
+    Cgroupfs,
+    /// Refused.
+    Systemd,
+    /// There is no cgroup: nothing is limited, frozen or counted.
+    Disabled,
 }
 
 #[derive(Debug, Subcommand)]
@@ -288,4 +304,28 @@ pub(crate) struct Spec {
     /// With a user namespace that maps the caller
     #[arg(long)]
     pub(crate) rootless: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn managers_by_name() {
+        let parse = |words: &[&str]| {
+            Args::try_parse_from([&["paddock-oci"], words, &["state", "x"]].concat())
+                .map(|args| args.cgroup_manager)
+        };
+        assert_eq!(parse(&[]).unwrap(), CgroupManager::Cgroupfs);
+        for (name, manager) in [
+            ("cgroupfs", CgroupManager::Cgroupfs),
+            ("systemd", CgroupManager::Systemd),
+            ("disabled", CgroupManager::Disabled),
+        ] {
+            assert_eq!(parse(&["--cgroup-manager", name]).unwrap(), manager);
+        }
+        for name in ["", "none", "Disabled"] {
+            assert!(parse(&["--cgroup-manager", name]).is_err(), "{name:?}");
+        }
+    }
 }

@@ -17,6 +17,7 @@ use std::{
 use nix::{
     errno::Errno,
     fcntl::{Flock, FlockArg},
+    sys::signal::Signal,
 };
 use oci_spec::runtime::Spec;
 use paddock_cgroups::{Cgroup, Hierarchies};
@@ -47,8 +48,9 @@ pub(crate) struct Record {
     pub creator: (i32, u64),
     /// `create` has done its part.
     pub ready: bool,
-    /// Relative, in every hierarchy.
-    pub cgroup: String,
+    /// Relative, in every hierarchy. `None`: it has none and is in its callers', which are
+    /// never to be touched.
+    pub cgroup: Option<String>,
     /// Its parents are paddock's own, too.
     pub own_parents: bool,
     pub annotations: BTreeMap<String, String>,
@@ -70,6 +72,36 @@ pub(crate) struct Container {
     pub directory: PathBuf,
     pub record: Record,
     _lock: Flock<File>,
+}
+
+impl Record {
+    /// `None` where it has none.
+    pub(crate) fn open_cgroup(&self) -> Result<Option<Cgroup>, Error> {
+        let Some(path) = &self.cgroup else {
+            return Ok(None);
+        };
+        Ok(Some(Cgroup::open(&Hierarchies::discover()?, path)?))
+    }
+
+    /// For what is done to a cgroup, and to nothing else.
+    pub(crate) fn needed_cgroup(&self, verb: &'static str) -> Result<Cgroup, Error> {
+        self.open_cgroup()?.ok_or_else(|| self.no_cgroup(verb))
+    }
+
+    /// Said before anything about its status is.
+    pub(crate) fn check_cgroup(&self, verb: &'static str) -> Result<(), Error> {
+        match self.cgroup {
+            Some(_) => Ok(()),
+            None => Err(self.no_cgroup(verb)),
+        }
+    }
+
+    fn no_cgroup(&self, verb: &'static str) -> Error {
+        Error::NoCgroup {
+            verb,
+            id: self.id.clone(),
+        }
+    }
 }
 
 impl Status {
@@ -141,13 +173,6 @@ impl Container {
         self.directory.join(START)
     }
 
-    pub(crate) fn cgroup(&self) -> Result<Cgroup, Error> {
-        Ok(Cgroup::open(
-            &Hierarchies::discover()?,
-            &self.record.cgroup,
-        )?)
-    }
-
     pub(crate) fn process(&self) -> Option<Found> {
         process(&self.record)
     }
@@ -156,11 +181,39 @@ impl Container {
         status(&self.directory, &self.record)
     }
 
+    /// Kills all in its cgroup and waits for that. Without one: the first process, with which
+    /// all of a pid namespace of its own goes; nobody knows of others.
+    pub(crate) fn end(&self) -> Result<(), Error> {
+        if let Some(cgroup) = self.record.open_cgroup()? {
+            return Ok(cgroup.kill()?);
+        }
+        let Record {
+            pid, start_time, ..
+        } = self.record;
+        // Not by its state: a dead first thread looks like an ended process.
+        let Some(first) = (pid > 0).then(|| direct::find(pid, start_time)).flatten() else {
+            return Ok(());
+        };
+        let failed = |errno: Errno| Error::io("kill", format!("/proc/{pid}"))(errno.into());
+        match first.signal(Signal::SIGKILL as i32) {
+            Ok(()) | Err(Errno::ESRCH) => {}
+            Err(errno) => return Err(failed(errno)),
+        }
+        if first.ends_within(END).map_err(failed)? {
+            Ok(())
+        } else {
+            Err(failed(Errno::ETIMEDOUT))
+        }
+    }
+
     /// Everything on disk.
     pub(crate) fn forget(self) -> Result<(), Error> {
         fs::remove_dir_all(&self.directory).map_err(Error::io("remove", &self.directory))
     }
 }
+
+/// A process in an uninterruptible wait dies only after it.
+const END: Duration = Duration::from_secs(10);
 
 /// Making a container takes milliseconds, and who asks for its state wants to hear the end of
 /// that; but a hook asks in the middle of it and must get an answer.
@@ -292,13 +345,50 @@ fn status(directory: &Path, record: &Record) -> Status {
     if directory.join(START).exists() {
         return Status::Created;
     }
-    let frozen = || -> Result<bool, Error> {
-        let cgroup = Cgroup::open(&Hierarchies::discover()?, &record.cgroup)?;
-        Ok(cgroup.is_frozen()?)
-    };
-    if frozen().unwrap_or(false) {
+    let cgroup = record.open_cgroup().ok().flatten();
+    if cgroup.is_some_and(|cgroup| cgroup.is_frozen().unwrap_or(false)) {
         Status::Paused
     } else {
         Status::Running
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(cgroup: &serde_json::Value) -> Record {
+        serde_json::from_value(json!({
+            "oci_version": "1.2.0", "id": "one", "bundle": "/b", "rootfs": "/b/rootfs",
+            "created": "", "pid": 0, "start_time": 0, "creator": [0, 0], "ready": true,
+            "cgroup": cgroup, "own_parents": false, "annotations": {}, "owner": "",
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn a_record_says_that_there_is_no_cgroup() {
+        let without = record(&json!(null));
+        assert!(without.open_cgroup().unwrap().is_none());
+        let line = without.needed_cgroup("pause").unwrap_err().line();
+        assert!(
+            line.contains("\"one\"") && line.contains("disabled"),
+            "{line}"
+        );
+        assert_eq!(without.check_cgroup("pause").unwrap_err().line(), line);
+        let written = serde_json::to_value(&without).unwrap();
+        assert_eq!(record(&written["cgroup"]), without);
+        // As written by a release that knew no other.
+        let with = record(&json!("paddock-oci/one"));
+        assert_eq!(with.cgroup.as_deref(), Some("paddock-oci/one"));
+        assert!(with.check_cgroup("pause").is_ok());
+    }
+
+    /// A record of somebody's making must not stand for the root, where everybody is.
+    #[test]
+    fn an_empty_path_is_no_cgroup() {
+        for path in ["", "/", ".", "../x"] {
+            assert!(record(&json!(path)).open_cgroup().is_err(), "{path:?}");
+        }
     }
 }

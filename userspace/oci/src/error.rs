@@ -30,6 +30,10 @@ pub(crate) enum Error {
         id: String,
         status: &'static str,
     },
+    #[error(
+        "cannot {verb} container {id:?}: it has no cgroup (it was made with --cgroup-manager disabled)"
+    )]
+    NoCgroup { verb: &'static str, id: String },
     #[error("{}", launch_line(failed, program))]
     Launch { failed: Failed, program: String },
     #[error("{kind} hook {why}: {}", path.display())]

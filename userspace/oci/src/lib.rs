@@ -26,7 +26,7 @@ use std::{
 use clap::{Parser as _, error::ErrorKind};
 
 use self::{
-    args::{Args, Command},
+    args::{Args, CgroupManager, Command},
     error::Error,
     log::Log,
 };
@@ -67,12 +67,7 @@ pub fn main(args: &[OsString]) -> ExitCode {
 }
 
 fn run(args: Args, words: &[OsString], log: &Log) -> Result<u8, Error> {
-    if args.systemd_cgroup
-        || args
-            .cgroup_manager
-            .as_deref()
-            .is_some_and(|name| name != "cgroupfs")
-    {
+    if args.systemd_cgroup || args.cgroup_manager == CgroupManager::Systemd {
         return Err(Error::usage(
             "systemd's cgroup manager is not supported: leave --systemd-cgroup out (podman: --cgroup-manager=cgroupfs)",
         ));

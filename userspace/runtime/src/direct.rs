@@ -14,12 +14,13 @@ use std::{
         unix::net::UnixStream,
     },
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use nix::{
     errno::Errno,
     fcntl::OFlag,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
     sched::unshare,
     sys::{
         stat::{Mode, umask},
@@ -27,7 +28,7 @@ use nix::{
     },
     unistd::{pipe2, read},
 };
-use paddock_cgroups::Cgroup;
+use paddock_cgroups::{Cgroup, DeviceRule};
 
 pub use crate::monitor::identity::start_time;
 use crate::{
@@ -55,7 +56,8 @@ use crate::{
 pub struct Request<'a> {
     pub process: &'a Process,
     pub target: &'a Target,
-    pub cgroup: &'a Cgroup,
+    /// `None`: it stays in the caller's, which is nobody's to limit.
+    pub cgroup: Option<&'a Cgroup>,
     /// How many descriptors from 3 on the program keeps; they must be open.
     pub preserved: u8,
     pub new_keyring: bool,
@@ -162,7 +164,7 @@ pub fn launch<E: From<Failed>>(
         trace: None,
     };
     if let Target::Container(target) = request.target {
-        devices::limit(&target.device_rules, request.cgroup).map_err(failed)?;
+        limit_devices(&target.device_rules, request.cgroup).map_err(failed)?;
     }
     let (mut process, joined) = clone(&plan, &channels, request.cgroup).map_err(failed)?;
     drop(channels);
@@ -203,6 +205,15 @@ pub fn launch<E: From<Failed>>(
             kill_and_wait(&process);
             Err(error)
         }
+    }
+}
+
+/// Rules are a cgroup's: without one they are refused, not forgotten.
+fn limit_devices(rules: &[DeviceRule], cgroup: Option<&Cgroup>) -> Result<(), Failure> {
+    match cgroup {
+        Some(cgroup) => devices::limit(rules, cgroup),
+        None if rules.is_empty() => Ok(()),
+        None => Err(Failure::without_path("device rules", Errno::EOPNOTSUPP)),
     }
 }
 
@@ -341,6 +352,21 @@ pub fn find(pid: i32, start_time: u64) -> Option<Found> {
 impl Found {
     pub fn signal(&self, signal: i32) -> nix::Result<()> {
         pidfd_send_signal(self.pidfd.as_fd(), signal)
+    }
+
+    /// Blocks until its last thread has ended, waited for by its parent or not; `false`: not in
+    /// that time. The first process of a pid namespace ends after all others in it.
+    pub fn ends_within(&self, limit: Duration) -> nix::Result<bool> {
+        let deadline = Instant::now() + limit;
+        loop {
+            let mut fds = [PollFd::new(self.pidfd.as_fd(), PollFlags::POLLIN)];
+            let left = deadline.saturating_duration_since(Instant::now());
+            let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+            match poll(&mut fds, timeout) {
+                Err(Errno::EINTR) => {}
+                other => return other.map(|ready| ready > 0),
+            }
+        }
     }
 
     pub fn pidfd(&self) -> BorrowedFd<'_> {

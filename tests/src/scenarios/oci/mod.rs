@@ -9,6 +9,7 @@ pub mod memory_policy;
 pub mod net_devices;
 pub mod podman;
 pub mod verbs;
+pub mod without_cgroups;
 
 use std::{
     ffi::OsStr,

@@ -48,9 +48,16 @@ fn parents() -> Result<Vec<PathBuf>> {
 fn with_podman(context: &Context, bundle: &Bundle<'_>) -> Result<()> {
     let runtime = bundle.path.join("paddock-oci");
     symlink(&context.bin, &runtime)?;
+    // Whom --cgroups=disabled may be asked of.
+    let settings = bundle.path.join("containers.conf");
+    fs::write(
+        &settings,
+        "[engine]\nruntime_supports_nocgroup = [\"paddock-oci\"]\n",
+    )?;
     let call = |args: &[&str]| -> Result<Output> {
         finish(
             Command::new("podman")
+                .env("CONTAINERS_CONF", &settings)
                 .arg("--root")
                 .arg(bundle.path.join("store"))
                 .arg("--runroot")
@@ -88,6 +95,7 @@ fn with_podman(context: &Context, bundle: &Bundle<'_>) -> Result<()> {
     ensure!(output.stdout == "Seccomp: 2\n", "{output:?}");
     let output = run(&none, &["nope"])?;
     ensure!(output.code == Some(127), "{output:?}");
+    without_cgroups(&call, &run)?;
     let flags = ["-d", "--name", "bg", "--network", "none", "--memory", "64m"];
     let output = run(&flags, &["sleep", "100"])?;
     ensure!(output.code == Some(0), "{output:?}");
@@ -126,5 +134,33 @@ fn with_podman(context: &Context, bundle: &Bundle<'_>) -> Result<()> {
     }
     let output = call(&["ps", "-a", "-q"])?;
     ensure!(output.stdout.is_empty(), "{output:?}");
+    Ok(())
+}
+
+/// The caller's cgroup is the container's.
+fn without_cgroups(
+    call: &impl Fn(&[&str]) -> Result<Output>,
+    run: &impl Fn(&[&str], &[&str]) -> Result<Output>,
+) -> Result<()> {
+    let disabled = ["--network", "none", "--cgroups=disabled"];
+    let output = run(
+        &[&disabled[..], &["--rm"]].concat(),
+        &["cat", "/proc/self/cgroup"],
+    )?;
+    ensure!(
+        output.stdout == fs::read_to_string("/proc/self/cgroup")?,
+        "{output:?}"
+    );
+    let output = run(
+        &[&disabled[..], &["-d", "--name", "bare"]].concat(),
+        &["sleep", "100"],
+    )?;
+    ensure!(output.code == Some(0), "{output:?}");
+    let output = call(&["exec", "bare", "ps"])?;
+    ensure!(output.stdout.contains("sleep 100"), "{output:?}");
+    for args in [&["stop", "-t", "1", "bare"][..], &["rm", "-f", "bare"]] {
+        let output = call(args)?;
+        ensure!(output.code == Some(0), "{args:?}: {output:?}");
+    }
     Ok(())
 }

@@ -1,12 +1,13 @@
 //! Follow a monitor: what it tells moves its container from state to state.
 
-use std::sync::Arc;
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use paddock_probe::NS_TYPES;
 use paddock_runtime::{
     client::Packet,
     record::{Failed, Started},
 };
+use tokio::time::sleep;
 
 use super::{
     Link,
@@ -15,13 +16,22 @@ use super::{
 };
 use crate::{api::State, clock, container::Container, namespaces, shared::Shared};
 
+/// Whose limits nobody has the time to change are not watched for that: it would cost each launch.
+const SHORT_LIFE: Duration = Duration::from_secs(1);
+
 /// Until the container has ended, or the agent does.
 pub(super) async fn watch(shared: Arc<Shared>, container: Arc<Container>, mut link: Arc<Link>) {
     let mut shutdown = shared.shutdown.subscribe();
-    shared.restorer.keep(&container);
+    let mut keep = pin!(sleep(SHORT_LIFE));
+    let mut kept = false;
     loop {
         let packet = tokio::select! {
             packet = link.recv() => packet,
+            () = &mut keep, if !kept => {
+                shared.restorer.keep(&container);
+                kept = true;
+                continue;
+            }
             _ = shutdown.wait_for(|down| *down) => return,
         };
         match packet {

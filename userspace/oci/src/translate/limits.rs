@@ -13,7 +13,12 @@ use paddock_cgroups::{
 
 use crate::error::Error;
 
-pub(crate) fn limits(resources: &LinuxResources) -> Result<Limits, Error> {
+pub(crate) fn limits(linux: &Linux) -> Result<Limits, Error> {
+    let resources = linux.resources().as_ref();
+    resources.map_or_else(|| Ok(Limits::default()), limits_of)
+}
+
+pub(crate) fn limits_of(resources: &LinuxResources) -> Result<Limits, Error> {
     let network = resources.network().as_ref();
     if network.is_some_and(|net| net.class_id().is_some() || net.priorities().is_some()) {
         return Err(Error::config("linux.resources.network is not supported"));

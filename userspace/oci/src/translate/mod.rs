@@ -1,6 +1,7 @@
 //! From a bundle's config to what paddock's launcher takes.
 //!
-//! Everything is either translated or refused with one line; nothing is left out silently.
+//! Everything is either translated or refused with one line; nothing is left out silently but
+//! what is a cgroup's, where the caller wants none.
 //! runtime-spec's config.md and config-linux.md are the source of the fields' meaning.
 
 mod limits;
@@ -28,7 +29,7 @@ use paddock_runtime::{
 };
 
 pub(crate) use self::{
-    limits::{device_rules, limits},
+    limits::{device_rules, limits, limits_of},
     memory_policy::memory_policy,
     namespaces::check_paths,
     priority::{io_priority, scheduler},
@@ -58,11 +59,12 @@ pub(crate) struct Bundle {
     pub time_offsets: Vec<(String, i64, u32)>,
 }
 
+/// `cgroup`: the container's path in the hierarchies. `None`: it has none, and with it go
+/// `linux.resources`, its rules for devices among them, as with crun.
 pub(crate) fn bundle(
     spec: &Spec,
     bundle: &Path,
-    cgroup: &str,
-    hierarchies: &Hierarchies,
+    cgroup: Option<(&str, &Hierarchies)>,
 ) -> Result<Bundle, Error> {
     let none = Linux::default();
     let linux = spec.linux().as_ref().unwrap_or(&none);
@@ -100,35 +102,32 @@ pub(crate) fn bundle(
                 terminal: words.terminal().unwrap_or(false),
                 namespaces: &namespaces,
                 cgroup,
-                hierarchies,
             },
         )?;
     }
     let own_devices = !mounts
         .iter()
         .any(|mount| mounts::same(&mount.target, "/dev"));
-    let devices = linux
-        .devices()
-        .iter()
-        .flatten()
-        .map(device)
-        .collect::<Result<Vec<_>, _>>()?;
     let net_devices = net_devices::net_devices(linux, &namespaces)?;
+    let (limits, device_rules) = match cgroup {
+        Some(_) => (limits(linux)?, device_rules(linux)?),
+        None => Default::default(),
+    };
     let target = ContainerSpec {
         rootfs: Rootfs::Directory(rootfs.clone()),
         read_only: root.readonly().unwrap_or(false),
         hostname: spec.hostname().clone().filter(|name| !name.is_empty()),
         domainname: spec.domainname().clone().filter(|name| !name.is_empty()),
-        cgroup: cgroup.to_owned(),
+        cgroup: cgroup.map_or_else(String::new, |(path, _)| path.to_owned()),
         init: false,
         sysctls: sysctl::translate(linux, &namespaces, spec.domainname().as_deref())?,
         namespaces,
         id_maps,
         mounts,
-        devices,
+        devices: devices(linux)?,
         masked_paths: paths("maskedPaths", linux.masked_paths().as_deref())?,
         read_only_paths: paths("readonlyPaths", linux.readonly_paths().as_deref())?,
-        device_rules: device_rules(linux)?,
+        device_rules,
         root_maps: None,
     };
     let window = words.console_size().and_then(|size| {
@@ -138,14 +137,13 @@ pub(crate) fn bundle(
         );
         (rows > 0 && columns > 0).then_some((rows, columns))
     });
-    let resources = linux.resources().as_ref();
     let (filter, listener) = seccomp(linux, words)?;
     Ok(Bundle {
         process: process(words, &directory, filter)?,
         listener,
         target: Target::Container(Box::new(target)),
         rootfs,
-        limits: resources.map_or_else(|| Ok(Limits::default()), limits)?,
+        limits,
         hooks: Hooks::new(spec.hooks().as_ref())?,
         propagation: (propagation, recursive),
         window,
@@ -235,6 +233,10 @@ fn paths(name: &str, paths: Option<&[String]>) -> Result<Vec<PathBuf>, Error> {
             }
         })
         .collect()
+}
+
+fn devices(linux: &Linux) -> Result<Vec<Device>, Error> {
+    linux.devices().iter().flatten().map(device).collect()
 }
 
 fn device(device: &LinuxDevice) -> Result<Device, Error> {

@@ -2,7 +2,9 @@
 //!
 //! /dev as a tmpfs is the launcher's own, with the devices the specification promises; devpts
 //! is its own where the terminal comes from it. Without a cgroup namespace the container sees
-//! its own cgroups by bind mounts, never the host's.
+//! its own cgroups by bind mounts, never the host's. Where it has none these are the caller's,
+//! in a cgroup namespace too, and read-only whatever the bundle says: who may write there can
+//! kill, freeze and limit the caller.
 
 use std::{
     fs::{self, File},
@@ -29,8 +31,8 @@ pub(super) struct Around<'a> {
     pub root: &'a File,
     pub terminal: bool,
     pub namespaces: &'a Namespaces,
-    pub cgroup: &'a str,
-    pub hierarchies: &'a Hierarchies,
+    /// `None`: it is in the caller's.
+    pub cgroup: Option<(&'a str, &'a Hierarchies)>,
 }
 
 /// File systems that a new instance of is made without a device.
@@ -94,10 +96,17 @@ pub(super) fn translate(
     }
     let own = |path: &str| same(&target, path);
     match kind {
-        "cgroup" | "cgroup2" if around.namespaces.cgroup.is_new() => {
-            mounts.push(fixed(target, MountSource::Cgroups, &options));
+        "cgroup" | "cgroup2" => {
+            if around.cgroup.is_none() {
+                options.set |= libc::MOUNT_ATTR_RDONLY;
+                options.clear &= !libc::MOUNT_ATTR_RDONLY;
+            }
+            if around.namespaces.cgroup.is_new() {
+                mounts.push(fixed(target, MountSource::Cgroups, &options));
+            } else {
+                cgroups(mounts, &target, &options, around.cgroup)?;
+            }
         }
-        "cgroup" | "cgroup2" => cgroups(mounts, &target, &options, around),
         "tmpfs" if own("/dev") => {
             let size = options.data.iter().rev().find(|(key, _)| key == "size");
             let size = match size {
@@ -165,7 +174,12 @@ pub(super) fn same(path: &Path, other: &str) -> bool {
 }
 
 /// Each hierarchy's own directory, under the host's name for the hierarchy.
-fn cgroups(mounts: &mut Vec<Mount>, target: &Path, options: &Options, around: &Around<'_>) {
+fn cgroups(
+    mounts: &mut Vec<Mount>,
+    target: &Path,
+    options: &Options,
+    cgroup: Option<(&str, &Hierarchies)>,
+) -> Result<(), Error> {
     let bind = |target: PathBuf, path: PathBuf| {
         let source = MountSource::Bind {
             path,
@@ -176,10 +190,18 @@ fn cgroups(mounts: &mut Vec<Mount>, target: &Path, options: &Options, around: &A
             ..fixed(target, source, options)
         }
     };
-    let points = around.hierarchies.mount_points();
-    if let [only] = points.as_slice() {
-        mounts.push(bind(target.to_owned(), only.join(around.cgroup)));
-        return;
+    let directories = match cgroup {
+        Some((path, hierarchies)) => {
+            let points = hierarchies.mount_points().into_iter();
+            points
+                .map(|point| (point.clone(), point.join(path)))
+                .collect()
+        }
+        None => Hierarchies::discover()?.own_directories()?,
+    };
+    if let [(_, only)] = directories.as_slice() {
+        mounts.push(bind(target.to_owned(), only.clone()));
+        return Ok(());
     }
     let source = MountSource::New {
         kind: "tmpfs".to_owned(),
@@ -191,11 +213,12 @@ fn cgroups(mounts: &mut Vec<Mount>, target: &Path, options: &Options, around: &A
         ..options.clone()
     };
     mounts.push(fixed(target.to_owned(), source, &writable));
-    for point in points {
+    for (point, directory) in directories {
         if let Some(name) = point.file_name() {
-            mounts.push(bind(target.join(name), point.join(around.cgroup)));
+            mounts.push(bind(target.join(name), directory));
         }
     }
+    Ok(())
 }
 
 /// Nothing is there to copy up.

@@ -20,7 +20,7 @@ use paddock_runtime::{
 };
 
 use crate::{
-    args::{Command, Create},
+    args::{CgroupManager, Command, Create},
     config, console,
     container::{self, Container, Record, Status},
     error::Error,
@@ -40,8 +40,23 @@ struct Making {
     devices: Option<Moved>,
 }
 
-pub(super) fn verb(root: &Path, wanted: &Create, log: &Log) -> Result<(), Error> {
-    create(root, wanted, log, false).map(drop)
+/// Where a container's cgroup is to be.
+#[derive(Debug)]
+struct Place {
+    hierarchies: Hierarchies,
+    /// Relative to every hierarchy's root.
+    path: String,
+    /// Its parents are paddock's own.
+    own_parents: bool,
+}
+
+pub(super) fn verb(
+    root: &Path,
+    wanted: &Create,
+    manager: CgroupManager,
+    log: &Log,
+) -> Result<(), Error> {
+    create(root, wanted, manager, log, false).map(drop)
 }
 
 /// The container, whose lock is held, and its first process. `here`: a terminal may stay with
@@ -49,6 +64,7 @@ pub(super) fn verb(root: &Path, wanted: &Create, log: &Log) -> Result<(), Error>
 pub(super) fn create(
     root: &Path,
     wanted: &Create,
+    manager: CgroupManager,
     log: &Log,
     here: bool,
 ) -> Result<(Container, Launched), Error> {
@@ -68,9 +84,15 @@ pub(super) fn create(
         .canonicalize()
         .map_err(Error::io("open bundle", &wanted.bundle))?;
     let (spec, text) = config::load(&bundle.join(&wanted.config))?;
-    let hierarchies = Hierarchies::discover()?;
-    let (path, own_parents) = cgroup_path(&spec, &wanted.id)?;
-    let mut plan = translate::bundle(&spec, &bundle, &path, &hierarchies)?;
+    // Without, a host needs no cgroups at all.
+    let place = match manager {
+        CgroupManager::Disabled => None,
+        CgroupManager::Cgroupfs | CgroupManager::Systemd => Some(Place::new(&spec, &wanted.id)?),
+    };
+    let within = place
+        .as_ref()
+        .map(|place| (place.path.as_str(), &place.hierarchies));
+    let mut plan = translate::bundle(&spec, &bundle, within)?;
     let listening = listen_fds();
     if listening > 0 {
         plan.process.env.push(format!("LISTEN_FDS={listening}"));
@@ -82,12 +104,8 @@ pub(super) fn create(
     };
     translate::check_paths(&target.namespaces)?;
     // Before the record names it: what is there already is somebody else's.
-    if Cgroup::open(&hierarchies, &path)
-        .is_ok_and(|found| found.pids().is_ok_and(|pids| !pids.is_empty()))
-    {
-        return Err(Error::usage(format!(
-            "cgroup {path}: is there already and has processes"
-        )));
+    if let Some(place) = &place {
+        place.check_unused()?;
     }
     let creator = i32::try_from(std::process::id()).unwrap_or_default();
     let record = Record {
@@ -100,8 +118,8 @@ pub(super) fn create(
         start_time: 0,
         creator: (creator, direct::start_time(creator).unwrap_or_default()),
         ready: false,
-        cgroup: path,
-        own_parents,
+        cgroup: place.as_ref().map(|place| place.path.clone()),
+        own_parents: place.as_ref().is_some_and(|place| place.own_parents),
         annotations: spec
             .annotations()
             .iter()
@@ -116,7 +134,7 @@ pub(super) fn create(
         cgroup: None,
         devices: None,
     };
-    let launched = make(&mut making, &hierarchies, &plan, wanted);
+    let launched = make(&mut making, place.as_ref(), &plan, wanted);
     match (launched, making.container.take()) {
         (Ok(launched), Some(container)) => Ok((container, launched)),
         (Ok(_), None) => Err(Error::usage("the container was lost")),
@@ -136,7 +154,7 @@ pub(super) fn create(
 
 fn make(
     making: &mut Making,
-    hierarchies: &Hierarchies,
+    place: Option<&Place>,
     plan: &Bundle,
     wanted: &Create,
 ) -> Result<Launched, Error> {
@@ -145,19 +163,19 @@ fn make(
     };
     let socket = container.start_socket();
     let listener = bind(&socket)?;
-    let cgroup = &*making.cgroup.insert(Cgroup::create_or_adopt(
-        hierarchies,
-        &container.record.cgroup,
-    )?);
-    if container.record.own_parents {
-        cgroup.lend_real_time(&plan.limits.cpu);
+    if let Some(place) = place {
+        let made = Cgroup::create_or_adopt(&place.hierarchies, &place.path)?;
+        let cgroup = &*making.cgroup.insert(made);
+        if place.own_parents {
+            cgroup.lend_real_time(&plan.limits.cpu);
+        }
+        cgroup.apply(&plan.limits)?;
     }
-    cgroup.apply(&plan.limits)?;
     let bundle = container.record.bundle.clone();
     let request = Request {
         process: &plan.process,
         target: &plan.target,
-        cgroup,
+        cgroup: making.cgroup.as_ref(),
         preserved: preserved(wanted.preserve_fds)?,
         new_keyring: !wanted.no_new_keyring,
         start: Some(listener.as_fd()),
@@ -269,6 +287,29 @@ fn bind(path: &Path) -> Result<UnixListener, Error> {
 pub(super) fn through_descriptor(directory: BorrowedFd<'_>, name: &Path) -> PathBuf {
     use std::os::fd::AsRawFd as _;
     Path::new(&format!("/proc/self/fd/{}", directory.as_raw_fd())).join(name)
+}
+
+impl Place {
+    fn new(spec: &Spec, id: &str) -> Result<Self, Error> {
+        let hierarchies = Hierarchies::discover()?;
+        let (path, own_parents) = cgroup_path(spec, id)?;
+        Ok(Self {
+            hierarchies,
+            path,
+            own_parents,
+        })
+    }
+
+    fn check_unused(&self) -> Result<(), Error> {
+        let found = Cgroup::open(&self.hierarchies, &self.path);
+        if found.is_ok_and(|found| found.pids().is_ok_and(|pids| !pids.is_empty())) {
+            return Err(Error::usage(format!(
+                "cgroup {}: is there already and has processes",
+                self.path
+            )));
+        }
+        Ok(())
+    }
 }
 
 /// Relative to every hierarchy's root, and whether its parents are paddock's own.

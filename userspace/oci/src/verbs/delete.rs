@@ -1,4 +1,4 @@
-//! `delete`: processes, cgroup, poststop hooks, the directory; in this order.
+//! `delete`: processes, cgroup if there is one, poststop hooks, the directory; in this order.
 
 use std::{fs, path::Path};
 
@@ -41,8 +41,9 @@ fn absent(root: &Path, wanted: &Delete, error: Error) -> Result<(), Error> {
 }
 
 pub(super) fn delete(container: Container, log: &Log) -> Result<(), Error> {
-    match container.cgroup() {
-        Ok(cgroup) => remove_cgroup(&cgroup, container.record.own_parents)?,
+    match container.record.open_cgroup() {
+        Ok(Some(cgroup)) => remove_cgroup(&cgroup, container.record.own_parents)?,
+        Ok(None) => container.end()?,
         Err(Error::Cgroup(paddock_cgroups::Error::NotFound { .. })) => {}
         Err(error) => return Err(error),
     }

@@ -36,10 +36,7 @@ pub(super) fn verb(root: &Path, wanted: &Events) -> Result<(), Error> {
                 status: status.word(),
             });
         }
-        let cgroup = paddock_cgroups::Cgroup::open(
-            &paddock_cgroups::Hierarchies::discover()?,
-            &record.cgroup,
-        )?;
+        let cgroup = record.needed_cgroup("read events of")?;
         let data = data(&cgroup.stats()?);
         line(&json!({"type": "stats", "id": wanted.id, "data": data}).to_string())?;
         if wanted.stats {

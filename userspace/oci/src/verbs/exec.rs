@@ -53,10 +53,10 @@ pub(super) fn verb(root: &Path, wanted: &Exec) -> Result<u8, Error> {
     let target = Target::Exec(ExecSpec {
         pid: container.record.pid,
         start_time: container.record.start_time,
-        cgroup: container.record.cgroup.clone(),
+        cgroup: container.record.cgroup.clone().unwrap_or_default(),
         types: Vec::new(),
     });
-    let cgroup = container.cgroup()?;
+    let cgroup = container.record.open_cgroup()?;
     let state = container::state(&container.record, status);
     // A long exec must not keep others from the container.
     drop(container);
@@ -68,7 +68,7 @@ pub(super) fn verb(root: &Path, wanted: &Exec) -> Result<u8, Error> {
     let request = Request {
         process: &process,
         target: &target,
-        cgroup: &cgroup,
+        cgroup: cgroup.as_ref(),
         preserved: wanted.preserve_fds,
         new_keyring: false,
         start: None,

@@ -27,10 +27,11 @@ use crate::{
 
 pub(crate) fn dispatch(args: Args, log: &Log) -> Result<u8, Error> {
     let root = &std::path::absolute(&args.root).map_err(Error::io("find", &args.root))?;
+    let manager = args.cgroup_manager;
     match args.command {
-        Command::Create(wanted) => create::verb(root, &wanted, log).map(|()| 0),
+        Command::Create(wanted) => create::verb(root, &wanted, manager, log).map(|()| 0),
         Command::Start(wanted) => start::verb(root, &wanted.id, log).map(|()| 0),
-        Command::Run(wanted) => run::verb(root, &wanted, log),
+        Command::Run(wanted) => run::verb(root, &wanted, manager, log),
         Command::State(wanted) => {
             let (record, status) = container::peek(root, &wanted.id)?;
             print(&container::state(&record, status)).map(|()| 0)
@@ -56,6 +57,7 @@ fn freeze(root: &std::path::Path, id: &str, frozen: bool) -> Result<(), Error> {
     } else {
         ("resume", [Status::Paused, Status::Paused])
     };
+    container.record.check_cgroup(verb)?;
     let status = container.status();
     if !from.contains(&status) {
         return Err(Error::Status {
@@ -64,7 +66,7 @@ fn freeze(root: &std::path::Path, id: &str, frozen: bool) -> Result<(), Error> {
             status: status.word(),
         });
     }
-    let cgroup = container.cgroup()?;
+    let cgroup = container.record.needed_cgroup(verb)?;
     Ok(if frozen {
         cgroup.freeze()
     } else {

@@ -10,7 +10,10 @@ use crate::{
 };
 
 pub(super) fn verb(root: &Path, wanted: &Ps) -> Result<(), Error> {
-    let pids = Container::open(root, &wanted.id)?.cgroup()?.pids()?;
+    let pids = Container::open(root, &wanted.id)?
+        .record
+        .needed_cgroup("list processes of")?
+        .pids()?;
     if wanted.format == Format::Json {
         return line(&serde_json::json!(pids).to_string());
     }

@@ -3,15 +3,25 @@
 use std::path::Path;
 
 use super::{create, delete, foreground, start};
-use crate::{args::Run, container::Container, error::Error, log::Log};
+use crate::{
+    args::{CgroupManager, Run},
+    container::Container,
+    error::Error,
+    log::Log,
+};
 
-pub(super) fn verb(root: &Path, wanted: &Run, log: &Log) -> Result<u8, Error> {
+pub(super) fn verb(
+    root: &Path,
+    wanted: &Run,
+    manager: CgroupManager,
+    log: &Log,
+) -> Result<u8, Error> {
     let mut signals = if wanted.detach {
         None
     } else {
         Some(foreground::Signals::hold()?)
     };
-    let (container, launched) = create::create(root, &wanted.create, log, !wanted.detach)?;
+    let (container, launched) = create::create(root, &wanted.create, manager, log, !wanted.detach)?;
     if let Err(error) = start::start(&container, log) {
         launched.kill();
         if let Err(error) = delete::delete(container, log) {

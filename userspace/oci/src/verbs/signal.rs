@@ -38,14 +38,17 @@ pub(super) fn verb(root: &Path, wanted: &Kill) -> Result<(), Error> {
         other => Error::io("signal", format!("/proc/{}", container.record.pid))(other.into()),
     })?;
     // A frozen one would get it only when thawed.
-    if status == Status::Paused && signal == Signal::SIGKILL as i32 {
-        container.cgroup()?.thaw()?;
+    if status == Status::Paused
+        && signal == Signal::SIGKILL as i32
+        && let Some(cgroup) = container.record.open_cgroup()?
+    {
+        cgroup.thaw()?;
     }
     Ok(())
 }
 
 fn all(container: &Container, signal: i32) -> Result<(), Error> {
-    let cgroup = container.cgroup()?;
+    let cgroup = container.record.needed_cgroup("kill --all")?;
     if signal == Signal::SIGKILL as i32 {
         return Ok(cgroup.kill()?);
     }

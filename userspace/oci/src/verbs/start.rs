@@ -69,7 +69,7 @@ pub(super) fn start(container: &Container, log: &Log) -> Result<(), Error> {
         &state,
     )
     .inspect_err(|_| {
-        if let Err(error) = container.cgroup().and_then(|cgroup| Ok(cgroup.kill()?)) {
+        if let Err(error) = container.end() {
             log.warn(&error.line());
         }
     })

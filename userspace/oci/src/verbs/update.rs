@@ -14,6 +14,7 @@ use crate::{
 
 pub(super) fn verb(root: &Path, wanted: &Update) -> Result<(), Error> {
     let container = Container::open(root, &wanted.id)?;
+    container.record.check_cgroup("update")?;
     let status = container.status();
     if matches!(status, Status::Stopped | Status::Creating) {
         return Err(Error::Status {
@@ -30,7 +31,8 @@ pub(super) fn verb(root: &Path, wanted: &Update) -> Result<(), Error> {
     {
         return Err(Error::usage("update: rules for devices are not changed"));
     }
-    container.cgroup()?.apply(&translate::limits(&resources)?)?;
+    let cgroup = container.record.needed_cgroup("update")?;
+    cgroup.apply(&translate::limits_of(&resources)?)?;
     Ok(())
 }
 

@@ -74,7 +74,7 @@ pub(super) fn launch(
         gate,
         status: child_status,
         gate_writer: gate_writer.as_raw_fd(),
-        tasks: open_tasks(cgroup)?,
+        tasks: open_tasks(Some(cgroup))?,
         trace: told.as_ref().map(Told::start_ns),
     };
     if let Target::Container(target) = &spec.target {
@@ -83,12 +83,12 @@ pub(super) fn launch(
             told.prepared(&plan, target.device_rules.len());
         }
     }
-    let (mut process, joined) = clone(&plan, &channels, cgroup)?;
+    let (mut process, joined) = clone(&plan, &channels, Some(cgroup))?;
     drop(channels);
     if let Some(told) = &mut told {
         told.cloned(process.pid, &plan, joined);
     }
-    let started = provide(&process, &plan, cgroup, joined, &status)
+    let started = provide(&process, &plan, Some(cgroup), joined, &status)
         .inspect(|_| {
             if let Some(told) = &mut told {
                 told.provided(process.pid, &plan, cgroup);
@@ -167,16 +167,19 @@ pub(crate) fn follow_into(
     start_time(pid).map_err(|source| io_failure("identify", path, &source))
 }
 
-/// Into the cgroup by birth where that can be; `false`: it is to be moved.
+/// Into the cgroup, if one is given, by birth where that can be; `false`: it is to be moved.
 pub(crate) fn clone(
     plan: &Plan,
     channels: &Channels,
-    cgroup: &Cgroup,
+    cgroup: Option<&Cgroup>,
 ) -> Result<(Cloned, bool), Failure> {
     let fail = |errno| Failure::without_path("clone", errno);
-    let unified = cgroup
-        .unified_fd()
-        .map_err(|error| cgroup_failure(&error))?;
+    let unified = match cgroup {
+        Some(cgroup) => cgroup
+            .unified_fd()
+            .map_err(|error| cgroup_failure(&error))?,
+        None => None,
+    };
     let mut joined = unified.is_some();
     let home = plan
         .joins
@@ -231,7 +234,7 @@ impl Home {
 pub(crate) fn provide(
     process: &Cloned,
     plan: &Plan,
-    cgroup: &Cgroup,
+    cgroup: Option<&Cgroup>,
     joined: bool,
     status: &OwnedFd,
 ) -> Result<u64, Failure> {
@@ -239,26 +242,29 @@ pub(crate) fn provide(
     if let Some(maps) = &plan.maps {
         write_maps(pid, maps)?;
     }
-    if !joined {
-        cgroup
-            .attach_unified(pid)
-            .map_err(|error| cgroup_failure(&error))?;
+    if let Some(cgroup) = cgroup {
+        if !joined {
+            cgroup
+                .attach_unified(pid)
+                .map_err(|error| cgroup_failure(&error))?;
+        }
+        await_joins(cgroup, status)?;
     }
-    await_joins(cgroup, status)?;
     set_oom_score(pid, plan.oom_score_adj)?;
     let path = format!("/proc/{pid}/stat");
     start_time(pid).map_err(|source| io_failure("identify", path, &source))
 }
 
 /// What the child joins its v1 cgroups by.
-pub(crate) fn open_tasks(cgroup: &Cgroup) -> Result<Vec<OwnedFd>, Failure> {
+pub(crate) fn open_tasks(cgroup: Option<&Cgroup>) -> Result<Vec<OwnedFd>, Failure> {
     let open = |path: PathBuf| {
         let opened = File::options().write(true).open(&path);
         opened
             .map(OwnedFd::from)
             .map_err(|source| io_failure("join cgroup", path, &source))
     };
-    cgroup.v1_tasks().into_iter().map(open).collect()
+    let tasks = cgroup.map(Cgroup::v1_tasks).unwrap_or_default();
+    tasks.into_iter().map(open).collect()
 }
 
 fn await_joins(cgroup: &Cgroup, status: &OwnedFd) -> Result<(), Failure> {
