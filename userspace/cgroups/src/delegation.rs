@@ -14,7 +14,7 @@ use std::{error::Error as _, fs, io, path::Path};
 
 use rustix::fs::{XattrFlags, getxattr, setxattr};
 
-use crate::{Error, Hierarchies, cgroup::children, file, path};
+use crate::{Error, Hierarchies, file, path, tree::children};
 
 /// Where the agent and its monitors sit: `DelegateSubgroup=` of systemd 254 can say the same.
 pub const LEAF: &str = "agent";

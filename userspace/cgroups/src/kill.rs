@@ -15,7 +15,7 @@ use nix::{
     unistd::Pid,
 };
 
-use crate::{Cgroup, Error, cgroup::collect, file};
+use crate::{Cgroup, Error, file, tree};
 
 /// A process in an uninterruptible wait dies only after it.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -35,7 +35,7 @@ impl Cgroup {
         let mut pids = BTreeSet::new();
         self.dirs()
             .next()
-            .is_some_and(|dir| collect(&dir, &mut pids).is_ok() && pids.is_empty())
+            .is_some_and(|dir| tree::pids(&dir, &mut pids).is_ok() && pids.is_empty())
     }
 
     /// Kills everything in it, by `cgroup.kill` where it is, else freeze, SIGKILL, thaw; waits until it is empty.

@@ -22,6 +22,7 @@ mod path;
 mod remove;
 mod restore;
 mod stats;
+mod tree;
 
 pub use cgroup::{Cgroup, CgroupIds};
 pub use change::Applied;

@@ -13,8 +13,8 @@ use std::{
 
 use crate::{
     Cgroup, Error, Hierarchies,
-    cgroup::children,
     delegation::{is_delegated, is_made},
+    tree::children,
 };
 
 const TIMEOUT: Duration = Duration::from_secs(2);

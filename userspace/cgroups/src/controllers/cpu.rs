@@ -8,10 +8,10 @@ use std::path::Path;
 
 use crate::{
     CpuLimits, Error, Stats,
-    cgroup::children,
     change::{Change, exactly},
     discovery::Version,
     file,
+    tree::children,
 };
 
 use super::{Offer, Place};
