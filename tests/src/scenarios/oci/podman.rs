@@ -1,4 +1,5 @@
-//! podman with this runtime: attached, detached, exec, limits, shared namespaces.
+//! podman with this runtime: attached, detached, with a terminal, exec, limits, stats, namespaces
+//! that are shared, pods.
 //!
 //! The guests have no podman; there that is asserted, and nothing else.
 
@@ -48,11 +49,13 @@ fn parents() -> Result<Vec<PathBuf>> {
 fn with_podman(context: &Context, bundle: &Bundle<'_>) -> Result<()> {
     let runtime = bundle.path.join("paddock-oci");
     symlink(&context.bin, &runtime)?;
-    // Whom --cgroups=disabled may be asked of.
+    // Whom --cgroups=disabled may be asked of; and limits that a root without CAP_SYS_RESOURCE
+    // can set.
     let settings = bundle.path.join("containers.conf");
     fs::write(
         &settings,
-        "[engine]\nruntime_supports_nocgroup = [\"paddock-oci\"]\n",
+        "[engine]\nruntime_supports_nocgroup = [\"paddock-oci\"]\n\
+         [containers]\ndefault_ulimits = [\"nofile=1024:1024\", \"nproc=1000:1000\"]\n",
     )?;
     let call = |args: &[&str]| -> Result<Output> {
         finish(
@@ -73,15 +76,23 @@ fn with_podman(context: &Context, bundle: &Bundle<'_>) -> Result<()> {
     };
     let root = bundle.path.join("rootfs").display().to_string();
     let run = |flags: &[&str], command: &[&str]| {
-        let own = [
-            "run",
-            "--ulimit",
-            "nofile=1024:1024",
-            "--ulimit",
-            "nproc=1000:1000",
-        ];
-        call(&[&own, flags, &["--rootfs", &root], command].concat())
+        call(&[&["run"], flags, &["--rootfs", &root], command].concat())
     };
+    let result = sequence(bundle, &call, &run);
+    if result.is_err() {
+        // Whatever stands, its mounts are not to stay.
+        for args in [&["pod", "rm", "-f", "-a"][..], &["rm", "-f", "-a"]] {
+            let _ = call(args);
+        }
+    }
+    result
+}
+
+fn sequence(
+    bundle: &Bundle<'_>,
+    call: &impl Fn(&[&str]) -> Result<Output>,
+    run: &impl Fn(&[&str], &[&str]) -> Result<Output>,
+) -> Result<()> {
     let none = ["--rm", "--network", "none"];
     let output = run(&none, &["sh", "-c", "echo out; exit 7"])?;
     ensure!(
@@ -95,7 +106,7 @@ fn with_podman(context: &Context, bundle: &Bundle<'_>) -> Result<()> {
     ensure!(output.stdout == "Seccomp: 2\n", "{output:?}");
     let output = run(&none, &["nope"])?;
     ensure!(output.code == Some(127), "{output:?}");
-    without_cgroups(&call, &run)?;
+    without_cgroups(call, run)?;
     let flags = ["-d", "--name", "bg", "--network", "none", "--memory", "64m"];
     let output = run(&flags, &["sleep", "100"])?;
     ensure!(output.code == Some(0), "{output:?}");
@@ -123,6 +134,20 @@ fn with_podman(context: &Context, bundle: &Bundle<'_>) -> Result<()> {
         output.code == Some(0) && output.stdout.contains("sleep 100"),
         "{output:?}"
     );
+    let output = call(&[
+        "stats",
+        "--no-stream",
+        "--format",
+        "{{.MemLimit}} {{.PIDs}}",
+        "bg",
+    ])?;
+    ensure!(output.stdout == format!("{} 1\n", 64 << 20), "{output:?}");
+    let output = run(
+        &[&none[..], &["-t"]].concat(),
+        &["sh", "-c", "test -t 0 && test -t 1 && echo terminal"],
+    )?;
+    ensure!(output.stdout == "terminal\r\n", "{output:?}");
+    pod(bundle, call, run)?;
     for args in [
         &["pause", "bg"][..],
         &["unpause", "bg"],
@@ -134,6 +159,62 @@ fn with_podman(context: &Context, bundle: &Bundle<'_>) -> Result<()> {
     }
     let output = call(&["ps", "-a", "-q"])?;
     ensure!(output.stdout.is_empty(), "{output:?}");
+    Ok(())
+}
+
+/// What a pod's containers share is its first one's, and the rest their own.
+fn pod(
+    bundle: &Bundle<'_>,
+    call: &impl Fn(&[&str]) -> Result<Output>,
+    run: &impl Fn(&[&str], &[&str]) -> Result<Output>,
+) -> Result<()> {
+    let image = bundle.path.join("infra.tar");
+    let packed = Command::new("tar")
+        .arg("-C")
+        .arg(bundle.path.join("rootfs"))
+        .arg("-cf")
+        .arg(&image)
+        .arg(".")
+        .status()?;
+    ensure!(packed.success(), "tar: {packed}");
+    for args in [
+        &["import", &image.display().to_string(), "infra"][..],
+        &[
+            "pod",
+            "create",
+            "--name",
+            "pod",
+            "--network",
+            "none",
+            "--infra-image",
+            "localhost/infra",
+            "--infra-command",
+            "/bin/sleep 100",
+        ],
+        &["pod", "start", "pod"],
+    ] {
+        let output = call(args)?;
+        ensure!(output.code == Some(0), "{args:?}: {output:?}");
+    }
+    let format = "{{.InfraContainerID}}";
+    let infra = call(&["pod", "inspect", "--format", format, "pod"])?.stdout;
+    let pid = call(&["inspect", "--format", "{{.State.Pid}}", infra.trim()])?.stdout;
+    let links = "for name in ipc net uts pid mnt; do readlink /proc/self/ns/$name; done";
+    let output = run(&["--rm", "--pod", "pod"], &["sh", "-c", links])?;
+    let inside: Vec<&str> = output.stdout.lines().collect();
+    ensure!(inside.len() == 5, "{output:?}");
+    for (name, inside) in ["ipc", "net", "uts", "pid", "mnt"].iter().zip(inside) {
+        let path = format!("/proc/{}/ns/{name}", pid.trim());
+        let firsts = fs::read_link(&path).with_context(|| path.clone())?;
+        let shared = !matches!(*name, "pid" | "mnt");
+        ensure!(
+            (firsts == Path::new(inside)) == shared,
+            "{name}: {inside}, the first one's {}",
+            firsts.display()
+        );
+    }
+    let output = call(&["pod", "rm", "-f", "-t", "1", "pod"])?;
+    ensure!(output.code == Some(0), "{output:?}");
     Ok(())
 }
 
