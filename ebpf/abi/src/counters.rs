@@ -36,6 +36,22 @@ pub enum Constraint {
     Memcg = 0,
     /// The machine's memory.
     Host = 1,
+    /// The memory nodes that a cpuset or a memory policy allows.
+    Cpuset = 2,
+}
+
+/// Where the memory cgroup whose limit was hit stands, seen from the victim's container.
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    /// The container's own.
+    Own = 0,
+    /// Made inside of the container, below its own.
+    Nested = 1,
+    /// Above the container.
+    Ancestor = 2,
+    /// No cgroup's: the machine, or a part of it.
+    Host = 3,
 }
 
 /// What an escape reached for.
@@ -57,14 +73,17 @@ pub enum Ring {
 
 pub const SYSCALLS: usize = 3;
 pub const OUTCOMES: usize = 4;
-pub const CONSTRAINTS: usize = 2;
+/// A level each of memory cgroups, the machine, its nodes.
+pub const OOM_CELLS: usize = 5;
 pub const ESCAPE_KINDS: usize = 2;
 pub const RINGS: usize = 2;
 
 const CALLS: usize = 0;
 const NS_CALLS: usize = CALLS + SYSCALLS * OUTCOMES;
 const OOM_KILLS: usize = NS_CALLS + SYSCALLS * NS_TYPES * OUTCOMES;
-const ESCAPES: usize = OOM_KILLS + CONSTRAINTS;
+const OOM_BEFORE: usize = OOM_KILLS + OOM_CELLS;
+const OOM_NESTED: usize = OOM_BEFORE + 1;
+const ESCAPES: usize = OOM_NESTED + 1;
 const RING: usize = ESCAPES + ESCAPE_KINDS * OUTCOMES;
 /// Cells of a slot.
 pub const CELLS: usize = RING + RINGS * RingCounters::CELLS;
@@ -108,8 +127,27 @@ pub const fn ns_call_cell(syscall: NsSyscall, ns: usize, outcome: Outcome) -> us
 
 #[must_use]
 #[inline]
-pub const fn oom_cell(constraint: Constraint) -> usize {
-    OOM_KILLS + constraint as usize
+pub const fn oom_cell(constraint: Constraint, level: Level) -> usize {
+    OOM_KILLS
+        + match constraint {
+            Constraint::Memcg => level as usize % 3,
+            Constraint::Host => 3,
+            Constraint::Cpuset => 4,
+        }
+}
+
+/// Cell of: kills that the cgroup itself had counted before it had the slot. User space writes it.
+#[must_use]
+#[inline]
+pub const fn oom_before_cell() -> usize {
+    OOM_BEFORE
+}
+
+/// Cell of: kills of processes in cgroups below the container's own, which v1 counts there alone.
+#[must_use]
+#[inline]
+pub const fn oom_nested_cell() -> usize {
+    OOM_NESTED
 }
 
 /// Cell of: namespaces of others obtained (`Allowed`) or reached for in vain (`Failed`).
@@ -142,8 +180,18 @@ impl SlotCounters {
     }
 
     #[must_use]
-    pub const fn oom_kills(&self, constraint: Constraint) -> u64 {
-        self.cells[oom_cell(constraint)]
+    pub const fn oom_kills(&self, constraint: Constraint, level: Level) -> u64 {
+        self.cells[oom_cell(constraint, level)]
+    }
+
+    #[must_use]
+    pub const fn oom_before(&self) -> u64 {
+        self.cells[oom_before_cell()]
+    }
+
+    #[must_use]
+    pub const fn oom_nested(&self) -> u64 {
+        self.cells[oom_nested_cell()]
     }
 
     #[must_use]
@@ -161,7 +209,7 @@ impl SlotCounters {
     }
 }
 
-const _: () = assert!(size_of::<SlotCounters>() == 8 * CELLS && CELLS == 124);
+const _: () = assert!(size_of::<SlotCounters>() == 8 * CELLS);
 const _: () = assert!(size_of::<RingCounters>() == 8 * RingCounters::CELLS);
 
 #[cfg(test)]
@@ -189,8 +237,13 @@ mod tests {
             take(escape_cell(EscapeKind::HostNamespace, outcome));
             take(escape_cell(EscapeKind::PeerNamespace, outcome));
         }
-        take(oom_cell(Constraint::Memcg));
-        take(oom_cell(Constraint::Host));
+        for level in [Level::Own, Level::Nested, Level::Ancestor] {
+            take(oom_cell(Constraint::Memcg, level));
+        }
+        take(oom_cell(Constraint::Host, Level::Host));
+        take(oom_cell(Constraint::Cpuset, Level::Host));
+        take(oom_before_cell());
+        take(oom_nested_cell());
         for ring in [Ring::Critical, Ring::Events] {
             (0..RingCounters::CELLS).for_each(|field| take(ring_cell(ring, field)));
         }

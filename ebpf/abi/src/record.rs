@@ -6,6 +6,9 @@ use crate::namespace::NS_TYPES;
 
 pub const COMM_LEN: usize = 16;
 pub const PATH_LEN: usize = 256;
+pub const RSS_KINDS: usize = 3;
+/// A number that could not be read.
+pub const UNREAD: u64 = u64::MAX;
 
 /// [`Header::kind`].
 pub mod kind {
@@ -100,6 +103,16 @@ pub struct Oom {
     pub victim_uid: u32,
     /// 1 when the victim's fields below `victim_tid` were read, 0 on the rung that only knows a pid.
     pub victim_known: u32,
+    /// [`crate::counters::Level`].
+    pub level: u32,
+    /// 1 where `memory.oom.group` took it, alone or with others.
+    pub group: u32,
+    /// Bytes of `MM_FILEPAGES`, `MM_ANONPAGES`, `MM_SHMEMPAGES`, and of the address space;
+    /// [`UNREAD`] is unknown.
+    pub rss: [u64; RSS_KINDS],
+    pub total_vm: u64,
+    pub oom_score_adj: i32,
+    pub pad: u32,
     pub victim_comm: [u8; COMM_LEN],
 }
 
@@ -138,7 +151,7 @@ pub struct Exit {
 
 const _: () = assert!(size_of::<Header>() == 56);
 const _: () = assert!(size_of::<NsCall>() == 56 + 8 + 24 + 8 + 32);
-const _: () = assert!(size_of::<Oom>() == 56 + 16 + 16 + 24 + 16);
+const _: () = assert!(size_of::<Oom>() == 56 + 16 + 16 + 24 + 8 + 32 + 8 + 16);
 const _: () = assert!(size_of::<Cgroup>() == 56 + 8 + 16 + 8 + PATH_LEN);
 const _: () = assert!(size_of::<Exec>() == 56 + PATH_LEN);
 const _: () = assert!(size_of::<Exit>() == 56 + 8);

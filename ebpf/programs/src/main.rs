@@ -32,6 +32,7 @@
 mod cgroup;
 mod clone;
 mod count;
+mod limit;
 mod maps;
 mod ns;
 mod offsets;

@@ -11,6 +11,8 @@ use paddock_abi::{
     record::Header,
 };
 
+use crate::oom::Decision;
+
 const NO_PREALLOC: usize = BPF_F_NO_PREALLOC as usize;
 
 /// Host namespaces and the self-test's switch; one entry.
@@ -40,6 +42,15 @@ pub(crate) static IN_FLIGHT: HashMap<u64, InFlight, 8192, NO_PREALLOC> = HashMap
 /// Processes already marked as OOM victims: each of their threads may be marked again.
 #[btf_map]
 pub(crate) static OOM_MARKED: LruHashMap<u32, u32, 1024> = LruHashMap::new();
+
+/// What the OOM killer is about: one at a time, its lock is the machine's.
+#[btf_map]
+pub(crate) static OOM_DECISION: Array<Decision, 1> = Array::new();
+
+/// The slot that each process was last seen in, by process id: it stays the container's when it
+/// moves itself elsewhere.
+#[btf_map]
+pub(crate) static MEMBER: HashMap<u32, u32, 65536, NO_PREALLOC> = HashMap::new();
 
 #[btf_map]
 pub(crate) static SLOT_COUNTERS: Array<SlotCounters, { MAX_SLOTS as usize }> = Array::new();

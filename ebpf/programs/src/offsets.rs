@@ -83,6 +83,16 @@ offsets! {
     OFF_MEMCG_OOM_LOCK,
     OFF_COUNTER_USAGE,
     OFF_COUNTER_MAX,
+    OFF_MEMCG_OOM_GROUP,
+    OFF_OC_MEMCG,
+    OFF_OC_CHOSEN,
+    OFF_OC_CONSTRAINT,
+    OFF_TASK_MM,
+    OFF_MM_TOTAL_VM,
+    // The first of the counters, and how far they are apart.
+    OFF_MM_RSS,
+    MM_RSS_STRIDE,
+    OFF_SIGNAL_OOM_SCORE_ADJ,
     // Registers of a syscall's first two arguments.
     OFF_REGS_ARG0,
     OFF_REGS_ARG1,
@@ -95,6 +105,8 @@ offsets! {
     // Facts, 0 or 1, and numbers.
     HAS_NS_COMMON_TYPE,
     HAS_OOM_LOCK,
+    HAS_OOM_GROUP,
+    HAS_MM_RSS,
     HAS_GROUP_DEAD_ARG,
     MEMORY_SUBSYS_BIT,
     PIDS_SUBSYS_BIT,

@@ -1,47 +1,100 @@
 //! OOM kills: victim, trigger, and whose limit it was.
 //!
-//! oom/mark_victim passes the victim's task on newer kernels (the loader reads the prototype),
-//! else only a pid is known from the plain tracepoint. The limit is the topmost memory cgroup
-//! above the victim that holds its OOM lock; where the kernel has no such lock (v2 only
-//! builds) or it was contended, the nearest one whose usage stands at its maximum.
-//! Each thread of a process may be marked: a process counts once.
+//! Where fentry loads, `oom_kill_process` says by its `oom_control` whose shortage it is, and
+//! `mark_oom_victim` passes the victim's task. Else oom/mark_victim passes it on newer kernels
+//! (the loader reads the prototype), and on older ones a pid. Without an `oom_control` the limit
+//! is looked for in `limit`. Each thread of a process may be marked: a process counts once.
 
 use aya_ebpf::{
     EbpfContext,
     helpers::bpf_get_current_pid_tgid,
-    macros::{btf_tracepoint, tracepoint},
-    programs::{BtfTracePointContext, TracePointContext},
+    macros::{btf_tracepoint, fentry, fexit, tracepoint},
+    programs::{BtfTracePointContext, FEntryContext, FExitContext, TracePointContext},
 };
 use paddock_abi::{
-    counters::{Constraint, Ring, oom_cell},
-    record::{COMM_LEN, Oom, kind},
+    counters::{Constraint, Level, Ring, oom_cell, oom_nested_cell},
+    record::{COMM_LEN, Oom, RSS_KINDS, UNREAD, kind},
 };
 
 use crate::{
     count::{bump, debug_call, header, tell},
-    maps::OOM_MARKED,
+    limit::{self, Limit},
+    maps::{OOM_DECISION, OOM_MARKED},
     offsets::*,
-    read::{field, pointer},
-    task::{self, Identity, hierarchy_of, identity, kernfs_id},
+    read::{at, field, pointer},
+    task::{self, Identity, identity},
 };
 
-/// Memory cgroups deeper than this are not looked at.
-const LEVELS: usize = 16;
-/// A charge is batched by up to 64 pages: so far from its maximum a counter may stand.
-const SLACK_PAGES: u64 = 64;
 /// `BPF_NOEXIST`.
 const NEW: u64 = 1;
+/// <https://github.com/torvalds/linux/blob/v6.18/include/linux/sched/signal.h>
+const SIGNAL_GROUP_EXIT: u32 = 4;
 
-struct Limit {
-    constraint: Constraint,
-    bytes: u64,
-    cgroup_id: u64,
-    hierarchy: u32,
+/// An `oom_control` while `oom_kill_process` runs.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct Decision {
+    /// The thread that the kill is for; 0 is none.
+    tid: u32,
+    /// `enum oom_constraint`.
+    constraint: u32,
+    memcg: u64,
+    /// 1: the chosen one is dying already and is only let have the memory to do so.
+    dying: u64,
+}
+
+#[fentry(function = "oom_kill_process")]
+fn fentry_oom_kill_process(ctx: FEntryContext) -> i32 {
+    let control: u64 = ctx.arg(0);
+    let signal = pointer(pointer(control, &OFF_OC_CHOSEN), &OFF_TASK_SIGNAL);
+    let flags: u32 = field(signal, &OFF_SIGNAL_FLAGS);
+    decide(Decision {
+        tid: bpf_get_current_pid_tgid() as u32,
+        constraint: field(control, &OFF_OC_CONSTRAINT),
+        memcg: pointer(control, &OFF_OC_MEMCG),
+        dying: u64::from(flags & SIGNAL_GROUP_EXIT),
+    });
+    0
+}
+
+#[fexit(function = "oom_kill_process")]
+fn fexit_oom_kill_process(_ctx: FExitContext) -> i32 {
+    decide(Decision {
+        tid: 0,
+        constraint: 0,
+        memcg: 0,
+        dying: 0,
+    });
+    0
+}
+
+#[inline(always)]
+fn decide(decision: Decision) {
+    if let Some(place) = OOM_DECISION.get_ptr_mut(0) {
+        // SAFETY: a live array element; the kernel holds its OOM lock around both hooks.
+        unsafe { *place = decision };
+    }
+}
+
+/// Also called for who is dying anyway, outside of `oom_kill_process`: no kill, and none in
+/// memory.events.
+#[fentry(function = "mark_oom_victim")]
+fn fentry_mark_oom_victim(ctx: FEntryContext) -> i32 {
+    let Some(decision) = OOM_DECISION.get(0).copied() else {
+        return 0;
+    };
+    if decision.tid != bpf_get_current_pid_tgid() as u32 || decision.dying != 0 {
+        return 0;
+    }
+    let victim = ctx.arg(0);
+    let limit = limit::decided(decision.constraint, decision.memcg);
+    known(&ctx, victim, &limit)
 }
 
 #[btf_tracepoint(function = "mark_victim")]
 fn btf_mark_victim(ctx: BtfTracePointContext) -> i32 {
-    known(&ctx, ctx.arg(0))
+    let victim = ctx.arg(0);
+    known(&ctx, victim, &limit::found(victim))
 }
 
 #[tracepoint]
@@ -49,19 +102,19 @@ fn tp_mark_victim(ctx: TracePointContext) -> u32 {
     // The offset is from the tracepoint's own format file.
     let pid: u32 = field(ctx.as_ptr() as u64, &OFF_TP_VICTIM_PID);
     let trigger = task::current();
+    // The victim of a memory cgroup sits in it, as the trigger does; nothing better is known.
+    let limit = limit::found(trigger);
     if pid == bpf_get_current_pid_tgid() as u32 {
         // A task that is already dying, or chose itself.
-        known(&ctx, trigger);
+        known(&ctx, trigger, &limit);
         return 0;
     }
     if OOM_MARKED.insert(pid, 1, NEW).is_err() {
         return 0;
     }
-    // The victim of a memory cgroup sits in it, as the trigger does; nothing better is known.
-    let limit = limit(trigger);
     let slot = match limit.constraint {
         Constraint::Memcg => identity(trigger).slot,
-        Constraint::Host => 0,
+        Constraint::Host | Constraint::Cpuset => 0,
     };
     let nobody = Identity {
         id: 0,
@@ -69,10 +122,12 @@ fn tp_mark_victim(ctx: TracePointContext) -> u32 {
         slot: 0,
     };
     let victim = Victim {
+        task: 0,
         tgid: pid,
         tid: pid,
         uid: 0,
         known: 0,
+        group: 0,
         comm: [0; COMM_LEN],
     };
     told(&nobody, slot, &limit, &victim);
@@ -81,7 +136,7 @@ fn tp_mark_victim(ctx: TracePointContext) -> u32 {
 
 /// A victim whose task is at hand.
 #[inline(always)]
-fn known(ctx: &impl EbpfContext, victim: u64) -> i32 {
+fn known(ctx: &impl EbpfContext, victim: u64, limit: &Limit) -> i32 {
     let tgid: u32 = field(victim, &OFF_TASK_TGID);
     if OOM_MARKED.insert(tgid, 1, NEW).is_err() {
         return 0;
@@ -89,119 +144,99 @@ fn known(ctx: &impl EbpfContext, victim: u64) -> i32 {
     debug_call(ctx, "mark_victim", i64::from(tgid));
     let who = identity(victim);
     let cred = pointer(victim, &OFF_TASK_REAL_CRED);
-    let limit = limit(victim);
+    if limit::nested(limit::memory_css(victim), who.slot) {
+        bump(who.slot, oom_nested_cell());
+    }
     let victim = Victim {
+        task: victim,
         tgid,
         tid: field(victim, &OFF_TASK_PID),
         uid: field(cred, &OFF_CRED_UID),
         known: 1,
+        group: limit::group(victim, limit.memcg),
         comm: field(victim, &OFF_TASK_COMM),
     };
-    told(&who, who.slot, &limit, &victim);
+    told(&who, who.slot, limit, &victim);
     0
 }
 
 struct Victim {
+    /// 0 where only its id is known.
+    task: u64,
     tgid: u32,
     tid: u32,
     uid: u32,
     known: u32,
+    group: u32,
     comm: [u8; COMM_LEN],
 }
 
 #[inline(always)]
 fn told(who: &Identity, slot: u32, limit: &Limit, victim: &Victim) {
     let trigger = identity(task::current());
+    let level = limit.level(slot);
     bump(
         slot,
-        match limit.constraint {
-            Constraint::Memcg => oom_cell(Constraint::Memcg),
-            Constraint::Host => oom_cell(Constraint::Host),
+        match (limit.constraint, level) {
+            (Constraint::Memcg, Level::Own) => oom_cell(Constraint::Memcg, Level::Own),
+            (Constraint::Memcg, Level::Nested) => oom_cell(Constraint::Memcg, Level::Nested),
+            (Constraint::Memcg, _) => oom_cell(Constraint::Memcg, Level::Ancestor),
+            (Constraint::Host, _) => oom_cell(Constraint::Host, Level::Host),
+            (Constraint::Cpuset, _) => oom_cell(Constraint::Cpuset, Level::Host),
         },
     );
     let head = header(kind::OOM, slot, &trigger);
     tell(Ring::Critical, slot, |record: *mut Oom| {
-        let whole = Oom {
-            header: head,
-            victim_cgroup_id: who.id,
-            victim_cgroup_hierarchy: who.hierarchy,
-            constraint: limit.constraint as u32,
-            limit_bytes: limit.bytes,
-            limit_cgroup_id: limit.cgroup_id,
-            limit_cgroup_hierarchy: limit.hierarchy,
-            trigger_slot: trigger.slot,
-            victim_tgid: victim.tgid,
-            victim_tid: victim.tid,
-            victim_uid: victim.uid,
-            victim_known: victim.known,
-            victim_comm: victim.comm,
-        };
-        // SAFETY: reserved memory of this record's size and alignment.
-        unsafe { record.write(whole) };
+        let signal = pointer(victim.task, &OFF_TASK_SIGNAL);
+        let adj: i16 = field(signal, &OFF_SIGNAL_OOM_SCORE_ADJ);
+        // SAFETY: reserved memory of this record's size and alignment; every field is written.
+        unsafe {
+            (&raw mut (*record).header).write(head);
+            (&raw mut (*record).victim_cgroup_id).write(who.id);
+            (&raw mut (*record).victim_cgroup_hierarchy).write(who.hierarchy);
+            (&raw mut (*record).constraint).write(limit.constraint as u32);
+            (&raw mut (*record).limit_bytes).write(limit.bytes);
+            (&raw mut (*record).limit_cgroup_id).write(limit.cgroup_id);
+            (&raw mut (*record).limit_cgroup_hierarchy).write(limit.hierarchy);
+            (&raw mut (*record).trigger_slot).write(trigger.slot);
+            (&raw mut (*record).victim_tgid).write(victim.tgid);
+            (&raw mut (*record).victim_tid).write(victim.tid);
+            (&raw mut (*record).victim_uid).write(victim.uid);
+            (&raw mut (*record).victim_known).write(victim.known);
+            (&raw mut (*record).level).write(level as u32);
+            (&raw mut (*record).group).write(victim.group);
+            size((&raw mut (*record).rss).cast(), &raw mut (*record).total_vm, victim.task);
+            (&raw mut (*record).oom_score_adj).write(i32::from(adj));
+            (&raw mut (*record).pad).write(0);
+            (&raw mut (*record).victim_comm).write(victim.comm);
+        }
     });
 }
 
-/// Walks from the task's memory cgroup upwards.
+/// What it has in memory, without the part of up to 32 pages that each CPU keeps to itself
+/// since 6.2, which the kernel's own message leaves out as well.
+///
+/// SAFETY: room for [`RSS_KINDS`] numbers, and for one.
 #[inline(always)]
-fn limit(task: u64) -> Limit {
-    let set = pointer(task, &OFF_TASK_CGROUPS);
-    let mut css = pointer(set, &OFF_CSS_SET_MEMORY);
-    let mut locked = 0;
-    let mut full = 0;
-    for _ in 0..LEVELS {
-        if css == 0 {
-            break;
-        }
-        let memcg = css - u64::from(OFF_MEMCG_CSS.load());
-        if HAS_OOM_LOCK.load() != 0 && field::<u8>(memcg, &OFF_MEMCG_OOM_LOCK) != 0 {
-            locked = memcg;
-        }
-        if full == 0 && (stands_full(memcg, &OFF_MEMCG_MEMORY) || memsw_full(css, memcg)) {
-            full = memcg;
-        }
-        css = pointer(css, &OFF_CSS_PARENT);
+unsafe fn size(rss: *mut u64, total_vm: *mut u64, task: u64) {
+    /// `MM_FILEPAGES`, `MM_ANONPAGES`, `MM_SHMEMPAGES`.
+    /// <https://github.com/torvalds/linux/blob/v6.18/include/linux/mm_types_task.h>
+    const PLACES: [u64; RSS_KINDS] = [0, 1, 3];
+    let mm = pointer(task, &OFF_TASK_MM);
+    let page = u64::from(PAGE_SIZE.load());
+    let readable = mm != 0 && HAS_MM_RSS.load() != 0;
+    let first = mm.wrapping_add(u64::from(OFF_MM_RSS.load()));
+    for index in 0..RSS_KINDS {
+        let place = PLACES[index] * u64::from(MM_RSS_STRIDE.load());
+        let pages: u64 = at(first.wrapping_add(place));
+        // Below zero for a moment, where the CPUs' parts are not added.
+        let pages = if pages.cast_signed() < 0 { 0 } else { pages };
+        let bytes = if readable { pages.wrapping_mul(page) } else { UNREAD };
+        // SAFETY: the caller's.
+        unsafe { rss.add(index).write(bytes) };
     }
-    let memcg = if locked == 0 { full } else { locked };
-    if memcg == 0 {
-        return Limit {
-            constraint: Constraint::Host,
-            bytes: 0,
-            cgroup_id: 0,
-            hierarchy: 0,
-        };
-    }
-    let css = memcg + u64::from(OFF_MEMCG_CSS.load());
-    let cgroup = pointer(css, &OFF_CSS_CGROUP);
-    // Where memory alone is not full, v1's memory and swap together were.
-    let counter = if !stands_full(memcg, &OFF_MEMCG_MEMORY) && memsw_full(css, memcg) {
-        &OFF_MEMCG_MEMSW
-    } else {
-        &OFF_MEMCG_MEMORY
-    };
-    Limit {
-        constraint: Constraint::Memcg,
-        bytes: maximum(memcg, counter).wrapping_mul(u64::from(PAGE_SIZE.load())),
-        cgroup_id: kernfs_id(cgroup),
-        hierarchy: hierarchy_of(cgroup),
-    }
-}
-
-#[inline(always)]
-fn maximum(memcg: u64, counter: &aya_ebpf::Global<u32>) -> u64 {
-    field(memcg + u64::from(counter.load()), &OFF_COUNTER_MAX)
-}
-
-#[inline(always)]
-fn stands_full(memcg: u64, counter: &aya_ebpf::Global<u32>) -> bool {
-    let base = memcg + u64::from(counter.load());
-    let max = maximum(memcg, counter);
-    let usage: u64 = field(base, &OFF_COUNTER_USAGE);
-    max != 0 && usage.saturating_add(SLACK_PAGES) >= max
-}
-
-/// v1 only: on v2 the same place counts swap alone, which fills without an OOM.
-#[inline(always)]
-fn memsw_full(css: u64, memcg: u64) -> bool {
-    let root = pointer(pointer(css, &OFF_CSS_CGROUP), &OFF_CGROUP_ROOT);
-    field::<i32>(root, &OFF_ROOT_HIERARCHY_ID) != 0 && stands_full(memcg, &OFF_MEMCG_MEMSW)
+    let pages: u64 = field(mm, &OFF_MM_TOTAL_VM);
+    let bytes = if readable { pages.wrapping_mul(page) } else { UNREAD };
+    // SAFETY: the caller's.
+    unsafe { total_vm.write(bytes) };
 }

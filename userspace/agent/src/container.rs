@@ -1,6 +1,9 @@
 //! One container, launched or found: what never changes, its life, and what is known meanwhile.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
 
 use paddock_cgroups::{Cgroup, Hierarchies, Limits, MemoryLimits, Stats};
 use paddock_probe::{NS_TYPES, NsInums, Slot, SlotCounters};
@@ -13,8 +16,11 @@ use crate::{
     counters::{self, Counters},
     kernel::Kernel,
     launch::{Backoff, Link},
-    namespaces,
+    namespaces, oom,
 };
+
+/// How long a kill may be in one count and not in the other.
+const IN_FLIGHT: Duration = Duration::from_secs(2);
 
 #[derive(Debug)]
 pub(crate) struct Container {
@@ -105,6 +111,10 @@ pub(crate) struct Oom {
     pub(crate) limit_bytes: Option<u64>,
     /// The kernel half's count when the run began.
     pub(crate) before: u64,
+    /// By how many kills the two halves' counts differed at the last reading of both, and since
+    /// when they do.
+    pub(crate) mismatch: Option<u64>,
+    pub(crate) differs_since: Option<Instant>,
 }
 
 /// What a container is born with.
@@ -252,6 +262,7 @@ impl Container {
             sum
         };
         sum.kernel = SlotCounters::ZERO;
+        sum.oom_mismatch = None;
         sum.add(&Counters::new(kernel, stats));
         sum
     }
@@ -273,12 +284,41 @@ impl Container {
                 .clone()
                 .or_else(|| self.facts().recent.clone())
                 .unwrap_or_default();
-            let sum = self.counters(&slot, &recent);
+            let mut sum = self.counters(&slot, &recent);
             // A run that ended meanwhile may be in both parts.
             if self.life().ended == ended {
+                sum.oom_mismatch = match stats {
+                    Some(_) => self.reconcile(&sum, kernel, hierarchies, false),
+                    None => self.facts().oom.mismatch,
+                };
                 return (sum, stats);
             }
         }
+    }
+
+    /// Compares the two halves' counts of OOM kills. They are read one after the other, so what
+    /// differs is told when it does for [`IN_FLIGHT`]; at once when `settled`.
+    pub(crate) fn reconcile(
+        &self,
+        sum: &Counters,
+        kernel: &Kernel,
+        hierarchies: &Hierarchies,
+        settled: bool,
+    ) -> Option<u64> {
+        let leaf = oom::leaf_only(hierarchies);
+        let mut facts = self.facts();
+        let counted = facts.slot.is_some() && kernel.serves("oom");
+        let difference = sum.oom_difference(leaf).filter(|_| counted)?;
+        if difference == 0 {
+            facts.oom.differs_since = None;
+            facts.oom.mismatch = Some(0);
+        } else {
+            let since = *facts.oom.differs_since.get_or_insert_with(Instant::now);
+            if settled || since.elapsed() >= IN_FLIGHT {
+                facts.oom.mismatch = Some(difference);
+            }
+        }
+        Some(facts.oom.mismatch.unwrap_or(0))
     }
 
     /// A next run counts on from the last reading. Without series of its own it is summed already.

@@ -1,7 +1,7 @@
 //! What is counted of one container, from both halves, in a form that can be summed and kept.
 
 use paddock_cgroups::Stats;
-use paddock_probe::{Constraint, EscapeKind, Outcome, SlotCounters};
+use paddock_probe::{Constraint, EscapeKind, Level, Outcome, SlotCounters};
 use serde::{Deserialize, Serialize};
 
 /// A container's counters; gauges live in [`Stats`] alone.
@@ -12,6 +12,10 @@ pub(crate) struct Counters {
     pub(crate) cpu: CpuCounters,
     /// The cgroup's own count of kills: a cross-check, and all there is without a kernel half.
     pub(crate) memory_oom_kills: Option<u64>,
+    /// Whole cgroups killed at once, v2 only.
+    pub(crate) memory_oom_group_kills: Option<u64>,
+    /// See [`Counters::oom_difference`]; `None` where nobody counts both.
+    pub(crate) oom_mismatch: Option<u64>,
     /// Limits that somebody else had changed and that were written again.
     pub(crate) limits_restored: u64,
 }
@@ -33,6 +37,8 @@ impl Default for Counters {
             kernel: SlotCounters::ZERO,
             cpu: CpuCounters::default(),
             memory_oom_kills: None,
+            memory_oom_group_kills: None,
+            oom_mismatch: None,
             limits_restored: 0,
         }
     }
@@ -52,6 +58,8 @@ impl Counters {
             kernel: *kernel,
             cpu,
             memory_oom_kills: stats.memory_oom_kills,
+            memory_oom_group_kills: stats.memory_oom_group_kills,
+            oom_mismatch: None,
             limits_restored: 0,
         }
     }
@@ -71,6 +79,11 @@ impl Counters {
             (&mut cpu.throttled_periods, other.cpu.throttled_periods),
             (&mut cpu.throttled_usec, other.cpu.throttled_usec),
             (&mut self.memory_oom_kills, other.memory_oom_kills),
+            (
+                &mut self.memory_oom_group_kills,
+                other.memory_oom_group_kills,
+            ),
+            (&mut self.oom_mismatch, other.oom_mismatch),
         ] {
             if let Some(value) = value {
                 *sum = Some(sum.unwrap_or(0).saturating_add(value));
@@ -79,9 +92,42 @@ impl Counters {
     }
 }
 
+impl Counters {
+    /// By how many OOM kills the kernel half's count and the cgroup's own differ, which say the
+    /// same of v2's subtree and, `leaf`, of v1's cgroup alone.
+    pub(crate) fn oom_difference(&self, leaf: bool) -> Option<u64> {
+        let below = if leaf { self.kernel.oom_nested() } else { 0 };
+        let seen = oom_kills(&self.kernel) + self.kernel.oom_before();
+        let twice = self.memory_oom_group_kills.unwrap_or(0);
+        let cgroup = self.memory_oom_kills?;
+        Some(difference(seen.saturating_sub(below), cgroup, twice))
+    }
+}
+
+/// A group kill begins with one process and then takes the group, that one with it where it
+/// still has its memory: the cgroup counts it once or twice.
+fn difference(seen: u64, cgroup: u64, groups: u64) -> u64 {
+    match cgroup.checked_sub(seen) {
+        Some(unseen) => unseen.saturating_sub(groups),
+        None => seen - cgroup,
+    }
+}
+
+/// Constraints and levels that a kill can have.
+pub(crate) const OOM_KINDS: [(Constraint, Level); 5] = [
+    (Constraint::Memcg, Level::Own),
+    (Constraint::Memcg, Level::Nested),
+    (Constraint::Memcg, Level::Ancestor),
+    (Constraint::Cpuset, Level::Host),
+    (Constraint::Host, Level::Host),
+];
+
 /// Processes that the OOM killer took.
 pub(crate) fn oom_kills(kernel: &SlotCounters) -> u64 {
-    kernel.oom_kills(Constraint::Memcg) + kernel.oom_kills(Constraint::Host)
+    OOM_KINDS
+        .into_iter()
+        .map(|(constraint, level)| kernel.oom_kills(constraint, level))
+        .sum()
 }
 
 /// Namespaces of others that were obtained.
@@ -95,6 +141,16 @@ pub(crate) fn escapes(kernel: &SlotCounters) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_a_group_kill_may_be_counted_twice() {
+        assert_eq!(difference(5, 5, 0), 0);
+        assert_eq!(difference(5, 6, 0), 1);
+        assert_eq!(difference(6, 5, 3), 1);
+        assert_eq!(difference(5, 6, 1), 0);
+        assert_eq!(difference(5, 5, 1), 0);
+        assert_eq!(difference(5, 7, 1), 1);
+    }
 
     #[test]
     fn absent_and_zero_differ_in_sums() {

@@ -71,11 +71,32 @@ pub enum Kind {
     OomKill {
         victim: Actor,
         trigger: Actor,
-        /// `memcg`, `host`.
+        /// `memcg`, `cpuset` (a cpuset's or a policy's memory nodes), `host`.
         constraint: String,
         /// Bytes of the limit that was hit.
         limit_bytes: Option<u64>,
         main_process: bool,
+        /// Where the limit stands: `own`, `nested` (below the container's cgroup), `ancestor`,
+        /// `host`; absent for what is no container's.
+        #[serde(default)]
+        level: Option<String>,
+        /// The cgroup that has it; absent where it is none or gone.
+        #[serde(default)]
+        limit_cgroup: Option<String>,
+        /// `memory.oom.group` took it, alone or with others.
+        #[serde(default)]
+        group: bool,
+        /// What the victim had in memory; absent where it could not be read.
+        #[serde(default)]
+        rss_anon_bytes: Option<u64>,
+        #[serde(default)]
+        rss_file_bytes: Option<u64>,
+        #[serde(default)]
+        rss_shmem_bytes: Option<u64>,
+        #[serde(default)]
+        total_vm_bytes: Option<u64>,
+        #[serde(default)]
+        oom_score_adj: Option<i32>,
     },
     Exec {
         actor: Actor,

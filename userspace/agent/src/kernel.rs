@@ -83,17 +83,18 @@ impl Kernel {
         &self.host
     }
 
-    /// A slot for these cgroups. `Ok(None)` without a kernel half.
+    /// A slot for these cgroups, which have counted so many OOM kills. `Ok(None)` without a kernel half.
     pub(crate) fn enrol(
         &self,
         ids: &CgroupIds,
         shares: &Shares,
+        oom_kills: u64,
     ) -> Result<Option<Slot>, EnrolError> {
         let mut guard = self.lock();
         let Some(probe) = guard.as_mut() else {
             return Ok(None);
         };
-        let slot = probe.allocate_slot().ok_or(EnrolError::Full)?;
+        let slot = probe.allocate_slot(oom_kills).ok_or(EnrolError::Full)?;
         let entered = probe
             .configure_slot(slot, shares)
             .and_then(|()| keys(ids).try_for_each(|key| probe.track(key, slot)));

@@ -25,6 +25,7 @@ mod metrics;
 mod namespaces;
 mod naming;
 pub mod ns;
+mod oom;
 mod options;
 mod readiness;
 mod registry;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use nix::errno::Errno;
 use paddock_probe::{
-    Actor as Task, Body, CgroupOp, Constraint, EventReader, NsSyscall, Record, Ring, Slot, Target,
+    Actor as Task, Body, CgroupOp, EventReader, NsSyscall, Record, Ring, Slot, Target,
     Verdict as Judged,
 };
 use tokio::sync::watch;
@@ -18,6 +18,7 @@ use crate::{
     container::Container,
     event::{Actor, Kind, NamespaceTarget, Verdict},
     found,
+    oom::{self, constraint_name},
     shared::Shared,
 };
 
@@ -87,7 +88,7 @@ fn tell(shared: &Arc<Shared>, boot_ns: u64, record: &Record) {
     } else {
         shared.registry.of_slot(record.slot)
     };
-    let kind = kind(record, container.as_deref());
+    let kind = kind(shared, record, container.as_deref());
     if let (
         Some(container),
         Body::OomKill {
@@ -120,7 +121,7 @@ fn tell(shared: &Arc<Shared>, boot_ns: u64, record: &Record) {
     shared.bus.publish(boot_ns + record.time_ns, subject, kind);
 }
 
-fn kind(record: &Record, container: Option<&Container>) -> Kind {
+fn kind(shared: &Shared, record: &Record, container: Option<&Container>) -> Kind {
     match &record.body {
         Body::NsCall {
             syscall,
@@ -152,8 +153,12 @@ fn kind(record: &Record, container: Option<&Container>) -> Kind {
         },
         Body::OomKill {
             victim,
+            memory,
             constraint,
+            level,
+            group,
             limit_bytes,
+            limit_cgroup,
             ..
         } => Kind::OomKill {
             main_process: container
@@ -162,6 +167,17 @@ fn kind(record: &Record, container: Option<&Container>) -> Kind {
             trigger: actor(&record.actor),
             constraint: constraint_name(*constraint).to_owned(),
             limit_bytes: *limit_bytes,
+            // Nobody's processes have no inside.
+            level: container.map(|_| oom::level_name(*level).to_owned()),
+            limit_cgroup: container.zip(*limit_cgroup).and_then(|(container, key)| {
+                oom::limit_cgroup(&shared.hierarchies, container, key, *level)
+            }),
+            group: *group,
+            rss_anon_bytes: memory.rss_anon,
+            rss_file_bytes: memory.rss_file,
+            rss_shmem_bytes: memory.rss_shmem,
+            total_vm_bytes: memory.total_vm,
+            oom_score_adj: memory.oom_score_adj,
         },
         Body::Cgroup { op, id, path, .. } => Kind::Cgroup {
             action: match op {
@@ -191,13 +207,6 @@ pub(crate) fn syscall_name(syscall: NsSyscall) -> &'static str {
         NsSyscall::Setns => "setns",
         NsSyscall::Unshare => "unshare",
         NsSyscall::Clone => "clone",
-    }
-}
-
-pub(crate) fn constraint_name(constraint: Constraint) -> &'static str {
-    match constraint {
-        Constraint::Memcg => "memcg",
-        Constraint::Host => "host",
     }
 }
 

@@ -3,12 +3,12 @@
 use std::ffi::CStr;
 
 use paddock_abi::{
-    counters::{Constraint, NsSyscall, Ring},
+    counters::{Constraint, Level, NsSyscall, Ring},
     namespace::{NS_TYPES, NsType, Target},
-    record::{COMM_LEN, PATH_LEN, cgroup_op, kind, verdict},
+    record::{COMM_LEN, PATH_LEN, UNREAD, cgroup_op, kind, verdict},
 };
 
-use crate::{Actor, Body, CgroupKey, CgroupOp, NamespaceTarget, Record, Slot, Verdict};
+use crate::{Actor, Body, CgroupKey, CgroupOp, Memory, NamespaceTarget, Record, Slot, Verdict};
 
 /// `None`: no known kind, or not its size.
 pub(crate) fn decode(ring: Ring, bytes: &[u8]) -> Option<Record> {
@@ -110,6 +110,7 @@ fn oom(reader: &mut Reader<'_>) -> Option<Body> {
     let constraint = match reader.u32()? {
         0 => Constraint::Memcg,
         1 => Constraint::Host,
+        2 => Constraint::Cpuset,
         _ => return None,
     };
     let limit_bytes = reader.u64()?;
@@ -118,6 +119,18 @@ fn oom(reader: &mut Reader<'_>) -> Option<Body> {
     let trigger_slot = Slot(reader.u32()?);
     let (tgid, thread, uid) = (reader.u32()?, reader.u32()?, reader.u32()?);
     let victim_known = reader.u32()? != 0;
+    let level = match reader.u32()? {
+        0 => Level::Own,
+        1 => Level::Nested,
+        2 => Level::Ancestor,
+        3 => Level::Host,
+        _ => return None,
+    };
+    let group = reader.u32()? != 0;
+    let mut size = || Some(reader.u64()?).map(|bytes| (bytes != UNREAD).then_some(bytes));
+    let [rss_file, rss_anon, rss_shmem, total_vm] = [size()?, size()?, size()?, size()?];
+    let oom_score_adj = reader.i32()?;
+    let _pad = reader.u32()?;
     let comm = reader.text::<COMM_LEN>()?;
     let cgroup = CgroupKey::from_parts(victim_hierarchy, victim_cgroup);
     Some(Body::OomKill {
@@ -129,6 +142,15 @@ fn oom(reader: &mut Reader<'_>) -> Option<Body> {
             cgroup,
         },
         victim_known,
+        memory: Memory {
+            rss_anon,
+            rss_file,
+            rss_shmem,
+            total_vm,
+            oom_score_adj: victim_known.then_some(oom_score_adj),
+        },
+        level,
+        group,
         trigger_slot,
         constraint,
         limit_bytes: (limit_bytes != 0).then_some(limit_bytes),

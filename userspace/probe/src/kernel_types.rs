@@ -64,7 +64,7 @@ pub(crate) struct KernelTypes {
 struct Entry {
     name: u32,
     info: u32,
-    /// A type's id, for the kinds that name another.
+    /// A type's id, for the kinds that name another; of a struct its size.
     other: u32,
     rest: usize,
 }
@@ -186,6 +186,12 @@ impl KernelTypes {
                 .then(|| self.bit_offset(inner, field))?
                 .map(|bits| offset + bits)
         })
+    }
+
+    /// Bytes of a struct.
+    pub(crate) fn size(&self, structure: &str) -> Option<u32> {
+        let mut found = self.named(&self.structs, structure);
+        found.next().map(|found| found.other)
     }
 
     /// Value of an enumerator.

@@ -2,7 +2,10 @@
 //!
 //! A rung serves when every hook of it loads and attaches; deciding is trying (`load`).
 
-use crate::{kernel_types::KernelTypes, offsets::Group};
+use crate::{
+    kernel_types::KernelTypes,
+    offsets::{Group, OOM_CONTROL},
+};
 
 /// How a program hangs in the kernel.
 #[derive(Clone, Copy, Debug)]
@@ -13,6 +16,9 @@ pub(crate) enum Hook {
     /// The 32-bit entry's body; left out where the kernel has none.
     FentryCompat(&'static str),
     FexitCompat(&'static str),
+    /// A function of the kernel's that is no syscall.
+    FentryFunction(&'static str),
+    FexitFunction(&'static str),
     Btf(&'static str),
     Tracepoint(&'static str, &'static str),
 }
@@ -111,6 +117,23 @@ pub(crate) const LADDER: &[Capability] = &[
         needs: &[Group::Identity, Group::Memory],
         rungs: &[
             Rung {
+                name: "fentry",
+                hooks: &[
+                    (
+                        "fexit_oom_kill_process",
+                        Hook::FexitFunction("oom_kill_process"),
+                    ),
+                    (
+                        "fentry_oom_kill_process",
+                        Hook::FentryFunction("oom_kill_process"),
+                    ),
+                    (
+                        "fentry_mark_oom_victim",
+                        Hook::FentryFunction("mark_oom_victim"),
+                    ),
+                ],
+            },
+            Rung {
                 name: "btf_tracepoint",
                 hooks: &[("btf_mark_victim", Hook::Btf("mark_victim"))],
             },
@@ -171,6 +194,7 @@ impl Hook {
         match self {
             Self::Fentry(call) | Self::Fexit(call) => Some(format!("{NATIVE}{call}")),
             Self::FentryCompat(call) | Self::FexitCompat(call) => Some(format!("{COMPAT}{call}")),
+            Self::FentryFunction(name) | Self::FexitFunction(name) => Some(name.to_owned()),
             Self::Btf(_) | Self::Tracepoint(..) => None,
         }
     }
@@ -185,6 +209,15 @@ impl Hook {
 
     /// What the kernel's types already say against the hook.
     pub(crate) fn objection(self, types: &KernelTypes) -> Option<String> {
+        if let Self::FentryFunction(name) | Self::FexitFunction(name) = self {
+            if !types.has_function(name) {
+                return Some(format!("the kernel's types have no function {name}"));
+            }
+            let missing = OOM_CONTROL
+                .into_iter()
+                .find(|(_, field)| types.offset("oom_control", field).is_none());
+            return missing.map(|(_, field)| format!("the kernel's types have no oom_control.{field}"));
+        }
         let Self::Btf(name) = self else { return None };
         let Some(passed) = types.tracepoint(name) else {
             return Some(format!("the kernel has no tracepoint {name}"));

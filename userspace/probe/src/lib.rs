@@ -31,10 +31,12 @@ pub use error::Error;
 pub use events::{Batch, EventReader};
 pub use identity::{CgroupKey, NsInums, Slot};
 pub use paddock_abi::{
-    counters::{Constraint, EscapeKind, NsSyscall, Outcome, Ring, RingCounters, SlotCounters},
+    counters::{
+        Constraint, EscapeKind, Level, NsSyscall, Outcome, Ring, RingCounters, SlotCounters,
+    },
     namespace::{NS_TYPES, NsType, Target},
 };
 pub use probe::{Probe, ProgramStats};
 pub use program_log::ProgramLog;
-pub use record::{Actor, Body, CgroupOp, NamespaceTarget, Record, Verdict};
+pub use record::{Actor, Body, CgroupOp, Memory, NamespaceTarget, Record, Verdict};
 pub use slots::Shares;

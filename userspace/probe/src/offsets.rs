@@ -213,6 +213,11 @@ const FIELDS: &[Row] = &[
     ),
     ("OFF_COUNTER_MAX", Group::Memory, &[("page_counter", "max")]),
     (
+        "OFF_SIGNAL_OOM_SCORE_ADJ",
+        Group::Memory,
+        &[("signal_struct", "oom_score_adj")],
+    ),
+    (
         "OFF_TASK_SIGNAL",
         Group::Process,
         &[("task_struct", "signal")],
@@ -242,6 +247,13 @@ const FIELDS: &[Row] = &[
         Group::Process,
         &[("linux_binprm", "filename")],
     ),
+];
+
+/// Read on the rung that hooks the function which gets one; it asks for all of them.
+pub(crate) const OOM_CONTROL: [(&str, &str); 3] = [
+    ("OFF_OC_MEMCG", "memcg"),
+    ("OFF_OC_CHOSEN", "chosen"),
+    ("OFF_OC_CONSTRAINT", "constraint"),
 ];
 
 const NS_INUM: (&str, &str) = ("ns_common", "inum");
@@ -331,11 +343,42 @@ impl Offsets {
         }
     }
 
+    /// How much a process has in memory: an array of numbers, since 6.2 of counters.
+    fn memory_of_a_process(&mut self, types: &KernelTypes) {
+        let found = || {
+            let array = types.offset("mm_struct", "rss_stat")?;
+            let (count, stride) = match types.offset("mm_rss_stat", "count") {
+                Some(count) => (count, 8),
+                None => (
+                    types.offset("percpu_counter", "count")?,
+                    types.size("percpu_counter")?,
+                ),
+            };
+            Some([
+                ("HAS_MM_RSS", 1),
+                ("OFF_TASK_MM", types.offset("task_struct", "mm")?),
+                ("OFF_MM_TOTAL_VM", types.offset("mm_struct", "total_vm")?),
+                ("OFF_MM_RSS", array + count),
+                ("MM_RSS_STRIDE", stride),
+            ])
+        };
+        self.globals.extend(found().into_iter().flatten());
+    }
+
     /// What a kernel may lack without loss.
     fn optional(&mut self, types: &KernelTypes, page_size: u32) {
         if let Some(offset) = types.offset("mem_cgroup", "oom_lock") {
             self.globals.insert("HAS_OOM_LOCK", 1);
             self.globals.insert("OFF_MEMCG_OOM_LOCK", offset);
+        }
+        if let Some(offset) = types.offset("mem_cgroup", "oom_group") {
+            self.globals.insert("HAS_OOM_GROUP", 1);
+            self.globals.insert("OFF_MEMCG_OOM_GROUP", offset);
+        }
+        self.memory_of_a_process(types);
+        for (global, field) in OOM_CONTROL {
+            let offset = types.offset("oom_control", field);
+            self.globals.extend(offset.map(|offset| (global, offset)));
         }
         let exit = types.tracepoint("sched_process_exit");
         self.globals.insert(

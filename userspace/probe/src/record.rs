@@ -1,7 +1,7 @@
 //! Records as plain Rust values.
 
 use paddock_abi::{
-    counters::{Constraint, NsSyscall, Ring},
+    counters::{Constraint, Level, NsSyscall, Ring},
     namespace::{NsType, Target},
 };
 
@@ -51,6 +51,11 @@ pub enum Body {
         victim: Actor,
         /// Whether more than the victim's thread id was read.
         victim_known: bool,
+        memory: Memory,
+        /// Where the limit stands from the victim's container.
+        level: Level,
+        /// By `memory.oom.group`.
+        group: bool,
         /// The container of the task that asked for the memory.
         trigger_slot: Slot,
         constraint: Constraint,
@@ -79,6 +84,16 @@ pub enum Body {
         code: Option<i32>,
         signal: Option<i32>,
     },
+}
+
+/// What a victim had when it was chosen, bytes; `None` could not be read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Memory {
+    pub rss_anon: Option<u64>,
+    pub rss_file: Option<u64>,
+    pub rss_shmem: Option<u64>,
+    pub total_vm: Option<u64>,
+    pub oom_score_adj: Option<i32>,
 }
 
 /// One namespace type in a call.

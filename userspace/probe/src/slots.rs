@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use aya::maps::MapError;
-use paddock_abi::{counters::MAX_SLOTS, key::SlotConfig};
+use paddock_abi::{counters::{MAX_SLOTS, oom_before_cell}, key::SlotConfig};
 
 use crate::{CgroupKey, Error, NsInums, Probe, Slot, SlotCounters};
 
@@ -19,7 +19,8 @@ pub struct Shares {
 impl Probe {
     /// A free slot, 1..=1023, zeroed; the numbers go round, so late records of a slot's former
     /// owner are rare. `None`: all are taken.
-    pub fn allocate_slot(&mut self) -> Option<Slot> {
+    /// `oom_kills` is what the cgroup has counted so far.
+    pub fn allocate_slot(&mut self, oom_kills: u64) -> Option<Slot> {
         let free = (0..MAX_SLOTS - 1)
             .map(|step| 1 + (self.next_slot - 1 + step) % (MAX_SLOTS - 1))
             .find(|slot| {
@@ -32,10 +33,9 @@ impl Probe {
             in_use: 1,
             ..SlotConfig::default()
         };
-        self.maps
-            .slot_counters
-            .set(free, SlotCounters::ZERO, 0)
-            .ok()?;
+        let mut counters = SlotCounters::ZERO;
+        counters.cells[oom_before_cell()] = oom_kills;
+        self.maps.slot_counters.set(free, counters, 0).ok()?;
         self.maps.slot_config.set(free, config, 0).ok()?;
         self.next_slot = 1 + free % (MAX_SLOTS - 1);
         Some(Slot(free))

@@ -24,7 +24,7 @@ use crate::{
     container::{Birth, Container, End, Facts},
     counters::Counters,
     instance::fnv1a,
-    naming,
+    naming, oom,
     shared::Shared,
 };
 
@@ -178,7 +178,7 @@ fn consider(shared: &Arc<Shared>, found: Match, at_start: bool) {
         }
         None => shared
             .kernel
-            .enrol(&ids, &Shares::default())
+            .enrol(&ids, &Shares::default(), oom::counted(&cgroup))
             .map_err(|error| crate::chain::chain(&error)),
     };
     let slot = slot.unwrap_or_else(|error| {
@@ -238,16 +238,22 @@ fn gone(shared: &Arc<Shared>, path: &str) {
 }
 
 fn end(shared: &Arc<Shared>, container: &Arc<Container>, kernel: &SlotCounters, stats: &Stats) {
+    // What its cgroup counted at last nobody can read any more.
+    let counters = Counters {
+        oom_mismatch: container.facts().oom.mismatch,
+        ..Counters::new(kernel, stats)
+    };
     shared
         .registry
-        .freeze(container, Counters::new(kernel, stats));
+        .freeze(container, counters);
+    let oom = container.oom(kernel, Some(stats));
     container.set_life(|life| {
         life.state = State::Exited;
         life.end = Some(End {
             exit_code: None,
             finished_at_ns: clock::now_ns(),
-            oom_killed: false,
-            oom: None,
+            oom_killed: container.facts().oom.main,
+            oom,
             reason: None,
             failed: None,
         });

@@ -182,7 +182,9 @@ pub(super) fn close(
     kernel: &SlotCounters,
     stats: &Stats,
 ) {
-    let counters = container.counters(kernel, stats);
+    let mut counters = container.counters(kernel, stats);
+    counters.oom_mismatch =
+        container.reconcile(&counters, &shared.kernel, &shared.hierarchies, true);
     let dir = shared.instance.container_dir(&container.id);
     let outcome = Outcome {
         oom_killed: last.oom_killed,

@@ -91,6 +91,10 @@ pub(super) struct Sums {
     cpu: CpuCounters,
     memory_oom_kills: Option<u64>,
     #[serde(default)]
+    memory_oom_group_kills: Option<u64>,
+    #[serde(default)]
+    oom_mismatch: Option<u64>,
+    #[serde(default)]
     limits_restored: u64,
 }
 
@@ -141,6 +145,8 @@ impl Sums {
             kernel: counters.kernel.cells.to_vec(),
             cpu: counters.cpu,
             memory_oom_kills: counters.memory_oom_kills,
+            memory_oom_group_kills: counters.memory_oom_group_kills,
+            oom_mismatch: counters.oom_mismatch,
             limits_restored: counters.limits_restored,
         }
     }
@@ -152,6 +158,8 @@ impl Sums {
             kernel: cells.map_or(SlotCounters::ZERO, |cells| SlotCounters { cells }),
             cpu: self.cpu,
             memory_oom_kills: self.memory_oom_kills,
+            memory_oom_group_kills: self.memory_oom_group_kills,
+            oom_mismatch: self.oom_mismatch,
             limits_restored: self.limits_restored,
         }
     }

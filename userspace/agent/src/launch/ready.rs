@@ -78,7 +78,7 @@ pub(super) fn ready<'a>(
         shared.kernel.renew(&cgroup.ids()?, slot, &sharing.shares)?;
         Some(slot)
     } else {
-        let slot = shared.kernel.enrol(&cgroup.ids()?, &sharing.shares)?;
+        let slot = shared.kernel.enrol(&cgroup.ids()?, &sharing.shares, 0)?;
         undo.push(move || {
             if let Some(slot) = slot {
                 let _ = shared.kernel.release(slot);

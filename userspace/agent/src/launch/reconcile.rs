@@ -30,7 +30,7 @@ use crate::{
     container::{Container, End, Facts},
     counters::Counters,
     life::RestartPolicy,
-    naming,
+    naming, oom,
     shared::Shared,
 };
 
@@ -249,8 +249,9 @@ fn slot(shared: &Shared, config: &Config, lives: bool) -> Option<Slot> {
     if !lives {
         return None;
     }
-    let ids = Cgroup::open(&shared.hierarchies, &config.cgroup).and_then(|cgroup| cgroup.ids());
-    match ids.map(|ids| shared.kernel.enrol(&ids, &config.shares())) {
+    let cgroup = Cgroup::open(&shared.hierarchies, &config.cgroup)
+        .and_then(|cgroup| Ok((cgroup.ids()?, oom::counted(&cgroup))));
+    match cgroup.map(|(ids, kills)| shared.kernel.enrol(&ids, &config.shares(), kills)) {
         Ok(Ok(slot)) => slot,
         Ok(Err(error)) => {
             tracing::error!(

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use paddock_cgroups::Stats;
-use paddock_probe::{Constraint, EscapeKind, NsSyscall, NsType, Outcome, SlotCounters};
+use paddock_probe::{EscapeKind, NsSyscall, NsType, Outcome, SlotCounters};
 use prometheus::proto::MetricFamily;
 
 use super::{
@@ -13,10 +13,11 @@ use super::{
 use crate::{
     api::{Origin, State},
     container::Container,
-    counters::Counters,
+    counters::{Counters, OOM_KINDS},
+    oom::{constraint_name, level_name},
     registry::Exported,
     shared::Shared,
-    telling::{constraint_name, syscall_name},
+    telling::syscall_name,
 };
 
 const INFO: Family = Family::gauge(
@@ -25,7 +26,11 @@ const INFO: Family = Family::gauge(
 );
 const OOM_KILLS: Family = Family::counter(
     "paddock_container_oom_kills_total",
-    "Processes of the container that the OOM killer took, by whose limit it served.",
+    "Processes of the container that the OOM killer took, by what was short, and where the limit stands: own, nested (below the container's cgroup), ancestor, host.",
+);
+const OOM_MISMATCH: Family = Family::gauge(
+    "paddock_container_oom_mismatch",
+    "OOM kills by which the kernel half's count and the cgroup's own differ: 0 unless one of them missed some.",
 );
 const NAMESPACE_CALLS: Family = Family::counter(
     "paddock_container_namespace_calls_total",
@@ -41,8 +46,8 @@ const LIMITS_RESTORED: Family = Family::counter(
     "Files of the container's limits that somebody else had changed and paddock wrote again.",
 );
 
-pub(super) const FAMILIES: [Family; 5] =
-    [INFO, OOM_KILLS, NAMESPACE_CALLS, ESCAPES, LIMITS_RESTORED];
+pub(super) const FAMILIES: [Family; 6] =
+    [INFO, OOM_KILLS, OOM_MISMATCH, NAMESPACE_CALLS, ESCAPES, LIMITS_RESTORED];
 
 /// Series of those beyond the cap.
 const OTHER: &str = "_other";
@@ -103,6 +108,10 @@ pub(super) fn kernel_families(readings: &[Reading]) -> Vec<MetricFamily> {
                 .iter()
                 .flat_map(|one| oom_kills(&one.name, &one.counters.kernel)),
         ),
+        OOM_MISMATCH.with(readings.iter().filter_map(|one| {
+            let labels = vec![("container", one.name.clone())];
+            Some((labels, float(one.counters.oom_mismatch?)))
+        })),
         NAMESPACE_CALLS.with(
             readings
                 .iter()
@@ -131,14 +140,15 @@ fn info(container: &Container) -> Labels {
 }
 
 fn oom_kills(name: &str, counters: &SlotCounters) -> Vec<(Labels, f64)> {
-    [Constraint::Memcg, Constraint::Host]
+    OOM_KINDS
         .into_iter()
-        .map(|constraint| {
+        .map(|(constraint, level)| {
             let labels = vec![
                 ("container", name.to_owned()),
                 ("constraint", constraint_name(constraint).to_owned()),
+                ("level", level_name(level).to_owned()),
             ];
-            (labels, float(counters.oom_kills(constraint)))
+            (labels, float(counters.oom_kills(constraint, level)))
         })
         .collect()
 }

@@ -51,8 +51,8 @@ fn full() -> Stats {
 fn a_container_is_born_with_all_its_series_at_zero() {
     let text = text(&[reading("new", None)]);
     for line in [
-        r#"paddock_container_oom_kills_total{constraint="memcg",container="new"} 0"#,
-        r#"paddock_container_oom_kills_total{constraint="host",container="new"} 0"#,
+        r#"paddock_container_oom_kills_total{constraint="memcg",container="new",level="own"} 0"#,
+        r#"paddock_container_oom_kills_total{constraint="host",container="new",level="host"} 0"#,
         r#"paddock_container_escapes_total{container="new",kind="host_namespace",outcome="allowed"} 0"#,
         r#"paddock_container_escapes_total{container="new",kind="peer_namespace",outcome="failed"} 0"#,
         r#"paddock_container_namespace_calls_total{container="new",namespace="uts",outcome="failed",syscall="setns"} 0"#,

@@ -129,10 +129,22 @@ fn describe(kind: &Kind) -> (&'static str, String, String) {
             constraint,
             limit_bytes,
             main_process,
+            level,
+            limit_cgroup,
+            group,
+            ..
         } => {
             let limit = limit_bytes
                 .map_or_else(String::new, |limit| format!(" at {}", human::bytes(limit)));
             let main = if *main_process { ", main process" } else { "" };
+            let whose = match level.as_deref() {
+                Some(level @ ("nested" | "ancestor")) => {
+                    let path = limit_cgroup.as_deref().unwrap_or("a cgroup that is gone");
+                    format!(" of {path}, {level}")
+                }
+                _ => String::new(),
+            };
+            let all = if *group { ", as a group" } else { "" };
             let by = if trigger.pid == victim.pid {
                 String::new()
             } else {
@@ -141,7 +153,7 @@ fn describe(kind: &Kind) -> (&'static str, String, String) {
             (
                 "oom",
                 "killed".to_owned(),
-                format!("{}{main}{limit} ({constraint}){by}", who(victim)),
+                format!("{}{main}{limit}{whose} ({constraint}{all}){by}", who(victim)),
             )
         }
         Kind::Exec { actor, filename } => (
@@ -291,9 +303,17 @@ mod tests {
             constraint: "memcg".into(),
             limit_bytes: Some(64 << 20),
             main_process: true,
+            level: Some("ancestor".into()),
+            limit_cgroup: Some("/jobs".into()),
+            group: true,
+            rss_anon_bytes: Some(60 << 20),
+            rss_file_bytes: None,
+            rss_shmem_bytes: None,
+            total_vm_bytes: None,
+            oom_score_adj: None,
         }));
         assert!(
-            text.ends_with("oom     killed   python3[4711], main process at 64 MiB (memcg)"),
+            text.ends_with("oom     killed   python3[4711], main process at 64 MiB of /jobs, ancestor (memcg, as a group)"),
             "{text}"
         );
     }
