@@ -1,22 +1,26 @@
 //! Cgroups born, entered and gone; a child inherits its parent's slot before anyone can join it.
 
 use aya_ebpf::{
-    helpers::generated::bpf_probe_read_kernel_str, macros::btf_tracepoint,
+    helpers::{bpf_get_current_pid_tgid, generated::bpf_probe_read_kernel_str},
+    macros::btf_tracepoint,
     programs::BtfTracePointContext,
 };
 use paddock_abi::{
+    activity::Activity,
     counters::Ring,
     key::CgroupKey,
+    namespace::Target,
     record::{Cgroup, PATH_LEN, cgroup_op, hierarchy, kind},
 };
 
 use crate::{
+    activity::{Act, Text, judge},
     count::{debug_call, header, tell},
-    maps::CGROUP_SLOT,
+    maps::{CGROUP_SLOT, MEMBER},
     offsets::*,
     read::{field, pointer},
     selftest,
-    task::{self, hierarchy_of, identity, kernfs_id, slot_of},
+    task::{self, exempt, hierarchy_of, identity, kernfs_id, member, slot_of},
 };
 
 #[btf_tracepoint(function = "cgroup_mkdir")]
@@ -47,6 +51,7 @@ fn btf_cgroup_mkdir(ctx: BtfTracePointContext) -> i32 {
 #[btf_tracepoint(function = "cgroup_attach_task")]
 fn btf_cgroup_attach_task(ctx: BtfTracePointContext) -> i32 {
     let cgroup = Place::of(ctx.arg(0));
+    moved(&cgroup, ctx.arg(0), ctx.arg(1), ctx.arg(2));
     let mut slot = slot_of(cgroup.hierarchy, cgroup.id);
     if slot == 0 {
         // A container's process that moves another one elsewhere.
@@ -57,6 +62,72 @@ fn btf_cgroup_attach_task(ctx: BtfTracePointContext) -> i32 {
     }
     told(cgroup_op::ATTACH, slot, &cgroup, ctx.arg(1), ctx.arg(2));
     0
+}
+
+/// Whose the moved process is now. Where it came from the kernel does not tell any more: it is
+/// remembered. Moved by the host it is what its new cgroup is; what a container moves out of its
+/// cgroups stays the container's.
+#[inline(always)]
+fn moved(to: &Place, cgroup: u64, path: u64, task: u64) {
+    if to.hierarchy == hierarchy::OTHER {
+        return;
+    }
+    let tgid: u32 = field(task, &OFF_TASK_TGID);
+    let who = identity(task::current());
+    let mover = (bpf_get_current_pid_tgid() >> 32) as u32;
+    let slot = slot_of(to.hierarchy, to.id);
+    let mut from = member(tgid);
+    if from == 0 && tgid == mover {
+        // It was there before paddock; another hierarchy still says where.
+        from = who.slot;
+    }
+    if from == 0 || who.slot != from || exempt(mover) || from == slot {
+        if slot == 0 {
+            let _ = MEMBER.remove(tgid);
+        } else {
+            let _ = MEMBER.insert(tgid, slot, 0);
+        }
+        return;
+    }
+    let target = if is_below(to.hierarchy, cgroup, from) {
+        Target::Own
+    } else if slot != 0 {
+        Target::Peer
+    } else {
+        Target::Host
+    };
+    let mut act = Act::new(Activity::CgroupLeave, target, 0);
+    act.other_tgid = tgid;
+    act.other_slot = from;
+    act.place = Text::Kernel(path);
+    judge(&who, &act);
+    let _ = MEMBER.insert(
+        tgid,
+        if target == Target::Own && slot != 0 {
+            slot
+        } else {
+            from
+        },
+        0,
+    );
+}
+
+/// Whether a cgroup above is the slot's: another container's may be inside of it.
+#[inline(always)]
+fn is_below(hierarchy: u32, cgroup: u64, slot: u32) -> bool {
+    /// As deep as memory cgroups are followed.
+    const LEVELS: usize = 16;
+    let mut css = cgroup.wrapping_add(u64::from(OFF_CGROUP_SELF.load()));
+    for _ in 0..LEVELS {
+        css = pointer(css, &OFF_CSS_PARENT);
+        if css == 0 {
+            return false;
+        }
+        if slot_of(hierarchy, kernfs_id(pointer(css, &OFF_CSS_CGROUP))) == slot {
+            return true;
+        }
+    }
+    false
 }
 
 #[btf_tracepoint(function = "cgroup_rmdir")]

@@ -205,7 +205,11 @@ fn told(who: &Identity, slot: u32, limit: &Limit, victim: &Victim) {
             (&raw mut (*record).victim_known).write(victim.known);
             (&raw mut (*record).level).write(level as u32);
             (&raw mut (*record).group).write(victim.group);
-            size((&raw mut (*record).rss).cast(), &raw mut (*record).total_vm, victim.task);
+            size(
+                (&raw mut (*record).rss).cast(),
+                &raw mut (*record).total_vm,
+                victim.task,
+            );
             (&raw mut (*record).oom_score_adj).write(i32::from(adj));
             (&raw mut (*record).pad).write(0);
             (&raw mut (*record).victim_comm).write(victim.comm);
@@ -231,12 +235,20 @@ unsafe fn size(rss: *mut u64, total_vm: *mut u64, task: u64) {
         let pages: u64 = at(first.wrapping_add(place));
         // Below zero for a moment, where the CPUs' parts are not added.
         let pages = if pages.cast_signed() < 0 { 0 } else { pages };
-        let bytes = if readable { pages.wrapping_mul(page) } else { UNREAD };
+        let bytes = if readable {
+            pages.wrapping_mul(page)
+        } else {
+            UNREAD
+        };
         // SAFETY: the caller's.
         unsafe { rss.add(index).write(bytes) };
     }
     let pages: u64 = field(mm, &OFF_MM_TOTAL_VM);
-    let bytes = if readable { pages.wrapping_mul(page) } else { UNREAD };
+    let bytes = if readable {
+        pages.wrapping_mul(page)
+    } else {
+        UNREAD
+    };
     // SAFETY: the caller's.
     unsafe { total_vm.write(bytes) };
 }

@@ -14,8 +14,9 @@ use paddock_abi::{
 };
 
 use crate::{
+    activity::executed,
     count::{debug_call, header, tell},
-    maps::{EXEMPT, OOM_MARKED},
+    maps::{EXEMPT, MEMBER, OOM_MARKED},
     offsets::*,
     owner::{KEEP, own},
     read::{field, pointer},
@@ -39,7 +40,22 @@ fn btf_sched_process_fork(ctx: BtfTracePointContext) -> i32 {
     if exempt(parent) {
         let _ = EXEMPT.insert(child, 1, 0);
     }
+    born(child, ctx.arg(1));
     0
+}
+
+/// A child is its cgroup's, else its parent's; what else its number stands for is over.
+#[inline(always)]
+fn born(child: u32, task: u64) {
+    let _ = MEMBER.remove(child);
+    let mut slot = identity(task).slot;
+    if slot == 0 {
+        // Its parent has left, or let it be born outside (CLONE_INTO_CGROUP).
+        slot = identity(task::current()).slot;
+    }
+    if slot != 0 {
+        let _ = MEMBER.insert(child, slot, 0);
+    }
 }
 
 #[btf_tracepoint(function = "sched_process_exec")]
@@ -50,7 +66,8 @@ fn btf_sched_process_exec(ctx: BtfTracePointContext) -> i32 {
         selftest::observe(selftest::EXEC, task, 0);
     }
     let who = identity(task);
-    if exempt(tgid) {
+    let from_setup = exempt(tgid);
+    if from_setup {
         let _ = EXEMPT.remove(tgid);
         if who.slot != 0 {
             own(&namespaces(task), !0, who.slot, KEEP);
@@ -59,7 +76,9 @@ fn btf_sched_process_exec(ctx: BtfTracePointContext) -> i32 {
     if who.slot == 0 {
         return 0;
     }
+    let _ = MEMBER.insert(tgid, who.slot, 0);
     debug_call(&ctx, "exec", i64::from(tgid));
+    executed(task, &who, ctx.arg(2), from_setup);
     let filename = pointer(ctx.arg(2), &OFF_BINPRM_FILENAME);
     let head = header(kind::EXEC, who.slot, &who);
     tell(Ring::Events, who.slot, |record: *mut Exec| {
@@ -90,6 +109,8 @@ fn btf_sched_process_exit(ctx: BtfTracePointContext) -> i32 {
     let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
     let _ = EXEMPT.remove(tgid);
     let _ = OOM_MARKED.remove(tgid);
+    let who = identity(task);
+    let _ = MEMBER.remove(tgid);
     let group: u32 = field(signal, &OFF_SIGNAL_FLAGS);
     let status: i32 = if group & SIGNAL_GROUP_EXIT == 0 {
         field(task, &OFF_TASK_EXIT_CODE)
@@ -99,7 +120,6 @@ fn btf_sched_process_exit(ctx: BtfTracePointContext) -> i32 {
     if selftest::on() {
         selftest::observe(selftest::EXIT, task, i64::from(status));
     }
-    let who = identity(task);
     if who.slot == 0 {
         return 0;
     }

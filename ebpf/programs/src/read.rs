@@ -12,6 +12,7 @@ use aya_ebpf::{Global, helpers::generated::bpf_probe_read_kernel};
 pub(crate) trait Plain: Copy {}
 impl Plain for u8 {}
 impl Plain for i16 {}
+impl Plain for u16 {}
 impl Plain for i32 {}
 impl Plain for u32 {}
 impl Plain for u64 {}

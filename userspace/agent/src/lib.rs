@@ -29,6 +29,7 @@ mod oom;
 mod options;
 mod readiness;
 mod registry;
+mod runtime_files;
 mod server;
 mod shared;
 mod telling;

@@ -102,6 +102,9 @@ mod tests {
         let id = fs::metadata(&deep).unwrap().ino();
         assert_eq!(below(dir.path(), id), Some(deep));
         let outside = fs::metadata("/").unwrap().ino();
-        assert_eq!(below(&dir.path().join("a"), outside.wrapping_add(1 << 40)), None);
+        assert_eq!(
+            below(&dir.path().join("a"), outside.wrapping_add(1 << 40)),
+            None
+        );
     }
 }

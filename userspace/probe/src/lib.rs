@@ -10,6 +10,7 @@ mod config;
 mod decode;
 mod error;
 mod events;
+mod files;
 mod identity;
 mod kernel_types;
 mod ladder;
@@ -29,8 +30,10 @@ pub use capability::{CapabilityStatus, Refusal};
 pub use config::Config;
 pub use error::Error;
 pub use events::{Batch, EventReader};
+pub use files::{FileId, RuntimeFile};
 pub use identity::{CgroupKey, NsInums, Slot};
 pub use paddock_abi::{
+    activity::{Activity, TABLE as VERDICTS, Verdict},
     counters::{
         Constraint, EscapeKind, Level, NsSyscall, Outcome, Ring, RingCounters, SlotCounters,
     },
@@ -38,5 +41,5 @@ pub use paddock_abi::{
 };
 pub use probe::{Probe, ProgramStats};
 pub use program_log::ProgramLog;
-pub use record::{Actor, Body, CgroupOp, Memory, NamespaceTarget, Record, Verdict};
+pub use record::{Actor, Body, CgroupOp, Memory, NamespaceTarget, Record};
 pub use slots::Shares;

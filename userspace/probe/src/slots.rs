@@ -3,7 +3,10 @@
 use std::collections::HashSet;
 
 use aya::maps::MapError;
-use paddock_abi::{counters::{MAX_SLOTS, oom_before_cell}, key::SlotConfig};
+use paddock_abi::{
+    counters::{MAX_SLOTS, oom_before_cell},
+    key::SlotConfig,
+};
 
 use crate::{CgroupKey, Error, NsInums, Probe, Slot, SlotCounters};
 
@@ -12,6 +15,9 @@ use crate::{CgroupKey, Error, NsInums, Probe, Slot, SlotCounters};
 pub struct Shares {
     /// Types that are the host's: a mask of [`crate::NsType::bit`].
     pub with_host: u32,
+    /// When its first process was to run, nanoseconds since the epoch; 0 is unknown. Programs that
+    /// are younger have drifted.
+    pub started_at_ns: u64,
     /// Another container's namespaces that it was put into; 0 is none of that type.
     pub joined: NsInums,
 }
@@ -59,6 +65,7 @@ impl Probe {
         let config = SlotConfig {
             in_use: 1,
             shared_with_host: shares.with_host,
+            started_at_ns: shares.started_at_ns,
             joined: shares.joined,
         };
         self.maps
@@ -78,6 +85,13 @@ impl Probe {
             self.untrack(cgroup)?;
         }
         self.disown_namespaces(slots)?;
+        for (process, _) in entries("MEMBER", self.maps.member.iter())?
+            .into_iter()
+            .filter(|(_, owner)| slots.contains(&Slot(*owner)))
+        {
+            gone("MEMBER", self.maps.member.remove(&process))?;
+        }
+        self.take_devices(slots)?;
         for slot in slots {
             self.maps
                 .slot_counters
@@ -144,6 +158,14 @@ impl Probe {
         Ok(())
     }
 
+    /// Says that a process is the slot's, wherever it moves itself: one that was there before.
+    pub fn join(&mut self, pid: u32, slot: Slot) -> Result<(), Error> {
+        self.maps
+            .member
+            .insert(pid, slot.0, 0)
+            .map_err(|source| Error::map("write", "MEMBER", source))
+    }
+
     /// Marks a process as set-up: neither it nor what it forks is counted or judged, until exec or exit.
     /// `pid` is a process id of the first pid namespace.
     pub fn exempt(&mut self, pid: u32) -> Result<(), Error> {
@@ -160,7 +182,7 @@ impl Probe {
 }
 
 /// All entries; those deleted meanwhile are left out, those seen twice stay twice.
-fn entries<K, V>(
+pub(crate) fn entries<K, V>(
     map: &'static str,
     entries: impl Iterator<Item = Result<(K, V), MapError>>,
 ) -> Result<Vec<(K, V)>, Error> {

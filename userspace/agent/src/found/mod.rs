@@ -185,6 +185,11 @@ fn consider(shared: &Arc<Shared>, found: Match, at_start: bool) {
         tracing::error!("{}: found, but not watched: {error}", found.path);
         None
     });
+    if let Some(slot) = slot
+        && let Err(error) = shared.kernel.join(&cgroup.pids().unwrap_or_default(), slot)
+    {
+        tracing::warn!("{}: {}", found.path, crate::chain::chain(&error));
+    }
     let inode = ids.unified.or(ids.memory_v1).or(ids.pids_v1).unwrap_or(0);
     let id = found.id.unwrap_or_else(|| made_up_id(&found.path, inode));
     let taken = |name: &str| shared.registry.has_name(name);
@@ -243,9 +248,7 @@ fn end(shared: &Arc<Shared>, container: &Arc<Container>, kernel: &SlotCounters, 
         oom_mismatch: container.facts().oom.mismatch,
         ..Counters::new(kernel, stats)
     };
-    shared
-        .registry
-        .freeze(container, counters);
+    shared.registry.freeze(container, counters);
     let oom = container.oom(kernel, Some(stats));
     container.set_life(|life| {
         life.state = State::Exited;
