@@ -62,7 +62,10 @@ fn check_is_right_here(context: &Context) -> Result<()> {
         ] {
             let status = capability_of(report, capability)?;
             let rung = status["rung"].as_str().unwrap_or("off");
-            let call = matches!(capability, "setns" | "unshare");
+            let call = matches!(
+                capability,
+                "setns" | "unshare" | "mount" | "process" | "kernel" | "open" | "connect"
+            );
             let want = match (call, pure_v2()) {
                 (true, true) => "fentry",
                 (true, false) => "tracepoint",

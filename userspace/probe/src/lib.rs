@@ -33,7 +33,7 @@ pub use events::{Batch, EventReader};
 pub use files::{FileId, RuntimeFile};
 pub use identity::{CgroupKey, NsInums, Slot};
 pub use paddock_abi::{
-    activity::{Activity, TABLE as VERDICTS, Verdict},
+    activity::{Activity, Pair, TABLE as VERDICTS, Verdict},
     counters::{Constraint, EscapeKind, NsSyscall, Outcome, Ring, RingCounters, SlotCounters},
     namespace::{NS_TYPES, NsType, Target},
 };
