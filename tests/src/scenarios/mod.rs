@@ -62,6 +62,7 @@ pub fn all() -> Vec<Scenario> {
         oci::hostile::ALL,
         oci::apparmor::ALL,
         oci::memory_policy::ALL,
+        oci::scheduler::ALL,
         oci::listener::ALL,
         oci::net_devices::ALL,
         oci::podman::ALL,

@@ -8,6 +8,7 @@ pub mod listener;
 pub mod memory_policy;
 pub mod net_devices;
 pub mod podman;
+pub mod scheduler;
 pub mod verbs;
 pub mod without_cgroups;
 
