@@ -45,6 +45,10 @@ pub(crate) static SLOT_DEVICES: HashMap<DeviceKey, u32, 8192, NO_PREALLOC> = Has
 #[btf_map]
 pub(crate) static RUNTIME_FILES: HashMap<FileKey, u32, 256, NO_PREALLOC> = HashMap::new();
 
+/// Permitted capabilities of a thread that is about to exec.
+#[btf_map]
+pub(crate) static BEFORE_EXEC: LruHashMap<u32, u64, 1024> = LruHashMap::new();
+
 /// Processes already marked as OOM victims: each of their threads may be marked again.
 #[btf_map]
 pub(crate) static OOM_MARKED: LruHashMap<u32, u32, 1024> = LruHashMap::new();

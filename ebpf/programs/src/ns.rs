@@ -12,14 +12,15 @@ use aya_ebpf::{
     programs::{FEntryContext, FExitContext, TracePointContext},
 };
 use paddock_abi::{
-    activity::Verdict,
+    activity::{Activity, Verdict},
     counters::{EscapeKind, NsSyscall, Outcome, Ring, call_cell, escape_cell, ns_call_cell},
     key::InFlight,
-    namespace::{NS_TYPES, Target, mask_of_flags},
+    namespace::{NS_TYPES, NsType, Target, mask_of_flags},
     record::{NsCall, kind},
 };
 
 use crate::{
+    activity::{Act, judge},
     count::{bump, debug_call, header, tell},
     maps::{IN_FLIGHT, STATE},
     offsets::*,
@@ -260,6 +261,7 @@ fn judge_unshare(call: &mut InFlight, ret: i64) {
         Outcome::Allowed
     };
     count(NsSyscall::Unshare, call.slot, mask, outcome);
+    user_namespace(&identity(task), mask, ret);
     report(
         NsSyscall::Unshare,
         call,
@@ -267,6 +269,14 @@ fn judge_unshare(call: &mut InFlight, ret: i64) {
         &identity(task),
         Verdict::Benign as u32,
     );
+}
+
+/// A user namespace, made or asked for, is told by itself: it brings every capability inside.
+#[inline(always)]
+pub(crate) fn user_namespace(who: &Identity, mask: u32, ret: i64) {
+    if mask & NsType::User.bit() != 0 {
+        judge(who, &Act::new(Activity::Userns, Target::New, ret));
+    }
 }
 
 /// Takes in what the thread is in after a success.

@@ -57,8 +57,20 @@ fn check_is_right_here(context: &Context) -> Result<()> {
             );
         }
         for capability in [
-            "setns", "unshare", "clone", "oom", "cgroup", "exec", "exit", "mount", "process",
-            "signal", "kernel", "open", "connect",
+            "setns",
+            "unshare",
+            "clone",
+            "oom",
+            "cgroup",
+            "exec",
+            "exit",
+            "mount",
+            "process",
+            "signal",
+            "kernel",
+            "open",
+            "connect",
+            "privilege",
         ] {
             let status = capability_of(report, capability)?;
             let rung = status["rung"].as_str().unwrap_or("off");

@@ -15,9 +15,21 @@ use paddock_probe::{
 };
 
 /// What a probe's `capabilities` can name, for saying that none is served.
-const CAPABILITIES: [&str; 13] = [
-    "setns", "unshare", "clone", "oom", "cgroup", "exec", "exit", "mount", "process", "signal",
-    "kernel", "open", "connect",
+const CAPABILITIES: [&str; 14] = [
+    "setns",
+    "unshare",
+    "clone",
+    "oom",
+    "cgroup",
+    "exec",
+    "exit",
+    "mount",
+    "process",
+    "signal",
+    "privilege",
+    "kernel",
+    "open",
+    "connect",
 ];
 
 #[derive(Debug)]

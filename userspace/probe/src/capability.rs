@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CapabilityStatus {
     /// `setns`, `unshare`, `clone`, `oom`, `cgroup`, `exec`, `exit`, `mount`, `process`, `signal`,
-    /// `kernel`, `open`, `connect`.
+    /// `privilege`, `kernel`, `open`, `connect`.
     pub capability: String,
     /// `fentry`, `btf_tracepoint`, `tracepoint`; `None` is off.
     pub rung: Option<String>,

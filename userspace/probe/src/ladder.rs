@@ -17,6 +17,7 @@ pub(crate) enum Hook {
     Tracepoint(&'static str, &'static str),
     /// A function of the kernel's by its own name.
     FexitFunction(&'static str),
+    FentryFunction(&'static str),
     /// A system call that a kernel may be built without, by its body or by its tracepoint.
     FexitIfThere(&'static str),
     ExitIfThere(&'static str),
@@ -268,6 +269,25 @@ pub(crate) const LADDER: &[Capability] = &[
             hooks: &[("btf_signal_generate", Hook::Btf("signal_generate"))],
         }],
     },
+    // Its hook only remembers what the one of exec compares with.
+    Capability {
+        name: "privilege",
+        observed: 13,
+        needs: &[Group::Identity, Group::Process],
+        rungs: &[
+            Rung {
+                name: "fentry",
+                hooks: &[(
+                    "fentry_begin_new_exec",
+                    Hook::FentryFunction("begin_new_exec"),
+                )],
+            },
+            Rung {
+                name: "btf_tracepoint",
+                hooks: &[("btf_sched_prepare_exec", Hook::Btf("sched_prepare_exec"))],
+            },
+        ],
+    },
     Capability {
         name: "kernel",
         observed: 9,
@@ -431,7 +451,7 @@ impl Hook {
             Self::Fentry(call) | Self::Fexit(call) | Self::FexitIfThere(call) => {
                 Some(format!("{NATIVE}{call}"))
             }
-            Self::FexitFunction(name) => Some(name.to_owned()),
+            Self::FexitFunction(name) | Self::FentryFunction(name) => Some(name.to_owned()),
             Self::FentryCompat(call) | Self::FexitCompat(call) => Some(format!("{COMPAT}{call}")),
             Self::Btf(_) | Self::Tracepoint(..) | Self::ExitIfThere(_) => None,
         }

@@ -167,7 +167,10 @@ fn attach_all(
 fn attach(program: &mut Program, hook: Hook, btf: &Btf) -> Result<FdLink, Refused> {
     let function = hook.function().unwrap_or_default();
     let link = match (hook, program) {
-        (Hook::Fentry(_) | Hook::FentryCompat(_), Program::FEntry(program)) => {
+        (
+            Hook::Fentry(_) | Hook::FentryCompat(_) | Hook::FentryFunction(_),
+            Program::FEntry(program),
+        ) => {
             program.load(&function, btf)?;
             let id = program.attach()?;
             program.take_link(id)?.into()

@@ -261,6 +261,11 @@ const FIELDS: &[Row] = &[
     ("OFF_PID_NUMBERS", Group::Identity, &[("pid", "numbers")]),
     ("OFF_CRED_EUID", Group::Process, &[("cred", "euid")]),
     (
+        "OFF_CRED_PERMITTED",
+        Group::Process,
+        &[("cred", "cap_permitted")],
+    ),
+    (
         "OFF_BINPRM_FILE",
         Group::Process,
         &[("linux_binprm", "file")],
