@@ -29,6 +29,7 @@
     reason = "the verifier wants a bound that is a constant, not a slice's length"
 )]
 
+mod birth;
 mod cgroup;
 mod clone;
 mod count;
@@ -40,6 +41,7 @@ mod owner;
 mod process;
 mod read;
 mod selftest;
+mod setup;
 mod target;
 mod task;
 

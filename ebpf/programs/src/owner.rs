@@ -5,7 +5,10 @@ use paddock_abi::{
     namespace::{NS_TYPES, Target},
 };
 
-use crate::maps::{NS_OWNER, SLOT_CONFIG, STATE};
+use crate::{
+    count::{NESTED, parent},
+    maps::{NS_OWNER, SLOT_CONFIG, STATE},
+};
 
 /// `BPF_NOEXIST`: keep the owner that is there.
 pub(crate) const KEEP: u64 = 1;
@@ -51,7 +54,7 @@ pub(crate) fn whose(state: &State, slot: u32, index: usize, inum: u32) -> Target
     }
     // SAFETY: copied at once; a concurrent writer replaces it as a whole.
     match unsafe { NS_OWNER.get(inum) } {
-        Some(owner) if *owner == slot => Target::Own,
+        Some(owner) if within(*owner, slot) => Target::Own,
         _ => Target::Peer,
     }
 }
@@ -61,4 +64,15 @@ fn shared_with_host(slot: u32) -> u32 {
     SLOT_CONFIG
         .get(slot)
         .map_or(0, |config: &SlotConfig| config.shared_with_host)
+}
+
+/// Whether `slot` is `owner` or around it: what a container nests is its own.
+#[inline(always)]
+fn within(owner: u32, slot: u32) -> bool {
+    let (mut owner, mut found) = (owner, owner == slot);
+    for _ in 0..NESTED {
+        owner = parent(owner);
+        found |= owner == slot;
+    }
+    found
 }

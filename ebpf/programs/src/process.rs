@@ -1,6 +1,6 @@
 //! fork, exec, exit: who is in set-up, whose namespaces are whose, and the tracked ones' lives.
 //!
-//! fork hands the set-up mark on, exec and exit drop it. What a marked process has when it
+//! fork hands the set-up mark on, exec (but see `setup`) and exit drop it. What a marked process has when it
 //! execs inside a slot becomes that slot's own.
 
 use aya_ebpf::{
@@ -19,7 +19,7 @@ use crate::{
     offsets::*,
     owner::{KEEP, own},
     read::{field, pointer},
-    selftest,
+    selftest, setup,
     task::{self, exempt, identity, namespaces},
 };
 
@@ -36,8 +36,11 @@ fn btf_sched_process_fork(ctx: BtfTracePointContext) -> i32 {
     if selftest::on() {
         selftest::adopt_child(child);
     }
-    if exempt(parent) {
-        let _ = EXEMPT.insert(child, 1, 0);
+    // SAFETY: copied at once; only the process itself changes its entry.
+    if let Some(mark) = unsafe { EXEMPT.get(parent) }.copied() {
+        let _ = EXEMPT.insert(child, mark, 0);
+    } else {
+        setup::forked(ctx.arg(1), child);
     }
     0
 }
@@ -50,6 +53,10 @@ fn btf_sched_process_exec(ctx: BtfTracePointContext) -> i32 {
         selftest::observe(selftest::EXEC, task, 0);
     }
     let who = identity(task);
+    if who.slot != 0 && setup::goes_on(tgid, task, ctx.arg(2)) {
+        return 0;
+    }
+    setup::over(who.slot);
     if exempt(tgid) {
         let _ = EXEMPT.remove(tgid);
         if who.slot != 0 {

@@ -5,6 +5,7 @@
 //! a kernel that refuses a hook costs the capability a rung, never the whole probe.
 #![forbid(unsafe_code)]
 
+mod births;
 mod capability;
 mod config;
 mod decode;

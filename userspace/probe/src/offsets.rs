@@ -242,6 +242,19 @@ const FIELDS: &[Row] = &[
         Group::Process,
         &[("linux_binprm", "filename")],
     ),
+    (
+        "OFF_BINPRM_FILE",
+        Group::Process,
+        &[("linux_binprm", "file")],
+    ),
+    ("OFF_TASK_MM", Group::Process, &[("task_struct", "mm")]),
+    (
+        "OFF_MM_EXE_FILE",
+        Group::Process,
+        &[("mm_struct", "exe_file")],
+    ),
+    ("OFF_INODE_NLINK", Group::Process, &[("inode", "i_nlink")]),
+    ("OFF_INODE_NUMBER", Group::Process, &[("inode", "i_ino")]),
 ];
 
 const NS_INUM: (&str, &str) = ("ns_common", "inum");

@@ -3,7 +3,10 @@
 use std::collections::HashSet;
 
 use aya::maps::MapError;
-use paddock_abi::{counters::MAX_SLOTS, key::SlotConfig};
+use paddock_abi::{
+    counters::MAX_SLOTS,
+    key::{SetUp, SlotConfig, SlotPlace, slot_state},
+};
 
 use crate::{CgroupKey, Error, NsInums, Probe, Slot, SlotCounters};
 
@@ -36,13 +39,19 @@ impl Probe {
             .slot_counters
             .set(free, SlotCounters::ZERO, 0)
             .ok()?;
+        self.maps
+            .slot_place
+            .set(free, SlotPlace::default(), 0)
+            .ok()?;
+        self.maps.fresh.set(free, 0, 0).ok()?;
         self.maps.slot_config.set(free, config, 0).ok()?;
         self.next_slot = 1 + free % (MAX_SLOTS - 1);
         Some(Slot(free))
     }
 
-    /// Slots in use, a dead predecessor's included.
+    /// Containers' slots, a dead predecessor's included.
     pub fn slots(&self) -> Vec<Slot> {
+        let decided = |slot: &Slot| self.place(*slot).state == slot_state::DECIDED;
         (1..MAX_SLOTS)
             .filter(|slot| {
                 self.maps
@@ -51,6 +60,7 @@ impl Probe {
                     .is_ok_and(|config| config.in_use != 0)
             })
             .map(Slot)
+            .filter(decided)
             .collect()
     }
 
@@ -78,6 +88,7 @@ impl Probe {
             self.untrack(cgroup)?;
         }
         self.disown_namespaces(slots)?;
+        self.leave_places(slots)?;
         for slot in slots {
             self.maps
                 .slot_counters
@@ -149,7 +160,7 @@ impl Probe {
     pub fn exempt(&mut self, pid: u32) -> Result<(), Error> {
         self.maps
             .exempt
-            .insert(pid, 1, 0)
+            .insert(pid, SetUp::default(), 0)
             .map_err(|source| Error::map("write", "EXEMPT", source))
     }
 
@@ -160,7 +171,7 @@ impl Probe {
 }
 
 /// All entries; those deleted meanwhile are left out, those seen twice stay twice.
-fn entries<K, V>(
+pub(crate) fn entries<K, V>(
     map: &'static str,
     entries: impl Iterator<Item = Result<(K, V), MapError>>,
 ) -> Result<Vec<(K, V)>, Error> {
@@ -171,7 +182,7 @@ fn entries<K, V>(
 }
 
 /// Deleting what is not there is no error.
-fn gone(map: &'static str, result: Result<(), MapError>) -> Result<(), Error> {
+pub(crate) fn gone(map: &'static str, result: Result<(), MapError>) -> Result<(), Error> {
     match result {
         Ok(()) | Err(MapError::KeyNotFound | MapError::ElementNotFound) => Ok(()),
         Err(MapError::SyscallError(error))
