@@ -20,11 +20,11 @@ const LARGEST: u64 = 4 << 20;
 const LONGEST: usize = 256;
 /// Namespaces of containerd that are looked through.
 const NAMESPACES: usize = 64;
-/// containers/storage: podman's and CRI-O's; with the storage driver in front.
-const STORES: [&str; 2] = [
-    "/var/lib/containers/storage",
-    "/run/containers/storage",
-];
+/// containers/storage, podman's and CRI-O's: where it is unless its settings say otherwise.
+const STORES: [&str; 2] = ["/var/lib/containers/storage", "/run/containers/storage"];
+const STORE_SETTINGS: &str = "/etc/containers/storage.conf";
+/// As podman itself has it.
+const STORE_SETTINGS_VARIABLE: &str = "CONTAINERS_STORAGE_CONF";
 const DRIVERS: [&str; 4] = ["overlay", "vfs", "btrfs", "zfs"];
 const DOCKER: &str = "/var/lib/docker/containers";
 const CONTAINERD: &str = "/run/containerd/io.containerd.runtime.v2.task";
@@ -68,7 +68,7 @@ fn below(root: &Path, id: &str) -> Option<Written> {
 }
 
 fn stored(root: &Path, id: &str) -> Option<Written> {
-    for store in STORES {
+    for store in stores(root) {
         for driver in DRIVERS {
             let Some(dir) = directory(root, &format!("{store}/{driver}-containers")) else {
                 continue;
@@ -82,6 +82,20 @@ fn stored(root: &Path, id: &str) -> Option<Written> {
         }
     }
     None
+}
+
+/// `graphroot = "/…"` and `runroot = "/…"` of the settings, and the usual places.
+fn stores(root: &Path) -> Vec<String> {
+    let settings = std::env::var_os(STORE_SETTINGS_VARIABLE)
+        .map_or_else(|| at(root, STORE_SETTINGS), Into::into);
+    let text = fs::read_to_string(settings).unwrap_or_default();
+    let set = text.lines().filter_map(|line| {
+        let (key, value) = line.split_once('=')?;
+        let known = ["graphroot", "runroot"].contains(&key.trim());
+        let value = value.trim().trim_matches('"');
+        (known && value.starts_with('/')).then(|| value.to_owned())
+    });
+    set.chain(STORES.map(str::to_owned)).collect()
 }
 
 /// podman's, in the list of all: its metadata are JSON again.
@@ -236,6 +250,17 @@ mod tests {
         let found = root.found();
         assert_eq!(found.name.as_deref(), Some("web"));
         assert_eq!(found.image.as_deref(), Some("docker.io/library/nginx:1"));
+    }
+
+    #[test]
+    fn a_store_that_is_elsewhere() {
+        let root = Root::new("elsewhere");
+        root.write(
+            "etc/containers/storage.conf",
+            "[storage]\ndriver = \"zfs\"\ngraphroot = \"/data/x\"\n# runroot = \"/y\"\n",
+        );
+        root.write("data/x/zfs-containers/containers.json", r#"[{"id":"ID","names":["web"]}]"#);
+        assert_eq!(root.found().name.as_deref(), Some("web"));
     }
 
     #[test]
