@@ -56,7 +56,9 @@ fn btf_sched_process_exec(ctx: BtfTracePointContext) -> i32 {
     if who.slot != 0 && setup::goes_on(tgid, task, ctx.arg(2)) {
         return 0;
     }
-    setup::over(who.slot);
+    if who.slot != 0 {
+        setup::over(who.slot);
+    }
     if exempt(tgid) {
         let _ = EXEMPT.remove(tgid);
         if who.slot != 0 {

@@ -3,9 +3,9 @@
 #![forbid(unsafe_code)]
 
 use std::{
-    os::unix::process::CommandExt as _,
     fs::{self, File},
     io::Write as _,
+    os::unix::process::CommandExt as _,
     os::{
         fd::AsRawFd as _,
         unix::fs::{MetadataExt as _, OpenOptionsExt as _},

@@ -151,12 +151,16 @@ impl Kernel {
 
     pub(crate) fn is_provisional(&self, slot: Slot) -> bool {
         let guard = self.lock();
-        guard.as_ref().is_some_and(|probe| probe.is_provisional(slot))
+        guard
+            .as_ref()
+            .is_some_and(|probe| probe.is_provisional(slot))
     }
 
     pub(crate) fn provisional_slots(&self) -> Vec<Slot> {
         let guard = self.lock();
-        guard.as_ref().map_or_else(Vec::new, Probe::provisional_slots)
+        guard
+            .as_ref()
+            .map_or_else(Vec::new, Probe::provisional_slots)
     }
 
     /// Slots of containers, a predecessor's included.
@@ -174,6 +178,10 @@ impl Kernel {
 
     pub(crate) fn give_back(&self, cgroup: CgroupKey, path: &str) -> Result<(), Error> {
         self.with((), |probe| probe.give_back(cgroup, path))
+    }
+
+    pub(crate) fn birth_paths(&self, slots: &[Slot]) -> Result<Vec<(String, Slot)>, Error> {
+        self.with(Vec::new(), |probe| probe.birth_paths(slots))
     }
 
     pub(crate) fn lay_out_slots(&self) -> Result<(), Error> {

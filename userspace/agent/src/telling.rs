@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use nix::errno::Errno;
 use paddock_probe::{
-    Actor as Task, BATCH, Body, CgroupOp, Constraint, EventReader, NsSyscall, Record, Ring, Slot, Target,
-    Verdict as Judged,
+    Actor as Task, BATCH, Body, CgroupOp, Constraint, EventReader, NsSyscall, Record, Ring, Slot,
+    Target, Verdict as Judged,
 };
 use tokio::sync::watch;
 

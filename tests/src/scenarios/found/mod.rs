@@ -26,7 +26,11 @@ pub const ALL: &[Scenario] = &[
     Scenario::new("found::however_short_they_live", however_short_they_live),
     Scenario::new("found::set_up_is_no_escape", set_up_is_no_escape),
     Scenario::new("found::nested_count_in_both", nested_count_in_both),
-    Scenario::new("found::nobodys_cgroups_cost_no_slot", nobodys_cgroups_cost_no_slot),
+    Scenario::new(
+        "found::nobodys_cgroups_cost_no_slot",
+        nobodys_cgroups_cost_no_slot,
+    ),
+    Scenario::new("found::while_no_agent_was_there", while_no_agent_was_there).alone(),
 ];
 
 const CALLS: &str = "paddock_container_namespace_calls_total";
@@ -59,7 +63,10 @@ impl Cgroup {
     /// A shell that joins and becomes `command`.
     pub(super) fn joined(&self, command: &str) -> Command {
         let mut shell = Command::new("sh");
-        let script = format!("echo $$ >{}/cgroup.procs && exec {command}", self.path.display());
+        let script = format!(
+            "echo $$ >{}/cgroup.procs && exec {command}",
+            self.path.display()
+        );
         shell.args(["-c", &script]);
         shell
     }
@@ -116,13 +123,19 @@ fn however_short_they_live(context: &Context) -> Result<()> {
     eventually("all are gone", || {
         let list = context.json(&["ps", "-a", "--format", "json"])?;
         let list = list.as_array().context("no list")?;
-        Ok(!list.iter().any(|one| ids.iter().any(|id| one["id"] == id.as_str())))
+        Ok(!list
+            .iter()
+            .any(|one| ids.iter().any(|id| one["id"] == id.as_str())))
     })?;
     let metrics = context.metrics()?;
     for id in &ids {
         let name = label(&metrics, "container_id", id, "container")
             .with_context(|| format!("{id} was not found"))?;
-        equal(&format!("unshare of {name}"), calls(&metrics, &name, "unshare"), 1)?;
+        equal(
+            &format!("unshare of {name}"),
+            calls(&metrics, &name, "unshare"),
+            1,
+        )?;
     }
     equal(
         "missed births",
@@ -158,7 +171,11 @@ fn set_up_is_no_escape(context: &Context) -> Result<()> {
     ensure!(output.code == 0, "{output:?}");
     let metrics = context.metrics()?;
     equal("setns in set-up", calls(&metrics, &name, "setns"), 0)?;
-    equal("unshare of the program", calls(&metrics, &name, "unshare"), 1)?;
+    equal(
+        "unshare of the program",
+        calls(&metrics, &name, "unshare"),
+        1,
+    )?;
     equal("escapes", metrics.sum(ESCAPES, &[("container", &name)]), 0)?;
     // A program has run inside: who joins by itself is not its maker any more.
     let inside = format!("nsenter --uts={peer} true");
@@ -166,7 +183,11 @@ fn set_up_is_no_escape(context: &Context) -> Result<()> {
     ensure!(output.code == Some(0), "{output:?}");
     let metrics = context.metrics()?;
     equal("setns inside", calls(&metrics, &name, "setns"), 1)?;
-    let escapes = [("container", name.as_str()), ("kind", "peer_namespace"), ("outcome", "allowed")];
+    let escapes = [
+        ("container", name.as_str()),
+        ("kind", "peer_namespace"),
+        ("outcome", "allowed"),
+    ];
     equal("escapes", metrics.sum(ESCAPES, &escapes), 1)?;
     // It cannot get the mark by moving within what is its own.
     let below = cgroup.path.join("below");
@@ -240,7 +261,11 @@ fn nested_count_in_both(context: &Context) -> Result<()> {
     eventually("the inner one is gone", || {
         Ok(context.paddock(&["inspect", &inside])?.code != Some(0))
     })?;
-    equal("both's, after", calls(&context.metrics()?, &outside, "unshare"), 3)
+    equal(
+        "both's, after",
+        calls(&context.metrics()?, &outside, "unshare"),
+        3,
+    )
 }
 
 /// What is no container gives its slot back, however many there are.
@@ -264,4 +289,28 @@ fn nobodys_cgroups_cost_no_slot(context: &Context) -> Result<()> {
         let name = label(&metrics, "container_id", &cgroup.id, "container");
         Ok(name.is_some_and(|name| calls(&metrics, &name, "unshare") > 0.5))
     })
+}
+
+/// Born and gone between an agent that was killed and its successor: the kernel half remembers.
+fn while_no_agent_was_there(context: &Context) -> Result<()> {
+    context.start_agent(&[])?;
+    let before = Cgroup::new(MANY + 3)?;
+    let output = finish(&mut before.joined("unshare -u true"))?;
+    ensure!(output.code == Some(0), "{output:?}");
+    let found = |cgroup: &str| -> Result<bool> {
+        let metrics = context.metrics()?;
+        let name = label(&metrics, "container_id", cgroup, "container");
+        Ok(name.is_some_and(|name| (calls(&metrics, &name, "unshare") - 1.0).abs() < 0.5))
+    };
+    eventually("it is found", || found(&before.id))?;
+    context.kill_agent()?;
+    let cgroup = Cgroup::new(MANY + 4)?;
+    let output = finish(&mut cgroup.joined("unshare -u true"))?;
+    ensure!(output.code == Some(0), "{output:?}");
+    let id = cgroup.id.clone();
+    drop(cgroup);
+    context.start_agent(&["--detach-on-exit"])?;
+    eventually("what lived without an agent is found", || found(&id))?;
+    ensure!(found(&before.id)?, "the count of {} is another", before.id);
+    Ok(())
 }

@@ -30,7 +30,9 @@ fn podman(context: &Context) -> Result<()> {
     let root = directory.join("rootfs");
     fs::create_dir_all(root.join("bin"))?;
     fs::copy(busybox()?, root.join("bin/busybox"))?;
-    for applet in ["sh", "sleep", "tail", "nsenter", "unshare", "true", "readlink"] {
+    for applet in [
+        "sh", "sleep", "tail", "nsenter", "unshare", "true", "readlink",
+    ] {
         std::os::unix::fs::symlink("busybox", root.join("bin").join(applet))?;
     }
     // Limits that a root without CAP_SYS_RESOURCE can set.
@@ -62,7 +64,12 @@ fn podman(context: &Context) -> Result<()> {
                 .arg("--tmpdir")
                 .arg(directory.join("libpod"))
                 .args(["--events-backend", "file"])
-                .args(["--cgroup-manager", "cgroupfs", "--runtime", "/usr/sbin/runc"])
+                .args([
+                    "--cgroup-manager",
+                    "cgroupfs",
+                    "--runtime",
+                    "/usr/sbin/runc",
+                ])
                 .args(args)
                 .stdin(std::process::Stdio::null()),
         )
@@ -88,9 +95,22 @@ fn sequence(
         Ok(output.stdout.trim().to_owned())
     };
     let run = [
-        "run", "-d", "--name", name, "--network", "none", "--memory", "64m", "--cap-add",
-        "SYS_ADMIN", "--security-opt", "seccomp=unconfined", "--rootfs", root,
-        "sleep", "100",
+        "run",
+        "-d",
+        "--name",
+        name,
+        "--network",
+        "none",
+        "--memory",
+        "64m",
+        "--cap-add",
+        "SYS_ADMIN",
+        "--security-opt",
+        "seccomp=unconfined",
+        "--rootfs",
+        root,
+        "sleep",
+        "100",
     ];
     let id = ok(&run)?;
     eventually("it is found by podman's name", || {
@@ -107,7 +127,10 @@ fn sequence(
     let setns = [("container", name), ("syscall", "setns")];
     let counted = "paddock_container_namespace_calls_total";
     equal("setns in set-up", metrics.sum(counted, &setns), 0)?;
-    ensure!(label(&metrics, "container", name, "container_id") == Some(id), "another id");
+    ensure!(
+        label(&metrics, "container", name, "container_id") == Some(id),
+        "another id"
+    );
     // From inside: through a descriptor that leaked.
     ok(&[
         "exec",

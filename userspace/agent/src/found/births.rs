@@ -54,8 +54,13 @@ pub(super) fn born(shared: &Arc<Shared>, slot: Slot, cgroup: CgroupKey, path: &s
     match found {
         Some(found) if found.path == path => {
             let making = shared.found.making();
-            if shared.found.lock().contains_key(path) {
-                // Its end is not yet noticed: it is another of the same path.
+            let known = shared.found.lock().get(path).map(Arc::clone);
+            if let Some(known) = known {
+                if has_cgroups(shared, &known) {
+                    // A twin in another hierarchy, of one that was not born with its slot.
+                    return part_of(shared, slot, cgroup, path, Some(&known));
+                }
+                // Its end is not yet noticed: this is another of the same path.
                 gone(shared, path);
             }
             let outer = enclosing(shared, path);
@@ -78,6 +83,12 @@ pub(super) fn born(shared: &Arc<Shared>, slot: Slot, cgroup: CgroupKey, path: &s
         }
         _ => part_of(shared, slot, cgroup, path, enclosing(shared, path).as_ref()),
     }
+}
+
+fn has_cgroups(shared: &Shared, container: &Container) -> bool {
+    let slot = container.facts().slot;
+    let tracked = shared.kernel.tracked().unwrap_or_default();
+    tracked.iter().any(|(_, of)| Some(*of) == slot)
 }
 
 /// Of the container around it, if there is one; else nobody's.
@@ -111,14 +122,36 @@ pub(super) fn slot_of(container: Option<&Container>) -> Slot {
         .unwrap_or(Slot(0))
 }
 
-/// After a walk, which has decided all that it saw: those that were undecided before it, too.
-pub(super) fn forget_lost(shared: &Shared) {
+/// After a walk, which has decided all containers that it saw: what was undecided before it is
+/// decided now, by the path if its cgroup is there.
+pub(super) fn decide_lost(shared: &Arc<Shared>) {
     let births = &shared.found.births;
     let now: HashSet<Slot> = shared.kernel.provisional_slots().into_iter().collect();
     let before = std::mem::replace(&mut *lock(&births.undecided), now.clone());
-    for slot in before.intersection(&now) {
-        lock(&births.nobodys).insert(*slot);
-        births.rest(*slot);
+    let lost: Vec<Slot> = before.intersection(&now).copied().collect();
+    if lost.is_empty() {
+        return;
+    }
+    let known = shared
+        .kernel
+        .tracked()
+        .and_then(|tracked| Ok((tracked, shared.kernel.birth_paths(&lost)?)));
+    match known {
+        Ok((tracked, paths)) => {
+            for (path, slot) in paths {
+                let mut keys = tracked.iter().filter(|(_, of)| *of == slot);
+                if let Some((cgroup, _)) = keys.next() {
+                    born(shared, slot, *cgroup, &path);
+                }
+            }
+        }
+        Err(error) => tracing::warn!("{}", chain(&error)),
+    }
+    for slot in lost {
+        if shared.kernel.is_provisional(slot) {
+            lock(&births.nobodys).insert(slot);
+            births.rest(slot);
+        }
     }
 }
 

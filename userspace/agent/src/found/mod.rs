@@ -148,7 +148,7 @@ pub(crate) async fn run(shared: Arc<Shared>) {
             let _inside = handle.enter();
             if noticed.is_empty() {
                 walk(&this);
-                births::forget_lost(&this);
+                births::decide_lost(&this);
             }
             for container in noticed {
                 consider(&this, container, false);

@@ -83,9 +83,7 @@ fn runtime_id<'a>(last: &'a str, parents: &[&str]) -> Option<&'a str> {
         let id = parts.next()?;
         parts.nth(1).map(|_| id)
     };
-    let below = parents
-        .last()
-        .is_some_and(|parent| BARE.contains(parent))
+    let below = parents.last().is_some_and(|parent| BARE.contains(parent))
         || parents.iter().any(|parent| parent.starts_with("kubepods"));
     scoped
         .or_else(noted)
@@ -117,7 +115,9 @@ fn unescaped(name: &str) -> String {
     let mut parts = name.split("\\x");
     let mut text = parts.next().unwrap_or_default().to_owned();
     for part in parts {
-        let byte = part.get(..2).and_then(|hex| u8::from_str_radix(hex, 16).ok());
+        let byte = part
+            .get(..2)
+            .and_then(|hex| u8::from_str_radix(hex, 16).ok());
         match byte.filter(u8::is_ascii_graphic) {
             Some(byte) => {
                 text.push(char::from(byte));
@@ -207,12 +207,27 @@ mod tests {
             // v2 and hybrid, systemd's driver.
             ("/system.slice/docker-ID.scope", false),
             ("/machine.slice/libpod-ID.scope", false),
-            ("/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-ID.scope", false),
-            ("/machine.slice/machine-libpod_pod_ID.slice/libpod-ID.scope", false),
+            (
+                "/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-ID.scope",
+                false,
+            ),
+            (
+                "/machine.slice/machine-libpod_pod_ID.slice/libpod-ID.scope",
+                false,
+            ),
             ("/system.slice/nerdctl-ID.scope", false),
-            ("/kubepods.slice/kubepods-podUID_.slice/cri-containerd-ID.scope", true),
-            ("/kubepods.slice/kubepods-besteffort.slice/kubepods-besteffort-podUID_.slice/crio-ID.scope", true),
-            ("/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-podUID_.slice/cri-containerd-ID.scope", true),
+            (
+                "/kubepods.slice/kubepods-podUID_.slice/cri-containerd-ID.scope",
+                true,
+            ),
+            (
+                "/kubepods.slice/kubepods-besteffort.slice/kubepods-besteffort-podUID_.slice/crio-ID.scope",
+                true,
+            ),
+            (
+                "/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-podUID_.slice/cri-containerd-ID.scope",
+                true,
+            ),
             // cgroupfs drivers, and v1.
             ("/docker/ID", false),
             ("/libpod_parent/libpod-ID", false),
@@ -222,7 +237,10 @@ mod tests {
             ("/kubepods/podUID/ID", true),
             ("/kubepods/burstable/podUID/ID", true),
             ("/kubepods/besteffort/podUID/crio-ID", true),
-            ("/system.slice/containerd.service/kubepods-burstable-podUID_.slice:cri-containerd:ID", true),
+            (
+                "/system.slice/containerd.service/kubepods-burstable-podUID_.slice:cri-containerd:ID",
+                true,
+            ),
             ("/system.slice:docker:ID", false),
         ] {
             let path = path
@@ -243,7 +261,10 @@ mod tests {
             ("/lxc.payload.web", "web"),
             ("/lxc/web", "web"),
             ("/machine.slice/machine-a\\x2db.scope", "a-b"),
-            ("/machine.slice/machine-lxc\\x2d42\\x2dweb.scope", "lxc-42-web"),
+            (
+                "/machine.slice/machine-lxc\\x2d42\\x2dweb.scope",
+                "lxc-42-web",
+            ),
             ("/machine.slice/systemd-nspawn@web.service", "web"),
         ] {
             let expected = (path[1..].to_owned(), name.to_owned());

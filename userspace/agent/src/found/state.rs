@@ -43,7 +43,9 @@ impl Written {
     /// As Kubernetes' own labels.
     pub(crate) fn labels(&self) -> Vec<(String, String)> {
         let label = |key: &str, value: &Option<String>| {
-            value.clone().map(|value| (format!("io.kubernetes.pod.{key}"), value))
+            value
+                .clone()
+                .map(|value| (format!("io.kubernetes.pod.{key}"), value))
         };
         [
             label("name", &self.pod),
@@ -75,7 +77,9 @@ fn stored(root: &Path, id: &str) -> Option<Written> {
             };
             let config = json(&dir, &format!("{id}/userdata/config.json"));
             let listed = json(&dir, "containers.json").and_then(|list| entry(&list, id));
-            let kubernetes = config.as_ref().and_then(|config| crio(&config["annotations"]));
+            let kubernetes = config
+                .as_ref()
+                .and_then(|config| crio(&config["annotations"]));
             if let Some(found) = kubernetes.or(listed) {
                 return Some(found);
             }
@@ -141,10 +145,7 @@ fn containerd(root: &Path, id: &str) -> Option<Written> {
     let tasks = directory(root, CONTAINERD)?;
     namespaces.flatten().take(NAMESPACES).find_map(|namespace| {
         let namespace = namespace.file_name();
-        let config = json(
-            &tasks,
-            &format!("{}/{id}/config.json", namespace.to_str()?),
-        )?;
+        let config = json(&tasks, &format!("{}/{id}/config.json", namespace.to_str()?))?;
         let annotations = &config["annotations"];
         let of = |key: &str| &annotations[format!("io.kubernetes.cri.{key}")];
         let pod = text(of("sandbox-name"));
@@ -242,7 +243,10 @@ mod tests {
     fn podmans_names_and_images() {
         let root = Root::new("podman");
         let store = "var/lib/containers/storage/vfs-containers";
-        root.write(&format!("{store}/ID/userdata/config.json"), r#"{"annotations":{}}"#);
+        root.write(
+            &format!("{store}/ID/userdata/config.json"),
+            r#"{"annotations":{}}"#,
+        );
         root.write(
             &format!("{store}/containers.json"),
             r#"[{"id":"x"},{"id":"ID","names":["web"],"metadata":"{\"image-name\":\"docker.io/library/nginx:1\"}"}]"#,
@@ -259,7 +263,10 @@ mod tests {
             "etc/containers/storage.conf",
             "[storage]\ndriver = \"zfs\"\ngraphroot = \"/data/x\"\n# runroot = \"/y\"\n",
         );
-        root.write("data/x/zfs-containers/containers.json", r#"[{"id":"ID","names":["web"]}]"#);
+        root.write(
+            "data/x/zfs-containers/containers.json",
+            r#"[{"id":"ID","names":["web"]}]"#,
+        );
         assert_eq!(root.found().name.as_deref(), Some("web"));
     }
 
@@ -271,7 +278,10 @@ mod tests {
             r#"{"Name":"/web","Config":{"Image":"nginx"}}"#,
         );
         let found = root.found();
-        assert_eq!((found.name.as_deref(), found.image.as_deref()), (Some("web"), Some("nginx")));
+        assert_eq!(
+            (found.name.as_deref(), found.image.as_deref()),
+            (Some("web"), Some("nginx"))
+        );
     }
 
     #[test]
@@ -306,9 +316,15 @@ mod tests {
             root.write(&config, text);
             assert_eq!(root.found(), Written::default());
         }
-        root.write(&config, r#"{"Name":"/../x\u0007","Config":{"Image":"a\nb"}}"#);
+        root.write(
+            &config,
+            r#"{"Name":"/../x\u0007","Config":{"Image":"a\nb"}}"#,
+        );
         let found = root.found();
-        assert_eq!((found.name.as_deref(), found.image.as_deref()), (Some("x_"), Some("ab")));
+        assert_eq!(
+            (found.name.as_deref(), found.image.as_deref()),
+            (Some("x_"), Some("ab"))
+        );
         root.write("elsewhere", r#"{"Name":"/secret"}"#);
         fs::remove_file(root.0.join(&config)).unwrap();
         symlink(root.0.join("elsewhere"), root.0.join(&config)).unwrap();
