@@ -118,15 +118,12 @@ fn unescaped(name: &str) -> String {
         let byte = part
             .get(..2)
             .and_then(|hex| u8::from_str_radix(hex, 16).ok());
-        match byte.filter(u8::is_ascii_graphic) {
-            Some(byte) => {
-                text.push(char::from(byte));
-                text.push_str(&part[2..]);
-            }
-            None => {
-                text.push_str("\\x");
-                text.push_str(part);
-            }
+        if let Some(byte) = byte.filter(u8::is_ascii_graphic) {
+            text.push(char::from(byte));
+            text.push_str(&part[2..]);
+        } else {
+            text.push_str("\\x");
+            text.push_str(part);
         }
     }
     text
