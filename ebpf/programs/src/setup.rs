@@ -29,7 +29,7 @@ pub(crate) fn attached(moved: u64, slot: u32) {
     let by_itself = (bpf_get_current_pid_tgid() >> 32) as u32 == tgid;
     let from_outside = if by_itself {
         // Where it was before is not to be seen any more.
-        FRESH.get(slot).is_some_and(|fresh| *fresh != 0)
+        is_fresh(slot)
     } else {
         identity(task::current()).slot == 0
     };
@@ -69,6 +69,12 @@ pub(crate) fn goes_on(tgid: u32, task: u64, binprm: u64) -> bool {
         && (links == 0 || again)
         && host != 0
         && namespaces(task)[MNT] == host
+}
+
+/// Whether no program has run in it since its birth outside of all containers.
+#[inline(always)]
+pub(crate) fn is_fresh(slot: u32) -> bool {
+    FRESH.get(slot).is_some_and(|fresh| *fresh != 0)
 }
 
 /// A program runs in the slot: what joins by itself from now on is not setting it up.

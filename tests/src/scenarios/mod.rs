@@ -66,6 +66,7 @@ pub fn all() -> Vec<Scenario> {
         oci::listener::ALL,
         oci::net_devices::ALL,
         oci::podman::ALL,
+        oci::found::ALL,
         oci::without_cgroups::ALL,
         life::ALL,
         trace::ALL,

@@ -96,6 +96,8 @@ pub(crate) struct Facts {
     pub(crate) updated: Option<Limits>,
     /// Limits of the present run that somebody had changed and that were written again.
     pub(crate) restored: u64,
+    /// Had its slot before anybody joined it.
+    pub(crate) born: bool,
     /// What is known of a found one from its runtime.
     pub(crate) written: Written,
 }

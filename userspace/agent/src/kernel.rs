@@ -194,8 +194,8 @@ impl Kernel {
         guard.as_ref()?.missed_births().ok()
     }
 
-    pub(crate) fn configure(&self, slot: Slot, shares: &Shares) -> Result<(), Error> {
-        self.with((), |probe| probe.configure_slot(slot, shares))
+    pub(crate) fn share_with_host(&self, slot: Slot, types: u32) -> Result<(), Error> {
+        self.with((), |probe| probe.share_with_host(slot, types))
     }
 
     pub(crate) fn own_namespaces(&self, slot: Slot, inums: &NsInums) -> Result<(), Error> {

@@ -131,6 +131,35 @@ fn sequence(
         label(&metrics, "container", name, "container_id") == Some(id),
         "another id"
     );
+    // A container of a pod shares what the first one has: its own to it.
+    let other = format!("{name}-beside");
+    let network = format!("container:{name}");
+    let beside = [
+        "run",
+        "--rm",
+        "--name",
+        &other,
+        "--network",
+        &network,
+        "--ipc",
+        &network,
+        "--cap-add",
+        "SYS_ADMIN",
+        "--security-opt",
+        "seccomp=unconfined",
+        "--rootfs",
+        root,
+        "nsenter",
+        "--net=/proc/self/ns/net",
+        "--ipc=/proc/self/ns/ipc",
+        "true",
+    ];
+    ok(&beside)?;
+    let metrics = context.metrics()?;
+    let its = [("container", other.as_str()), ("syscall", "setns")];
+    equal("its setns", metrics.sum(counted, &its), 2)?;
+    let its = [("container", other.as_str())];
+    equal("its escapes", metrics.sum(ESCAPES, &its), 0)?;
     // From inside: through a descriptor that leaked.
     ok(&[
         "exec",

@@ -12,7 +12,7 @@ use std::{
 use paddock_probe::{CgroupKey, Slot};
 use tokio::{sync::Notify, time::sleep};
 
-use super::{enclosing, gone, pattern, register};
+use super::{Watched, enclosing, gone, pattern, register};
 use crate::{chain::chain, container::Container, shared::Shared};
 
 /// No hook takes that long.
@@ -69,7 +69,13 @@ pub(super) fn born(shared: &Arc<Shared>, slot: Slot, cgroup: CgroupKey, path: &s
                     tracing::warn!("{path}: {}", chain(&error));
                 }
                 lock(&shared.found.births.nobodys).remove(&slot);
-                register(shared, found, Some(slot), cgroup.id(), outer, false);
+                let watched = Watched {
+                    slot: Some(slot),
+                    inode: cgroup.id(),
+                    born: true,
+                    at_start: false,
+                };
+                register(shared, found, watched, outer);
                 // One more is to be laid out.
                 shared.found.births.changed.notify_one();
             } else {

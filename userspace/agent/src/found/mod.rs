@@ -207,7 +207,8 @@ fn consider(shared: &Arc<Shared>, found: Match, at_start: bool) {
     }
     let around = births::slot_of(outer.as_deref());
     // Born meanwhile, or left by a predecessor: its other hierarchies may be new.
-    let given = shared.kernel.provisional(&ids).or(shared.inherited(&ids));
+    let provisional = shared.kernel.provisional(&ids);
+    let given = provisional.or_else(|| shared.inherited(&ids));
     let slot = match given {
         Some(slot) => {
             let confirmed = shared.kernel.confirm(slot, around);
@@ -226,7 +227,13 @@ fn consider(shared: &Arc<Shared>, found: Match, at_start: bool) {
         None
     });
     let inode = ids.unified.or(ids.memory_v1).or(ids.pids_v1).unwrap_or(0);
-    register(shared, found, slot, inode, outer, at_start);
+    let watched = Watched {
+        slot,
+        inode,
+        born: provisional.is_some(),
+        at_start,
+    };
+    register(shared, found, watched, outer);
 }
 
 /// The nearest container around a cgroup.
@@ -249,23 +256,28 @@ fn has_room(shared: &Shared, outer: Option<&Container>) -> bool {
     nested.count() < NESTED
 }
 
-/// Takes one in, whose slot is its own already.
-fn register(
-    shared: &Arc<Shared>,
-    found: Match,
+/// How a container was found.
+#[derive(Clone, Copy, Debug)]
+struct Watched {
     slot: Option<Slot>,
+    /// Of its cgroup.
     inode: u64,
-    outer: Option<Arc<Container>>,
+    /// Its slot is from its cgroup's birth.
+    born: bool,
+    /// It was there before the agent.
     at_start: bool,
-) {
-    let runtime_id = found.id.clone();
+}
+
+/// Takes one in, whose slot is its own already.
+fn register(shared: &Arc<Shared>, found: Match, watched: Watched, outer: Option<Arc<Container>>) {
+    // Nobody's cgroup may pass for another's container; and what an inner runtime knows is not
+    // on this host.
+    let known_id = |id: &String| !shared.registry.has_id(id);
+    let own_id = found.id.filter(known_id);
+    let runtime_id = own_id.clone().filter(|_| outer.is_none());
     let written = runtime_id.as_deref().and_then(state::written);
     let named = written.as_ref().and_then(|written| written.name.clone());
-    // Nobody's cgroup may pass for another's container.
-    let id = found
-        .id
-        .filter(|id| !shared.registry.has_id(id))
-        .unwrap_or_else(|| made_up_id(&found.path, inode));
+    let id = own_id.unwrap_or_else(|| made_up_id(&found.path, watched.inode));
     let taken = |name: &str| shared.registry.has_name(name);
     let name = naming::unused(&named.unwrap_or(found.name), "-", taken);
     let Ok(reservation) = shared.registry.reserve(&name) else {
@@ -282,7 +294,8 @@ fn register(
         created_at_ns: clock::now_ns(),
         request: None,
         facts: Facts {
-            slot,
+            slot: watched.slot,
+            born: watched.born,
             written: Written {
                 runtime_id,
                 tries: 0,
@@ -299,7 +312,11 @@ fn register(
         .insert(found.path, Arc::clone(&container));
     tracing::info!("{}: found at /{}", container.name, container.cgroup);
     shared.publish(&container, "found");
-    tokio::spawn(settle::settle(Arc::clone(shared), container, at_start));
+    tokio::spawn(settle::settle(
+        Arc::clone(shared),
+        container,
+        watched.at_start,
+    ));
 }
 
 /// 64 hex digits like the others', the same for the same cgroup.

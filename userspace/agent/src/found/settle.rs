@@ -7,7 +7,7 @@
 use std::{sync::Arc, time::Duration};
 
 use paddock_cgroups::Cgroup;
-use paddock_probe::{NS_TYPES, NsInums, NsType, Shares};
+use paddock_probe::{NS_TYPES, NsInums, NsType};
 use procfs::process::Process;
 use tokio::time::{Instant, timeout};
 
@@ -86,9 +86,11 @@ fn look(shared: &Shared, container: &Container) -> Option<Own> {
         .or(processes.first());
     if let Some(main) = main {
         facts.namespaces = main.inums;
+        let born = facts.born;
         drop(facts);
-        // Once for each: it may join others' later, which does not make them its own.
-        if container.life().main != Some((main.pid, main.start_time)) {
+        // Once for each: it may join others' later, which does not make them its own. The kernel
+        // half saw by itself what was brought into one that was born with its slot.
+        if !born && container.life().main != Some((main.pid, main.start_time)) {
             shared.enter_namespaces(container);
         }
         let (pid, start_time) = (main.pid, main.start_time);
@@ -148,17 +150,13 @@ fn see(pid: i32, host: &NsInums) -> Option<Seen> {
 }
 
 fn decide(shared: &Shared, container: &Container, shared_types: u32) {
-    let told = Shares {
-        with_host: shared_types,
-        ..Shares::default()
-    };
     let slot = {
         let mut facts = container.facts();
         facts.shared = shared_types;
         facts.slot
     };
     if let Some(slot) = slot
-        && let Err(error) = shared.kernel.configure(slot, &told)
+        && let Err(error) = shared.kernel.share_with_host(slot, shared_types)
     {
         Shared::warn(
             container,
