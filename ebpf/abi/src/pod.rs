@@ -3,7 +3,8 @@
 use crate::{
     counters::{RingCounters, SlotCounters},
     key::{
-        CgroupKey, InFlight, Observation, PathKey, PathSlot, SetUp, SlotConfig, SlotPlace, State,
+        CgroupKey, DeviceKey, FileKey, InFlight, Observation, PathKey, PathSlot, SetUp, SlotConfig,
+        SlotPlace, State,
     },
 };
 
@@ -11,6 +12,10 @@ use crate::{
 // (their sizes, asserted beside them, are the sums of their fields), so every byte is initialised
 // and every bit pattern is a value.
 unsafe impl aya::Pod for CgroupKey {}
+// SAFETY: as above.
+unsafe impl aya::Pod for DeviceKey {}
+// SAFETY: as above.
+unsafe impl aya::Pod for FileKey {}
 // SAFETY: as above.
 unsafe impl aya::Pod for InFlight {}
 // SAFETY: as above.

@@ -14,6 +14,7 @@ use paddock_abi::{
 };
 
 use crate::{
+    activity::executed,
     count::{debug_call, header, tell},
     maps::{EXEMPT, OOM_MARKED},
     offsets::*,
@@ -56,7 +57,8 @@ fn btf_sched_process_exec(ctx: BtfTracePointContext) -> i32 {
     if who.slot != 0 && setup::goes_on(tgid, task, ctx.arg(2)) {
         return 0;
     }
-    if exempt(tgid) {
+    let from_setup = exempt(tgid);
+    if from_setup {
         let _ = EXEMPT.remove(tgid);
         if who.slot != 0 {
             let inums = namespaces(task);
@@ -73,6 +75,7 @@ fn btf_sched_process_exec(ctx: BtfTracePointContext) -> i32 {
         return 0;
     }
     debug_call(&ctx, "exec", i64::from(tgid));
+    executed(task, &who, ctx.arg(2), from_setup);
     let filename = pointer(ctx.arg(2), &OFF_BINPRM_FILENAME);
     let head = header(kind::EXEC, who.slot, &who);
     tell(Ring::Events, who.slot, |record: *mut Exec| {

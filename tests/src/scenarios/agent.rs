@@ -56,7 +56,10 @@ fn check_is_right_here(context: &Context) -> Result<()> {
                 "{namespace}: {inode}"
             );
         }
-        for capability in ["setns", "unshare", "clone", "oom", "cgroup", "exec", "exit"] {
+        for capability in [
+            "setns", "unshare", "clone", "oom", "cgroup", "exec", "exit", "mount", "process",
+            "signal", "kernel", "open", "connect",
+        ] {
             let status = capability_of(report, capability)?;
             let rung = status["rung"].as_str().unwrap_or("off");
             let call = matches!(capability, "setns" | "unshare");

@@ -121,6 +121,21 @@ fn try_rung(
     btf: &Btf,
     rung: &Rung,
 ) -> Result<Vec<(&'static str, FdLink)>, Refused> {
+    let by_tracefs =
+        |(_, hook): &(_, Hook)| matches!(hook, Hook::Tracepoint(..) | Hook::ExitIfThere(_));
+    if !rung.hooks.iter().any(by_tracefs) {
+        return attach_all(ebpf, types, btf, rung);
+    }
+    tracefs::with_tracefs(|| attach_all(ebpf, types, btf, rung))
+        .map_err(|error| Refused::from_error("mount tracefs", &error))?
+}
+
+fn attach_all(
+    ebpf: &mut Ebpf,
+    types: &KernelTypes,
+    btf: &Btf,
+    rung: &Rung,
+) -> Result<Vec<(&'static str, FdLink)>, Refused> {
     let mut links = Vec::new();
     for (name, hook) in rung.hooks {
         if hook.left_out(types) {
@@ -132,7 +147,14 @@ fn try_rung(
         let program = ebpf
             .program_mut(name)
             .ok_or_else(|| Refused::because(format!("the object has no program {name}")))?;
-        let link = attach(program, *hook, btf).map_err(|error| error.of(name))?;
+        let link = match attach(program, *hook, btf) {
+            Ok(link) => link,
+            // The kernel was built without the call.
+            Err(refused) if hook.may_lack() && refused.errno.as_deref() == Some("ENOENT") => {
+                continue;
+            }
+            Err(refused) => return Err(refused.of(name)),
+        };
         if let Ok(info) = program.info() {
             let steps = info.verified_instruction_count().unwrap_or_default();
             log::debug!("{name}: the verifier took {steps} steps");
@@ -150,7 +172,10 @@ fn attach(program: &mut Program, hook: Hook, btf: &Btf) -> Result<FdLink, Refuse
             let id = program.attach()?;
             program.take_link(id)?.into()
         }
-        (Hook::Fexit(_) | Hook::FexitCompat(_), Program::FExit(program)) => {
+        (
+            Hook::Fexit(_) | Hook::FexitCompat(_) | Hook::FexitIfThere(_) | Hook::FexitFunction(_),
+            Program::FExit(program),
+        ) => {
             program.load(&function, btf)?;
             let id = program.attach()?;
             program.take_link(id)?.into()
@@ -160,10 +185,14 @@ fn attach(program: &mut Program, hook: Hook, btf: &Btf) -> Result<FdLink, Refuse
             let id = program.attach()?;
             program.take_link(id)?.into()
         }
-        (Hook::Tracepoint(category, name), Program::TracePoint(program)) => {
+        (Hook::Tracepoint(..) | Hook::ExitIfThere(_), Program::TracePoint(program)) => {
+            let (category, name) = match hook {
+                Hook::Tracepoint(category, name) => (category, name),
+                Hook::ExitIfThere(name) => ("syscalls", name),
+                _ => return Err(Refused::because("no tracepoint".to_owned())),
+            };
             program.load()?;
-            let id = tracefs::with_tracefs(|| program.attach(category, name))
-                .map_err(|error| Refused::from_error("mount tracefs", &error))??;
+            let id = program.attach(category, name)?;
             FdLink::try_from(program.take_link(id)?)
                 .map_err(|error| Refused::from_error("pin", &error))?
         }

@@ -3,7 +3,10 @@
 use aya::maps::{Array, HashMap, Map, MapData, MapError, Queue, RingBuf};
 use paddock_abi::{
     counters::{RingCounters, SlotCounters},
-    key::{CgroupKey, Observation, PathKey, PathSlot, SetUp, SlotConfig, SlotPlace, State},
+    key::{
+        CgroupKey, DeviceKey, FileKey, Observation, PathKey, PathSlot, SetUp, SlotConfig,
+        SlotPlace, State,
+    },
 };
 
 use crate::Error;
@@ -21,6 +24,8 @@ pub(crate) const PINNED: &[&str] = &[
     "SLOTS_WITHIN",
     "SLOTS_MISSED",
     "PATH_SLOT",
+    "SLOT_DEVICES",
+    "RUNTIME_FILES",
     "SLOT_COUNTERS",
     "RING_COUNTERS",
     "OBSERVED",
@@ -40,6 +45,8 @@ pub(crate) struct Maps {
     pub(crate) waiting: [Queue<MapData, u32>; 2],
     pub(crate) slots_missed: Array<MapData, u64>,
     pub(crate) path_slot: HashMap<MapData, PathKey, PathSlot>,
+    pub(crate) slot_devices: HashMap<MapData, DeviceKey, u32>,
+    pub(crate) runtime_files: HashMap<MapData, FileKey, u32>,
     pub(crate) slot_counters: Array<MapData, SlotCounters>,
     pub(crate) ring_counters: Array<MapData, RingCounters>,
     pub(crate) observed: Array<MapData, Observation>,
@@ -66,6 +73,8 @@ impl Maps {
             ],
             slots_missed: typed("SLOTS_MISSED", source("SLOTS_MISSED")?)?,
             path_slot: typed("PATH_SLOT", source("PATH_SLOT")?)?,
+            slot_devices: typed("SLOT_DEVICES", source("SLOT_DEVICES")?)?,
+            runtime_files: typed("RUNTIME_FILES", source("RUNTIME_FILES")?)?,
             slot_counters: typed("SLOT_COUNTERS", source("SLOT_COUNTERS")?)?,
             ring_counters: typed("RING_COUNTERS", source("RING_COUNTERS")?)?,
             observed: typed("OBSERVED", source("OBSERVED")?)?,

@@ -15,6 +15,9 @@ use crate::{CgroupKey, Error, NsInums, Probe, Slot, SlotCounters};
 pub struct Shares {
     /// Types that are the host's: a mask of [`crate::NsType::bit`].
     pub with_host: u32,
+    /// When its first process was to run, nanoseconds since the epoch; 0 is unknown. Programs that
+    /// are younger have drifted.
+    pub started_at_ns: u64,
     /// Another container's namespaces that it was put into; 0 is none of that type.
     pub joined: NsInums,
 }
@@ -69,6 +72,7 @@ impl Probe {
         let config = SlotConfig {
             in_use: 1,
             shared_with_host: shares.with_host,
+            started_at_ns: shares.started_at_ns,
             joined: shares.joined,
         };
         self.maps
@@ -77,8 +81,14 @@ impl Probe {
             .map_err(|source| Error::map("write", "SLOT_CONFIG", source))
     }
 
-    /// The same of the host's alone: what else it shares, the kernel half may have seen.
-    pub fn share_with_host(&mut self, slot: Slot, types: u32) -> Result<(), Error> {
+    /// The same of the host's alone, and when its first process was to run (0: unknown): what else
+    /// it shares, the kernel half may have seen.
+    pub fn share_with_host(
+        &mut self,
+        slot: Slot,
+        types: u32,
+        started_at_ns: u64,
+    ) -> Result<(), Error> {
         let config = self
             .maps
             .slot_config
@@ -86,6 +96,7 @@ impl Probe {
             .map_err(|source| Error::map("read", "SLOT_CONFIG", source))?;
         let config = SlotConfig {
             shared_with_host: types,
+            started_at_ns,
             ..config
         };
         self.maps
@@ -106,6 +117,7 @@ impl Probe {
         }
         self.disown_namespaces(slots)?;
         self.leave_places(slots)?;
+        self.take_devices(slots)?;
         for slot in slots {
             self.maps
                 .slot_counters
