@@ -71,9 +71,10 @@ pub struct SetUp {
     /// 1: came into a container from outside; a program without a name on disk, which runtimes
     /// execute themselves from, does not end it. 0: any program does.
     pub arrived: u32,
-    pub pad: u32,
-    /// Inode number of the program that it may execute again once; 0 is none.
-    pub again: u64,
+    /// 1: it may execute its own program again by name, once.
+    pub once: u32,
+    /// Inode number of its own program, which it may execute again by descriptor; 0 is none.
+    pub own: u64,
 }
 
 /// What user space tells every hook, and the self-test's switch.

@@ -2,7 +2,9 @@
 
 use crate::{
     counters::{RingCounters, SlotCounters},
-    key::{CgroupKey, InFlight, Observation, PathKey, PathSlot, SetUp, SlotConfig, SlotPlace, State},
+    key::{
+        CgroupKey, InFlight, Observation, PathKey, PathSlot, SetUp, SlotConfig, SlotPlace, State,
+    },
 };
 
 // SAFETY: all are repr(C) structs of integers and arrays of integers without implicit padding

@@ -26,6 +26,7 @@ fn btf_cgroup_mkdir(ctx: BtfTracePointContext) -> i32 {
     let cgroup = Place::of(ctx.arg(0));
     if selftest::on() {
         selftest::observe(selftest::CGROUP, task::current(), cgroup.id.cast_signed());
+        return 0;
     }
     if cgroup.hierarchy == hierarchy::OTHER {
         return 0;

@@ -32,6 +32,7 @@ offsets! {
     OFF_SIGNAL_LIVE,
     OFF_BINPRM_FILE,
     OFF_BINPRM_FILENAME,
+    OFF_BINPRM_FDPATH,
     OFF_TASK_MM,
     OFF_MM_EXE_FILE,
     // Namespaces.

@@ -33,6 +33,23 @@ pub(crate) fn own(inums: &[u32; NS_TYPES], mask: u32, slot: u32, how: u64) {
     }
 }
 
+/// Another's namespaces that `slot`'s first program finds itself in are shared by configuration:
+/// its set-up brought it there, as into a pod's.
+#[inline(always)]
+pub(crate) fn share(inums: &[u32; NS_TYPES], slot: u32) {
+    let Some(config) = SLOT_CONFIG.get_ptr_mut(slot) else {
+        return;
+    };
+    for index in 0..NS_TYPES {
+        // SAFETY: copied at once; a concurrent writer replaces it as a whole.
+        let owner = unsafe { NS_OWNER.get(inums[index]) };
+        if owner.is_some_and(|owner| *owner != slot) {
+            // SAFETY: a live array element, one aligned word.
+            unsafe { (&raw mut (*config).joined[index]).write(inums[index]) };
+        }
+    }
+}
+
 /// Whose the namespace of type `index` is, for a process of `slot`.
 #[inline(always)]
 pub(crate) fn whose(state: &State, slot: u32, index: usize, inum: u32) -> Target {

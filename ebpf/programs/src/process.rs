@@ -17,7 +17,7 @@ use crate::{
     count::{debug_call, header, tell},
     maps::{EXEMPT, OOM_MARKED},
     offsets::*,
-    owner::{KEEP, own},
+    owner::{KEEP, own, share},
     read::{field, pointer},
     selftest, setup,
     task::{self, exempt, identity, namespaces},
@@ -56,12 +56,18 @@ fn btf_sched_process_exec(ctx: BtfTracePointContext) -> i32 {
     if who.slot != 0 && setup::goes_on(tgid, task, ctx.arg(2)) {
         return 0;
     }
-    setup::over(who.slot);
     if exempt(tgid) {
         let _ = EXEMPT.remove(tgid);
         if who.slot != 0 {
-            own(&namespaces(task), !0, who.slot, KEEP);
+            let inums = namespaces(task);
+            own(&inums, !0, who.slot, KEEP);
+            if setup::is_fresh(who.slot) {
+                share(&inums, who.slot);
+            }
         }
+    }
+    if who.slot != 0 {
+        setup::over(who.slot);
     }
     if who.slot == 0 {
         return 0;

@@ -3,9 +3,10 @@
 //! A process that somebody outside of all containers puts into a container's cgroup, or forks
 //! into it, is the runtime's or the operator's doing until it executes a program there; so is
 //! the one that joins a cgroup in which nothing has run yet. Nobody within a container can give
-//! the mark. Runtimes execute themselves again on the way, from a file without a name (a memfd)
-//! or, forked into the cgroup, from their own: that does not end it while they are in the host's
-//! mount namespace.
+//! the mark. Runtimes execute themselves again on the way, from a file without a name (a memfd),
+//! from their own by a descriptor (runc's bind mount of itself) or, forked into the cgroup, by
+//! name: that does not end it while they are in the host's mount namespace. A program of many
+//! names, such as busybox, executes its other names by name.
 
 use aya_ebpf::helpers::bpf_get_current_pid_tgid;
 use paddock_abi::{
@@ -29,12 +30,12 @@ pub(crate) fn attached(moved: u64, slot: u32) {
     let by_itself = (bpf_get_current_pid_tgid() >> 32) as u32 == tgid;
     let from_outside = if by_itself {
         // Where it was before is not to be seen any more.
-        FRESH.get(slot).is_some_and(|fresh| *fresh != 0)
+        is_fresh(slot)
     } else {
         identity(task::current()).slot == 0
     };
     if from_outside && !has_a_container(moved) {
-        mark(tgid, 0);
+        mark(tgid, program(moved), 0);
     }
 }
 
@@ -46,8 +47,7 @@ pub(crate) fn forked(child: u64, tgid: u32) {
         return;
     }
     if identity(child).slot != 0 && identity(task).slot == 0 {
-        let program = pointer(pointer(task, &OFF_TASK_MM), &OFF_MM_EXE_FILE);
-        mark(tgid, inode_number(program));
+        mark(tgid, program(task), 1);
     }
 }
 
@@ -61,14 +61,22 @@ pub(crate) fn goes_on(tgid: u32, task: u64, binprm: u64) -> bool {
     let mark = unsafe { &mut *mark };
     let file = pointer(binprm, &OFF_BINPRM_FILE);
     let links: u32 = field(pointer(file, &OFF_FILE_INODE), &OFF_INODE_NLINK);
-    let again = mark.again != 0 && mark.again == inode_number(file);
-    mark.again = 0;
+    let by_descriptor = pointer(binprm, &OFF_BINPRM_FDPATH) != 0;
+    let again =
+        mark.own != 0 && mark.own == inode_number(file) && (by_descriptor || mark.once != 0);
+    mark.once = 0;
     let host = STATE.get(0).map_or(0, |state| state.host[MNT]);
     mark.arrived != 0
         && file != 0
         && (links == 0 || again)
         && host != 0
         && namespaces(task)[MNT] == host
+}
+
+/// Whether no program has run in it since its birth outside of all containers.
+#[inline(always)]
+pub(crate) fn is_fresh(slot: u32) -> bool {
+    FRESH.get(slot).is_some_and(|fresh| *fresh != 0)
 }
 
 /// A program runs in the slot: what joins by itself from now on is not setting it up.
@@ -81,11 +89,11 @@ pub(crate) fn over(slot: u32) {
 }
 
 #[inline(always)]
-fn mark(tgid: u32, again: u64) {
+fn mark(tgid: u32, own: u64, once: u32) {
     let mark = SetUp {
         arrived: 1,
-        pad: 0,
-        again,
+        once,
+        own,
     };
     /// `BPF_NOEXIST`: paddock's own have theirs.
     const KEEP: u64 = 1;
@@ -99,6 +107,12 @@ fn has_a_container(task: u64) -> bool {
     let inums: [u32; NS_TYPES] = namespaces(task);
     // SAFETY: copied at once; a concurrent writer replaces it as a whole.
     unsafe { NS_OWNER.get(inums[MNT]) }.is_some()
+}
+
+/// Inode number of a process' program.
+#[inline(always)]
+fn program(task: u64) -> u64 {
+    inode_number(pointer(pointer(task, &OFF_TASK_MM), &OFF_MM_EXE_FILE))
 }
 
 #[inline(always)]

@@ -65,14 +65,8 @@ impl Probe {
     /// A cgroup with a slot of its own is a part of what has slot `whole`. Its counts are there
     /// already; late ones follow until it is released.
     pub fn join(&mut self, cgroup: CgroupKey, path: &str, whole: Slot) -> Result<(), Error> {
-        if let Some(key) = path_key(path)
-            && let Ok(mut entry) = self.maps.path_slot.get(&key, 0)
-        {
-            entry.slot = whole.0;
-            self.maps
-                .path_slot
-                .insert(key, entry, 0)
-                .map_err(|source| Error::map("write", "PATH_SLOT", source))?;
+        if let Some(key) = path_key(path) {
+            gone("PATH_SLOT", self.maps.path_slot.remove(&key))?;
         }
         self.track(cgroup, whole)
     }
@@ -83,6 +77,21 @@ impl Probe {
             gone("PATH_SLOT", self.maps.path_slot.remove(&key))?;
         }
         self.untrack(cgroup)
+    }
+
+    /// Paths, with a leading slash, of the cgroups that were born with these slots and are there.
+    pub fn birth_paths(&self, slots: &[Slot]) -> Result<Vec<(String, Slot)>, Error> {
+        let entries = entries("PATH_SLOT", self.maps.path_slot.iter())?;
+        Ok(entries
+            .into_iter()
+            .map(|(key, entry)| (key, Slot(entry.slot)))
+            .filter(|(_, slot)| slots.contains(slot))
+            .map(|(key, slot)| {
+                let text = key.path.split(|byte| *byte == 0).next();
+                let text = String::from_utf8_lossy(text.unwrap_or_default());
+                (text.into_owned(), slot)
+            })
+            .collect())
     }
 
     /// Births that found no slot laid out: outside of all containers, and within one.

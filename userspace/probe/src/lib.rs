@@ -29,7 +29,7 @@ mod tracefs;
 pub use capability::{CapabilityStatus, Refusal};
 pub use config::Config;
 pub use error::Error;
-pub use events::{Batch, EventReader};
+pub use events::{BATCH, Batch, EventReader};
 pub use identity::{CgroupKey, NsInums, Slot};
 pub use paddock_abi::{
     counters::{Constraint, EscapeKind, NsSyscall, Outcome, Ring, RingCounters, SlotCounters},

@@ -247,6 +247,11 @@ const FIELDS: &[Row] = &[
         Group::Process,
         &[("linux_binprm", "file")],
     ),
+    (
+        "OFF_BINPRM_FDPATH",
+        Group::Process,
+        &[("linux_binprm", "fdpath")],
+    ),
     ("OFF_TASK_MM", Group::Process, &[("task_struct", "mm")]),
     (
         "OFF_MM_EXE_FILE",

@@ -77,6 +77,23 @@ impl Probe {
             .map_err(|source| Error::map("write", "SLOT_CONFIG", source))
     }
 
+    /// The same of the host's alone: what else it shares, the kernel half may have seen.
+    pub fn share_with_host(&mut self, slot: Slot, types: u32) -> Result<(), Error> {
+        let config = self
+            .maps
+            .slot_config
+            .get(&slot.0, 0)
+            .map_err(|source| Error::map("read", "SLOT_CONFIG", source))?;
+        let config = SlotConfig {
+            shared_with_host: types,
+            ..config
+        };
+        self.maps
+            .slot_config
+            .set(slot.0, config, 0)
+            .map_err(|source| Error::map("write", "SLOT_CONFIG", source))
+    }
+
     /// Zeroes the counters, drops the slots' cgroups and namespaces, frees them. Each map is
     /// walked whole, two system calls an entry: once for all of them.
     pub fn release_slots(&mut self, slots: &[Slot]) -> Result<(), Error> {
