@@ -62,9 +62,8 @@ pub(crate) fn goes_on(tgid: u32, task: u64, binprm: u64) -> bool {
     let file = pointer(binprm, &OFF_BINPRM_FILE);
     let links: u32 = field(pointer(file, &OFF_FILE_INODE), &OFF_INODE_NLINK);
     let by_descriptor = pointer(binprm, &OFF_BINPRM_FDPATH) != 0;
-    let again = mark.own != 0
-        && mark.own == inode_number(file)
-        && (by_descriptor || mark.once != 0);
+    let again =
+        mark.own != 0 && mark.own == inode_number(file) && (by_descriptor || mark.once != 0);
     mark.once = 0;
     let host = STATE.get(0).map_or(0, |state| state.host[MNT]);
     mark.arrived != 0
