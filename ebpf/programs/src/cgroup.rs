@@ -1,7 +1,8 @@
-//! Cgroups born, entered and gone; a child inherits its parent's slot before anyone can join it.
+//! Cgroups born, entered and gone; a new one has a slot before anyone can join it.
 
 use aya_ebpf::{
-    helpers::generated::bpf_probe_read_kernel_str, macros::btf_tracepoint,
+    helpers::{bpf_get_current_pid_tgid, generated::bpf_probe_read_kernel_str},
+    macros::btf_tracepoint,
     programs::BtfTracePointContext,
 };
 use paddock_abi::{
@@ -11,12 +12,13 @@ use paddock_abi::{
 };
 
 use crate::{
+    birth::{born, died},
     count::{debug_call, header, tell},
     maps::CGROUP_SLOT,
     offsets::*,
     read::{field, pointer},
-    selftest,
-    task::{self, hierarchy_of, identity, kernfs_id, slot_of},
+    selftest, setup,
+    task::{self, exempt, hierarchy_of, identity, kernfs_id, slot_of},
 };
 
 #[btf_tracepoint(function = "cgroup_mkdir")]
@@ -24,11 +26,18 @@ fn btf_cgroup_mkdir(ctx: BtfTracePointContext) -> i32 {
     let cgroup = Place::of(ctx.arg(0));
     if selftest::on() {
         selftest::observe(selftest::CGROUP, task::current(), cgroup.id.cast_signed());
+        return 0;
     }
     if cgroup.hierarchy == hierarchy::OTHER {
         return 0;
     }
-    let slot = slot_of(cgroup.hierarchy, cgroup.parent_id);
+    let parent = slot_of(cgroup.hierarchy, cgroup.parent_id);
+    // paddock enters its containers itself.
+    let (slot, op) = if parent == 0 && exempt((bpf_get_current_pid_tgid() >> 32) as u32) {
+        (0, cgroup_op::MKDIR)
+    } else {
+        born(ctx.arg(1), parent)
+    };
     if slot != 0 {
         let key = CgroupKey {
             id: cgroup.id,
@@ -40,7 +49,7 @@ fn btf_cgroup_mkdir(ctx: BtfTracePointContext) -> i32 {
     }
     // Nobody's births are told, too: one may be a container that another runtime makes.
     debug_call(&ctx, "cgroup_mkdir", cgroup.id.cast_signed());
-    told(cgroup_op::MKDIR, slot, &cgroup, ctx.arg(1), 0);
+    told(op, slot, &cgroup, ctx.arg(1), 0);
     0
 }
 
@@ -48,7 +57,9 @@ fn btf_cgroup_mkdir(ctx: BtfTracePointContext) -> i32 {
 fn btf_cgroup_attach_task(ctx: BtfTracePointContext) -> i32 {
     let cgroup = Place::of(ctx.arg(0));
     let mut slot = slot_of(cgroup.hierarchy, cgroup.id);
-    if slot == 0 {
+    if slot != 0 {
+        setup::attached(ctx.arg(2), slot);
+    } else {
         // A container's process that moves another one elsewhere.
         slot = identity(task::current()).slot;
     }
@@ -72,6 +83,7 @@ fn btf_cgroup_rmdir(ctx: BtfTracePointContext) -> i32 {
         pad: 0,
     };
     let _ = CGROUP_SLOT.remove(key);
+    died(ctx.arg(1));
     told(cgroup_op::RMDIR, slot, &cgroup, ctx.arg(1), 0);
     0
 }

@@ -15,13 +15,35 @@ use paddock_abi::{
 };
 
 use crate::{
-    maps::{CRITICAL, EVENTS, RING_COUNTERS, SLOT_COUNTERS},
+    maps::{CRITICAL, EVENTS, RING_COUNTERS, SLOT_COUNTERS, SLOT_PLACE},
     task::{self, Identity},
 };
 
-/// Adds one to a cell of a slot (see `paddock_abi::counters`).
+/// So many containers around one count what it does.
+pub(crate) const NESTED: usize = 3;
+
+/// Adds one to a cell of a slot (see `paddock_abi::counters`), and of those around it.
 #[inline(always)]
 pub(crate) fn bump(slot: u32, cell: usize) {
+    bump_one(slot, cell);
+    let mut around = slot;
+    for _ in 0..NESTED {
+        around = parent(around);
+        if around == 0 {
+            return;
+        }
+        bump_one(around, cell);
+    }
+}
+
+/// The slot around a slot; 0 is none.
+#[inline(always)]
+pub(crate) fn parent(slot: u32) -> u32 {
+    SLOT_PLACE.get(slot).map_or(0, |place| place.parent)
+}
+
+#[inline(always)]
+fn bump_one(slot: u32, cell: usize) {
     if cell >= CELLS {
         return;
     }
@@ -34,7 +56,7 @@ pub(crate) fn bump(slot: u32, cell: usize) {
 
 /// SAFETY: `cell` is a valid, aligned `u64` that is only written atomically.
 #[inline(always)]
-unsafe fn add_one(cell: *mut u64) {
+pub(crate) unsafe fn add_one(cell: *mut u64) {
     // rustc offers no atomic read-modify-write for BPF, though every kernel has this one.
     // SAFETY: one aligned eight-byte atomic addition to memory the caller vouches for.
     unsafe {
@@ -44,7 +66,8 @@ unsafe fn add_one(cell: *mut u64) {
 
 #[inline(always)]
 fn account(ring: Ring, slot: u32, field: usize) {
-    bump(slot, ring_cell(ring, field));
+    // Not those around it: a ring's account is the sum of all slots'.
+    bump_one(slot, ring_cell(ring, field));
     if let Some(counters) = RING_COUNTERS.get_ptr_mut(ring as u32) {
         // SAFETY: as in `bump`; `field` is a constant below the struct's three cells.
         unsafe { add_one(counters.cast::<u64>().add(field)) };

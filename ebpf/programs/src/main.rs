@@ -30,6 +30,7 @@
 )]
 
 mod activity;
+mod birth;
 mod cgroup;
 mod clone;
 mod count;
@@ -41,6 +42,7 @@ mod owner;
 mod process;
 mod read;
 mod selftest;
+mod setup;
 mod target;
 mod task;
 

@@ -2,12 +2,15 @@
 
 use aya_ebpf::{
     bindings::BPF_F_NO_PREALLOC,
-    btf_maps::{Array, HashMap, LruHashMap, RingBuf},
+    btf_maps::{Array, HashMap, LruHashMap, PerCpuArray, Queue, RingBuf},
     macros::btf_map,
 };
 use paddock_abi::{
     counters::{MAX_SLOTS, RINGS, RingCounters, SlotCounters},
-    key::{CgroupKey, DeviceKey, FileKey, InFlight, Observation, SlotConfig, State},
+    key::{
+        CgroupKey, DeviceKey, FileKey, InFlight, Observation, PathKey, PathSlot, SetUp, SlotConfig,
+        SlotPlace, State, WAITING_OUTSIDE, WAITING_WITHIN,
+    },
     record::Header,
 };
 
@@ -31,7 +34,35 @@ pub(crate) static NS_OWNER: HashMap<u32, u32, 65536, NO_PREALLOC> = HashMap::new
 
 /// Processes in set-up, by process id.
 #[btf_map]
-pub(crate) static EXEMPT: HashMap<u32, u32, 8192, NO_PREALLOC> = HashMap::new();
+pub(crate) static EXEMPT: HashMap<u32, SetUp, 8192, NO_PREALLOC> = HashMap::new();
+
+#[btf_map]
+pub(crate) static SLOT_PLACE: Array<SlotPlace, { MAX_SLOTS as usize }> = Array::new();
+
+/// 1 from a cgroup's birth outside of all containers until a program runs in it.
+#[btf_map]
+pub(crate) static FRESH: Array<u32, { MAX_SLOTS as usize }> = Array::new();
+
+/// Free slots that user space lays out, for cgroups born outside of all containers.
+#[btf_map]
+pub(crate) static SLOTS_OUTSIDE: Queue<u32, { WAITING_OUTSIDE as usize }> = Queue::new();
+
+/// The same for those born within one.
+#[btf_map]
+pub(crate) static SLOTS_WITHIN: Queue<u32, { WAITING_WITHIN as usize }> = Queue::new();
+
+/// Births that found none of them, outside and within.
+#[btf_map]
+pub(crate) static SLOTS_MISSED: Array<u64, 2> = Array::new();
+
+/// Slots by path, while a cgroup that was born with one is there: its twins in other hierarchies
+/// share it.
+#[btf_map]
+pub(crate) static PATH_SLOT: HashMap<PathKey, PathSlot, 2048, NO_PREALLOC> = HashMap::new();
+
+/// Where a path is put together: too long for the stack.
+#[btf_map]
+pub(crate) static PATH: PerCpuArray<PathKey, 1> = PerCpuArray::new();
 
 /// setns and unshare between entry and exit, by thread.
 #[btf_map]

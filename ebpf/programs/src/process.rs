@@ -1,6 +1,6 @@
 //! fork, exec, exit: who is in set-up, whose namespaces are whose, and the tracked ones' lives.
 //!
-//! fork hands the set-up mark on, exec and exit drop it. What a marked process has when it
+//! fork hands the set-up mark on, exec (but see `setup`) and exit drop it. What a marked process has when it
 //! execs inside a slot becomes that slot's own.
 
 use aya_ebpf::{
@@ -18,9 +18,9 @@ use crate::{
     count::{debug_call, header, tell},
     maps::{EXEMPT, OOM_MARKED},
     offsets::*,
-    owner::{KEEP, own},
+    owner::{KEEP, own, share},
     read::{field, pointer},
-    selftest,
+    selftest, setup,
     task::{self, exempt, identity, namespaces},
 };
 
@@ -37,8 +37,11 @@ fn btf_sched_process_fork(ctx: BtfTracePointContext) -> i32 {
     if selftest::on() {
         selftest::adopt_child(child);
     }
-    if exempt(parent) {
-        let _ = EXEMPT.insert(child, 1, 0);
+    // SAFETY: copied at once; only the process itself changes its entry.
+    if let Some(mark) = unsafe { EXEMPT.get(parent) }.copied() {
+        let _ = EXEMPT.insert(child, mark, 0);
+    } else {
+        setup::forked(ctx.arg(1), child);
     }
     0
 }
@@ -51,12 +54,22 @@ fn btf_sched_process_exec(ctx: BtfTracePointContext) -> i32 {
         selftest::observe(selftest::EXEC, task, 0);
     }
     let who = identity(task);
+    if who.slot != 0 && setup::goes_on(tgid, task, ctx.arg(2)) {
+        return 0;
+    }
     let from_setup = exempt(tgid);
     if from_setup {
         let _ = EXEMPT.remove(tgid);
         if who.slot != 0 {
-            own(&namespaces(task), !0, who.slot, KEEP);
+            let inums = namespaces(task);
+            own(&inums, !0, who.slot, KEEP);
+            if setup::is_fresh(who.slot) {
+                share(&inums, who.slot);
+            }
         }
+    }
+    if who.slot != 0 {
+        setup::over(who.slot);
     }
     if who.slot == 0 {
         return 0;

@@ -10,6 +10,7 @@ pub mod delegation;
 pub mod devices;
 pub mod faults;
 pub mod files;
+pub mod found;
 pub mod hardened;
 pub mod hostile;
 pub mod images;
@@ -66,6 +67,7 @@ pub fn all() -> Vec<Scenario> {
         oci::listener::ALL,
         oci::net_devices::ALL,
         oci::podman::ALL,
+        oci::found::ALL,
         oci::without_cgroups::ALL,
         life::ALL,
         trace::ALL,
@@ -79,6 +81,8 @@ pub fn all() -> Vec<Scenario> {
         life::oom::ALL,
         kernel::calls::ALL,
         kernel::counts::ALL,
+        found::ALL,
+        found::podman::ALL,
         agent::ALL,
         prometheus::ALL,
         &images::ALL.concat(),

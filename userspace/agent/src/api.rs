@@ -278,6 +278,9 @@ pub struct ContainerSummary {
     pub image: String,
     pub command: Vec<String>,
     pub origin: Origin,
+    /// Name of the container that it is nested in; what is counted of it is counted there, too.
+    #[serde(default)]
+    pub parent: Option<String>,
     pub state: State,
     /// First process, host pid; absent when it does not run.
     pub pid: Option<i32>,

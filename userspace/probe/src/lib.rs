@@ -5,6 +5,7 @@
 //! a kernel that refuses a hook costs the capability a rung, never the whole probe.
 #![forbid(unsafe_code)]
 
+mod births;
 mod capability;
 mod config;
 mod decode;
@@ -29,7 +30,7 @@ mod tracefs;
 pub use capability::{CapabilityStatus, Refusal};
 pub use config::Config;
 pub use error::Error;
-pub use events::{Batch, EventReader};
+pub use events::{BATCH, Batch, EventReader};
 pub use files::{FileId, RuntimeFile};
 pub use identity::{CgroupKey, NsInums, Slot};
 pub use paddock_abi::{

@@ -270,6 +270,17 @@ const FIELDS: &[Row] = &[
         Group::Process,
         &[("linux_binprm", "file")],
     ),
+    (
+        "OFF_BINPRM_FDPATH",
+        Group::Process,
+        &[("linux_binprm", "fdpath")],
+    ),
+    ("OFF_TASK_MM", Group::Process, &[("task_struct", "mm")]),
+    (
+        "OFF_MM_EXE_FILE",
+        Group::Process,
+        &[("mm_struct", "exe_file")],
+    ),
     ("OFF_INODE_NLINK", Group::Process, &[("inode", "i_nlink")]),
     (
         "OFF_PID_NS_TREE",

@@ -1,6 +1,7 @@
 //! `paddock oci`: an OCI runtime's verbs on bundles made here.
 
 pub mod apparmor;
+pub mod found;
 pub mod hooks;
 pub mod hostile;
 pub mod inside;
