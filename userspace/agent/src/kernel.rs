@@ -10,7 +10,7 @@ use std::sync::{
 
 use paddock_cgroups::CgroupIds;
 use paddock_probe::{
-    CapabilityStatus, CgroupKey, Error, EventReader, NsInums, Probe, ProgramStats, Ring,
+    CapabilityStatus, CgroupKey, Error, EventReader, MapMemory, NsInums, Probe, ProgramStats, Ring,
     RingCounters, Shares, Slot, SlotCounters,
 };
 
@@ -49,6 +49,7 @@ impl Kernel {
             capability: capability.to_owned(),
             rung: None,
             refused: Vec::new(),
+            caveat: None,
         };
         Self {
             probe: Mutex::new(None),
@@ -172,6 +173,11 @@ impl Kernel {
             .as_ref()
             .map(Probe::program_stats)
             .unwrap_or_default()
+    }
+
+    /// Of maps and rings; empty without a kernel half.
+    pub(crate) fn memory(&self) -> Vec<MapMemory> {
+        self.lock().as_ref().map(Probe::memory).unwrap_or_default()
     }
 
     /// The rings' reader, once; `None` without a kernel half.

@@ -13,6 +13,8 @@ pub(crate) enum Hook {
     /// The 32-bit entry's body; left out where the kernel has none.
     FentryCompat(&'static str),
     FexitCompat(&'static str),
+    /// Any function of the kernel, by its name.
+    FentryOf(&'static str),
     Btf(&'static str),
     Tracepoint(&'static str, &'static str),
 }
@@ -114,6 +116,11 @@ pub(crate) const LADDER: &[Capability] = &[
                 name: "btf_tracepoint",
                 hooks: &[("btf_mark_victim", Hook::Btf("mark_victim"))],
             },
+            // Before 6.9 and in stable series without its backport: the function that fires it.
+            Rung {
+                name: "fentry",
+                hooks: &[("fentry_mark_oom_victim", Hook::FentryOf("mark_oom_victim"))],
+            },
             Rung {
                 name: "tracepoint",
                 hooks: &[("tp_mark_victim", Hook::Tracepoint("oom", "mark_victim"))],
@@ -171,6 +178,7 @@ impl Hook {
         match self {
             Self::Fentry(call) | Self::Fexit(call) => Some(format!("{NATIVE}{call}")),
             Self::FentryCompat(call) | Self::FexitCompat(call) => Some(format!("{COMPAT}{call}")),
+            Self::FentryOf(function) => Some(function.to_owned()),
             Self::Btf(_) | Self::Tracepoint(..) => None,
         }
     }

@@ -5,6 +5,7 @@
 //! a kernel that refuses a hook costs the capability a rung, never the whole probe.
 #![forbid(unsafe_code)]
 
+mod attachment;
 mod capability;
 mod config;
 mod decode;
@@ -15,6 +16,8 @@ mod kernel_types;
 mod ladder;
 mod load;
 mod maps;
+mod memory;
+mod memory_lock;
 mod offsets;
 mod pins;
 mod probe;
@@ -24,12 +27,14 @@ mod record;
 mod selftest;
 mod slots;
 mod tracefs;
+mod verify;
 
 pub use capability::{CapabilityStatus, Refusal};
 pub use config::Config;
 pub use error::Error;
 pub use events::{Batch, EventReader};
 pub use identity::{CgroupKey, NsInums, Slot};
+pub use memory::MapMemory;
 pub use paddock_abi::{
     counters::{Constraint, EscapeKind, NsSyscall, Outcome, Ring, RingCounters, SlotCounters},
     namespace::{NS_TYPES, NsType, Target},
@@ -38,3 +43,4 @@ pub use probe::{Probe, ProgramStats};
 pub use program_log::ProgramLog;
 pub use record::{Actor, Body, CgroupOp, NamespaceTarget, Record, Verdict};
 pub use slots::Shares;
+pub use verify::{Verified, verify_all};
