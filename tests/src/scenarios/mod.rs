@@ -21,6 +21,7 @@ pub mod namespaces;
 pub mod networks;
 pub mod ns;
 pub mod oci;
+pub mod portability;
 pub mod privilege;
 pub mod prometheus;
 pub mod ps;
@@ -78,6 +79,7 @@ pub fn all() -> Vec<Scenario> {
         life::oom::ALL,
         kernel::calls::ALL,
         kernel::counts::ALL,
+        portability::ALL,
         agent::ALL,
         prometheus::ALL,
         &images::ALL.concat(),
