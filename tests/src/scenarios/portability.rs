@@ -1,16 +1,21 @@
 //! What each kernel gives: the tables `tests/kernels.toml` and `tests/verifier.toml` against
 //! what `paddock check` finds out by trying.
 //!
-//! A guest is looked up by its series, any other machine by `host-SERIES`. A host that nobody
+//! A host that nobody
 //! has written down is held to what holds anywhere: what does not serve says why.
 
 use std::{collections::BTreeMap, fs, path::Path};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::{context::Context, runner::Scenario};
+use super::kernel::{able, calls, equal};
+use crate::{
+    context::{Context, eventually},
+    kernels::{is_guest, release, release_numbers, section},
+    runner::Scenario,
+};
 
 pub const ALL: &[Scenario] = &[
     Scenario::new(
@@ -26,6 +31,11 @@ pub const ALL: &[Scenario] = &[
     Scenario::new(
         "portability::memory_is_named_and_bounded",
         memory_is_named_and_bounded,
+    )
+    .alone(),
+    Scenario::new(
+        "portability::lowest_rung_and_a_successor",
+        lowest_rung_and_a_successor,
     )
     .alone(),
 ];
@@ -140,13 +150,13 @@ enum Outcome {
 }
 
 fn verifier_takes_what_it_took(context: &Context) -> Result<()> {
-    let release = fs::read_to_string("/proc/sys/kernel/osrelease")?;
+    let release = release()?;
     let mut table: Verifier = toml::from_str(VERIFIER)?;
     let known = table.kernels.remove(&section()?);
     let compiler = std::env::var("PADDOCK_EBPF_COMPILER").unwrap_or_default();
     let same = known
         .as_ref()
-        .is_some_and(|known| known.release == release.trim() && table.compiler == compiler);
+        .is_some_and(|known| known.release == release && table.compiler == compiler);
     let mut wanted = known.map(|known| known.programs);
     let all = context.json(&["check", "--programs", "--format", "json"])?;
     let mut wrong = Vec::new();
@@ -254,19 +264,68 @@ fn maps_of(pid: i32) -> Result<BTreeMap<u64, u64>> {
     Ok(found)
 }
 
-fn is_guest() -> bool {
-    Path::new("/etc/paddock-guest").is_dir()
+/// Plain tracepoints serve on every kernel. Their programs go on without an agent where their
+/// links can be pinned; before 5.15 they do not, `check` says so, and the next agent hangs the
+/// same programs up again: nothing that was counted is lost.
+fn lowest_rung_and_a_successor(context: &Context) -> Result<()> {
+    let forced = ["setns", "unshare", "clone", "oom"].map(|name| format!("{name}=tracepoint"));
+    let mut agent: Vec<&str> = Vec::new();
+    for rung in &forced {
+        agent.extend(["--force-rung", rung]);
+    }
+    context.start_agent(&agent)?;
+    let pinnable = release_numbers()? >= (5, 15);
+    let report = context.json(&["check", "--format", "json"])?;
+    for status in report["capabilities"].as_array().context("none")? {
+        let name = status["capability"].as_str().unwrap_or_default();
+        let plain = forced.contains(&format!("{name}=tracepoint"));
+        ensure!(
+            (status["rung"] == "tracepoint") == plain
+                && status["caveat"].is_null() == (!plain || pinnable),
+            "{status}"
+        );
+    }
+    let flags = context.state.with_extension("flags");
+    fs::create_dir(&flags)?;
+    let counted = count_over_a_death(context, &agent, &flags);
+    fs::remove_dir_all(&flags)?;
+    let want = if pinnable { 29 + 31 + 37 } else { 29 + 37 };
+    equal("unshare", counted?, want)
 }
 
-/// `6.1` in a guest, `host-6.18` elsewhere.
-fn section() -> Result<String> {
-    let release = fs::read_to_string("/proc/sys/kernel/osrelease")?;
-    let mut numbers = release.split(|c: char| !c.is_ascii_digit());
-    let (Some(major), Some(minor)) = (numbers.next(), numbers.next()) else {
-        bail!("kernel release {release:?}");
+/// 29 calls with an agent, 31 without one, 37 with the next.
+fn count_over_a_death(context: &Context, agent: &[&str], flags: &Path) -> Result<f64> {
+    let workload = context.workload_volume();
+    let volume = format!("{}:/flags", flags.display());
+    let mut args = able("lowest", &[&workload, &volume]);
+    args.insert(1, "-d");
+    args.extend([
+        "sh",
+        "-c",
+        "for n in 29 31 37; do until [ -e /flags/$n ]; do sleep 0.1; done; \
+         /run/workload unshare-loop uts $n; echo > /flags/$n.done; done; sleep 600",
+    ]);
+    context.ok(&args)?;
+    let turn = |count: u32| {
+        fs::write(flags.join(count.to_string()), "")?;
+        eventually("a loop", || {
+            Ok(flags.join(format!("{count}.done")).exists())
+        })
     };
-    let host = if is_guest() { "" } else { "host-" };
-    Ok(format!("{host}{major}.{minor}"))
+    turn(29)?;
+    context.kill_agent()?;
+    turn(31)?;
+    let mut last = agent.to_vec();
+    last.push("--detach-on-exit");
+    context.start_agent(&last)?;
+    turn(37)?;
+    Ok(calls(
+        &context.metrics()?,
+        "lowest",
+        "unshare",
+        "uts",
+        "allowed",
+    ))
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Load the kernel half, choose each capability's hook by what the kernel offers, decode records.
 //!
 //! Knows nothing of containers: it deals in cgroup ids, slots and namespace inode numbers.
-//! Kernels: 6.1 and later with BTF. Without root or BTF, [`Probe::load`] fails with one line;
+//! Kernels: 5.10 and later with BTF. Without root or BTF, [`Probe::load`] fails with one line;
 //! a kernel that refuses a hook costs the capability a rung, never the whole probe.
 #![forbid(unsafe_code)]
 
