@@ -51,7 +51,7 @@ pub fn run(scenarios: &[Scenario], filter: &str) -> bool {
     }
     for scenario in alone {
         tally.run(scenario.name, || {
-            observed(&Snapshot::take()?, Context::new()?, &scenario)
+            observed(&Snapshot::take()?, Context::new()?, scenario)
         });
     }
     tally.report()
