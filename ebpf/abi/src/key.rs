@@ -20,8 +20,35 @@ pub struct SlotConfig {
     pub in_use: u32,
     /// Namespace types that the container shares with the host by its configuration.
     pub shared_with_host: u32,
+    /// When its first process was to run, nanoseconds since the epoch; 0 is unknown.
+    pub started_at_ns: u64,
     /// Namespaces of others that it shares by its configuration; 0 is none of that type.
     pub joined: [u32; NS_TYPES],
+}
+
+/// A block device that a container was given by its configuration.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct DeviceKey {
+    pub slot: u32,
+    /// As the kernel keeps it: twelve bits of major, twenty of minor.
+    pub device: u32,
+}
+
+/// A file of a container runtime's on the host.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FileKey {
+    pub inode: u64,
+    /// As the kernel keeps it.
+    pub device: u32,
+    pub pad: u32,
+}
+
+/// What a [`FileKey`] stands for.
+pub mod runtime_file {
+    pub const PROGRAM: u32 = 1;
+    pub const SOCKET: u32 = 2;
 }
 
 /// What user space tells every hook, and the self-test's switch.
@@ -85,7 +112,7 @@ pub struct InFlight {
 }
 
 const _: () = assert!(size_of::<CgroupKey>() == 16);
-const _: () = assert!(size_of::<SlotConfig>() == 40);
+const _: () = assert!(size_of::<SlotConfig>() == 48);
 const _: () = assert!(size_of::<State>() == 48);
 const _: () = assert!(size_of::<Observation>() == 48 + 24 + 8 + 64 + 16);
 const _: () = assert!(size_of::<InFlight>() == 104);

@@ -2,13 +2,17 @@
 
 use crate::{
     counters::{RingCounters, SlotCounters},
-    key::{CgroupKey, InFlight, Observation, SlotConfig, State},
+    key::{CgroupKey, DeviceKey, FileKey, InFlight, Observation, SlotConfig, State},
 };
 
 // SAFETY: all are repr(C) structs of integers and arrays of integers without implicit padding
 // (their sizes, asserted beside them, are the sums of their fields), so every byte is initialised
 // and every bit pattern is a value.
 unsafe impl aya::Pod for CgroupKey {}
+// SAFETY: as above.
+unsafe impl aya::Pod for DeviceKey {}
+// SAFETY: as above.
+unsafe impl aya::Pod for FileKey {}
 // SAFETY: as above.
 unsafe impl aya::Pod for InFlight {}
 // SAFETY: as above.

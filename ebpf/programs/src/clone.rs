@@ -11,10 +11,10 @@ use aya_ebpf::{
     programs::{BtfTracePointContext, TracePointContext},
 };
 use paddock_abi::{
+    activity::Verdict,
     counters::{NsSyscall, Outcome},
     key::InFlight,
     namespace::{NS_TYPES, Target, mask_of_flags},
-    record::verdict,
 };
 
 use crate::{
@@ -95,6 +95,6 @@ fn made(flags: u64, child: i32, inums: &[u32; NS_TYPES]) {
         &call,
         i64::from(child),
         &actor,
-        verdict::BENIGN,
+        Verdict::Benign as u32,
     );
 }

@@ -16,7 +16,7 @@ use paddock_abi::{
 
 use crate::{
     maps::{CRITICAL, EVENTS, RING_COUNTERS, SLOT_COUNTERS},
-    task::Identity,
+    task::{self, Identity},
 };
 
 /// Adds one to a cell of a slot (see `paddock_abi::counters`).
@@ -73,6 +73,7 @@ pub(crate) fn tell<T: 'static>(ring: Ring, slot: u32, fill: impl FnOnce(*mut T))
 #[inline(always)]
 pub(crate) fn header(kind: u32, slot: u32, actor: &Identity) -> Header {
     let pid_tgid = bpf_get_current_pid_tgid();
+    let task = task::current();
     Header {
         kind,
         slot,
@@ -83,6 +84,8 @@ pub(crate) fn header(kind: u32, slot: u32, actor: &Identity) -> Header {
         tgid: (pid_tgid >> 32) as u32,
         tid: pid_tgid as u32,
         uid: bpf_get_current_uid_gid() as u32,
+        inner_tgid: task::inner_tgid(task),
+        parent_tgid: task::parent_tgid(task),
         comm: bpf_get_current_comm().unwrap_or_default(),
     }
 }

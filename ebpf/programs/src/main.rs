@@ -29,6 +29,7 @@
     reason = "the verifier wants a bound that is a constant, not a slice's length"
 )]
 
+mod activity;
 mod cgroup;
 mod clone;
 mod count;

@@ -7,7 +7,7 @@ use aya_ebpf::{
 };
 use paddock_abi::{
     counters::{MAX_SLOTS, RINGS, RingCounters, SlotCounters},
-    key::{CgroupKey, InFlight, Observation, SlotConfig, State},
+    key::{CgroupKey, DeviceKey, FileKey, InFlight, Observation, SlotConfig, State},
     record::Header,
 };
 
@@ -37,6 +37,14 @@ pub(crate) static EXEMPT: HashMap<u32, u32, 8192, NO_PREALLOC> = HashMap::new();
 #[btf_map]
 pub(crate) static IN_FLIGHT: HashMap<u64, InFlight, 8192, NO_PREALLOC> = HashMap::new();
 
+/// Block devices by the slot that was given them.
+#[btf_map]
+pub(crate) static SLOT_DEVICES: HashMap<DeviceKey, u32, 8192, NO_PREALLOC> = HashMap::new();
+
+/// Programs and sockets of the host's container runtimes.
+#[btf_map]
+pub(crate) static RUNTIME_FILES: HashMap<FileKey, u32, 256, NO_PREALLOC> = HashMap::new();
+
 /// Processes already marked as OOM victims: each of their threads may be marked again.
 #[btf_map]
 pub(crate) static OOM_MARKED: LruHashMap<u32, u32, 1024> = LruHashMap::new();
@@ -49,7 +57,7 @@ pub(crate) static RING_COUNTERS: Array<RingCounters, RINGS> = Array::new();
 
 /// What the self-test's calls looked like from here, by capability.
 #[btf_map]
-pub(crate) static OBSERVED: Array<Observation, 8> = Array::new();
+pub(crate) static OBSERVED: Array<Observation, 16> = Array::new();
 
 /// Escapes, their attempts, OOM kills.
 #[btf_map]

@@ -12,10 +12,11 @@ use aya_ebpf::{
     programs::{FEntryContext, FExitContext, TracePointContext},
 };
 use paddock_abi::{
+    activity::Verdict,
     counters::{EscapeKind, NsSyscall, Outcome, Ring, call_cell, escape_cell, ns_call_cell},
     key::InFlight,
     namespace::{NS_TYPES, Target, mask_of_flags},
-    record::{NsCall, kind, verdict},
+    record::{NsCall, kind},
 };
 
 use crate::{
@@ -212,9 +213,9 @@ fn judge_setns(call: &mut InFlight, ret: i64) {
     let host = call.classes & (1 << Target::Host as u32) != 0;
     let peer = call.classes & (1 << Target::Peer as u32) != 0;
     let (outcome, judged) = if ret < 0 {
-        (Outcome::Failed, verdict::ESCAPE_ATTEMPT)
+        (Outcome::Failed, Verdict::EscapeAttempt as u32)
     } else {
-        (Outcome::Allowed, verdict::ESCAPE)
+        (Outcome::Allowed, Verdict::Escape as u32)
     };
     if host {
         bump(call.slot, escape_cell(EscapeKind::HostNamespace, outcome));
@@ -226,7 +227,7 @@ fn judge_setns(call: &mut InFlight, ret: i64) {
     let judged = if host || peer {
         judged
     } else {
-        verdict::BENIGN
+        Verdict::Benign as u32
     };
     report(NsSyscall::Setns, call, ret, &identity(task), judged);
 }
@@ -270,7 +271,7 @@ fn judge_unshare(call: &mut InFlight, ret: i64) {
         call,
         ret,
         &identity(task),
-        verdict::BENIGN,
+        Verdict::Benign as u32,
     );
 }
 
@@ -332,7 +333,7 @@ pub(crate) fn report(syscall: NsSyscall, call: &InFlight, ret: i64, actor: &Iden
         // SAFETY: reserved memory of this record's size and alignment.
         unsafe { record.write(whole) };
     };
-    if judged == verdict::BENIGN {
+    if judged == Verdict::Benign as u32 {
         tell(Ring::Events, call.slot, fill);
     } else {
         tell(Ring::Critical, call.slot, fill);

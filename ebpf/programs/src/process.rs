@@ -14,6 +14,7 @@ use paddock_abi::{
 };
 
 use crate::{
+    activity::executed,
     count::{debug_call, header, tell},
     maps::{EXEMPT, OOM_MARKED},
     offsets::*,
@@ -50,7 +51,8 @@ fn btf_sched_process_exec(ctx: BtfTracePointContext) -> i32 {
         selftest::observe(selftest::EXEC, task, 0);
     }
     let who = identity(task);
-    if exempt(tgid) {
+    let from_setup = exempt(tgid);
+    if from_setup {
         let _ = EXEMPT.remove(tgid);
         if who.slot != 0 {
             own(&namespaces(task), !0, who.slot, KEEP);
@@ -60,6 +62,7 @@ fn btf_sched_process_exec(ctx: BtfTracePointContext) -> i32 {
         return 0;
     }
     debug_call(&ctx, "exec", i64::from(tgid));
+    executed(task, &who, ctx.arg(2), from_setup);
     let filename = pointer(ctx.arg(2), &OFF_BINPRM_FILENAME);
     let head = header(kind::EXEC, who.slot, &who);
     tell(Ring::Events, who.slot, |record: *mut Exec| {

@@ -26,12 +26,18 @@ pub struct Actor {
     pub tid: i32,
     pub uid: u32,
     pub comm: String,
+    /// Its id in its own pid namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inner_pid: Option<i32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent_pid: Option<i32>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
     Benign,
+    Notable,
     EscapeAttempt,
     Escape,
 }
@@ -85,6 +91,31 @@ pub enum Kind {
         actor: Actor,
         exit_code: i32,
         signal: Option<i32>,
+    },
+    /// Something that concerns the container's walls: docs/verdicts.md.
+    Activity {
+        /// `mount`, `ptrace`, …
+        activity: String,
+        actor: Actor,
+        /// `own`, `peer`, `host`, `new`, `unknown`.
+        target: String,
+        /// `allowed`, `failed`.
+        outcome: String,
+        errno: Option<String>,
+        /// What: a file, a file system's type.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        object: Option<String>,
+        /// Where to, or in what it is found.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        place: Option<String>,
+        /// The process reached for, and its container's name.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        other_pid: Option<i32>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        other_container: Option<String>,
+        /// Flags and numbers, as each activity has them.
+        arguments: Vec<u64>,
+        verdict: Verdict,
     },
     /// In a followed stream only: this reader was too slow and missed as many.
     Lost {

@@ -10,12 +10,15 @@ use std::sync::{
 
 use paddock_cgroups::CgroupIds;
 use paddock_probe::{
-    CapabilityStatus, CgroupKey, Error, EventReader, MapMemory, NsInums, Probe, ProgramStats, Ring,
-    RingCounters, Shares, Slot, SlotCounters,
+    CapabilityStatus, CgroupKey, Error, EventReader, FileId, MapMemory, NsInums, Probe,
+    ProgramStats, Ring, RingCounters, RuntimeFile, Shares, Slot, SlotCounters,
 };
 
 /// What a probe's `capabilities` can name, for saying that none is served.
-const CAPABILITIES: [&str; 7] = ["setns", "unshare", "clone", "oom", "cgroup", "exec", "exit"];
+const CAPABILITIES: [&str; 13] = [
+    "setns", "unshare", "clone", "oom", "cgroup", "exec", "exit", "mount", "process", "signal",
+    "kernel", "open", "connect",
+];
 
 #[derive(Debug)]
 pub(crate) struct Kernel {
@@ -135,6 +138,20 @@ impl Kernel {
 
     pub(crate) fn own_namespaces(&self, slot: Slot, inums: &NsInums) -> Result<(), Error> {
         self.with((), |probe| probe.own_namespaces(slot, inums))
+    }
+
+    /// See `paddock_probe::RuntimeFile`.
+    pub(crate) fn set_runtime_files(&self, files: &[(FileId, RuntimeFile)]) -> Result<(), Error> {
+        self.with((), |probe| probe.set_runtime_files(files))
+    }
+
+    /// Block devices that the container was given.
+    pub(crate) fn give_devices(&self, slot: Slot, devices: &[(u32, u32)]) -> Result<(), Error> {
+        self.with((), |probe| {
+            devices
+                .iter()
+                .try_for_each(|(major, minor)| probe.give_device(slot, *major, *minor))
+        })
     }
 
     pub(crate) fn release(&self, slot: Slot) -> Result<(), Error> {

@@ -87,7 +87,7 @@ fn tell(shared: &Arc<Shared>, boot_ns: u64, record: &Record) {
     } else {
         shared.registry.of_slot(record.slot)
     };
-    let kind = kind(record, container.as_deref());
+    let kind = kind(shared, record, container.as_deref());
     if let (
         Some(container),
         Body::OomKill {
@@ -120,7 +120,7 @@ fn tell(shared: &Arc<Shared>, boot_ns: u64, record: &Record) {
     shared.bus.publish(boot_ns + record.time_ns, subject, kind);
 }
 
-fn kind(record: &Record, container: Option<&Container>) -> Kind {
+fn kind(shared: &Shared, record: &Record, container: Option<&Container>) -> Kind {
     match &record.body {
         Body::NsCall {
             syscall,
@@ -132,8 +132,8 @@ fn kind(record: &Record, container: Option<&Container>) -> Kind {
         } => Kind::NamespaceCall {
             syscall: syscall_name(*syscall).to_owned(),
             actor: actor(&record.actor),
-            outcome: if *ret < 0 { "failed" } else { "allowed" }.to_owned(),
-            errno: (*ret < 0).then(|| format!("{:?}", Errno::from_raw(ret.saturating_neg()))),
+            outcome: outcome(*ret),
+            errno: errno(*ret),
             flags: *flags,
             fd: *fd,
             targets: targets
@@ -144,11 +144,33 @@ fn kind(record: &Record, container: Option<&Container>) -> Kind {
                     inode: target.inum.map(u64::from),
                 })
                 .collect(),
-            verdict: match verdict {
-                Judged::Benign => Verdict::Benign,
-                Judged::EscapeAttempt => Verdict::EscapeAttempt,
-                Judged::Escape => Verdict::Escape,
-            },
+            verdict: judged(*verdict),
+        },
+        Body::Activity {
+            activity,
+            target,
+            verdict,
+            ret,
+            args,
+            other_tgid,
+            other_slot,
+            object,
+            place,
+        } => Kind::Activity {
+            activity: activity.name().to_owned(),
+            actor: actor(&record.actor),
+            target: target_name(*target).to_owned(),
+            outcome: outcome(*ret),
+            errno: errno(*ret),
+            object: given(object),
+            place: given(place),
+            other_pid: other_tgid.map(u32::cast_signed),
+            other_container: (*other_slot != Slot(0))
+                .then(|| shared.registry.of_slot(*other_slot))
+                .flatten()
+                .map(|other| other.name.clone()),
+            arguments: args.to_vec(),
+            verdict: judged(*verdict),
         },
         Body::OomKill {
             victim,
@@ -186,6 +208,27 @@ fn kind(record: &Record, container: Option<&Container>) -> Kind {
     }
 }
 
+fn outcome(ret: i32) -> String {
+    if ret < 0 { "failed" } else { "allowed" }.to_owned()
+}
+
+fn errno(ret: i32) -> Option<String> {
+    (ret < 0).then(|| format!("{:?}", Errno::from_raw(ret.saturating_neg())))
+}
+
+fn given(text: &str) -> Option<String> {
+    (!text.is_empty()).then(|| text.to_owned())
+}
+
+fn judged(verdict: Judged) -> Verdict {
+    match verdict {
+        Judged::Benign => Verdict::Benign,
+        Judged::Notable => Verdict::Notable,
+        Judged::EscapeAttempt => Verdict::EscapeAttempt,
+        Judged::Escape => Verdict::Escape,
+    }
+}
+
 pub(crate) fn syscall_name(syscall: NsSyscall) -> &'static str {
     match syscall {
         NsSyscall::Setns => "setns",
@@ -217,5 +260,11 @@ fn actor(task: &Task) -> Actor {
         tid: task.tid.cast_signed(),
         uid: task.uid,
         comm: task.comm.clone(),
+        inner_pid: known(task.inner_tgid),
+        parent_pid: known(task.parent_tgid),
     }
+}
+
+fn known(pid: u32) -> Option<i32> {
+    (pid != 0).then_some(pid.cast_signed())
 }

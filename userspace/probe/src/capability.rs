@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 /// What serves a capability on this kernel, and why nothing better does.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CapabilityStatus {
-    /// `setns`, `unshare`, `clone`, `oom`, `cgroup`, `exec`, `exit`.
+    /// `setns`, `unshare`, `clone`, `oom`, `cgroup`, `exec`, `exit`, `mount`, `process`, `signal`,
+    /// `kernel`, `open`, `connect`.
     pub capability: String,
     /// `fentry`, `btf_tracepoint`, `tracepoint`; `None` is off.
     pub rung: Option<String>,

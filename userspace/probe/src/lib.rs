@@ -11,6 +11,7 @@ mod config;
 mod decode;
 mod error;
 mod events;
+mod files;
 mod identity;
 mod kernel_types;
 mod ladder;
@@ -33,14 +34,16 @@ pub use capability::{CapabilityStatus, Refusal};
 pub use config::Config;
 pub use error::Error;
 pub use events::{Batch, EventReader};
+pub use files::{FileId, RuntimeFile};
 pub use identity::{CgroupKey, NsInums, Slot};
 pub use memory::MapMemory;
 pub use paddock_abi::{
+    activity::{Activity, TABLE as VERDICTS, Verdict},
     counters::{Constraint, EscapeKind, NsSyscall, Outcome, Ring, RingCounters, SlotCounters},
     namespace::{NS_TYPES, NsType, Target},
 };
 pub use probe::{Probe, ProgramStats};
 pub use program_log::ProgramLog;
-pub use record::{Actor, Body, CgroupOp, NamespaceTarget, Record, Verdict};
+pub use record::{Actor, Body, CgroupOp, NamespaceTarget, Record};
 pub use slots::Shares;
 pub use verify::{Verified, verify_all};

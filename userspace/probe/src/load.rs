@@ -134,6 +134,21 @@ fn try_rung(
     btf: &Btf,
     rung: &Rung,
 ) -> Result<Vec<(&'static str, Attachment)>, Refused> {
+    let by_tracefs =
+        |(_, hook): &(_, Hook)| matches!(hook, Hook::Tracepoint(..) | Hook::ExitIfThere(_));
+    if !rung.hooks.iter().any(by_tracefs) {
+        return attach_all(ebpf, types, btf, rung);
+    }
+    tracefs::with_tracefs(|| attach_all(ebpf, types, btf, rung))
+        .map_err(|error| Refused::from_error("mount tracefs", &error))?
+}
+
+fn attach_all(
+    ebpf: &mut Ebpf,
+    types: &KernelTypes,
+    btf: &Btf,
+    rung: &Rung,
+) -> Result<Vec<(&'static str, Attachment)>, Refused> {
     let mut links = Vec::new();
     for (name, hook) in rung.hooks {
         if hook.left_out(types) {
@@ -145,9 +160,14 @@ fn try_rung(
         let program = ebpf
             .program_mut(name)
             .ok_or_else(|| Refused::because(format!("the object has no program {name}")))?;
-        let link = verify(program, *hook, btf)
-            .and_then(|()| attach(program, *hook))
-            .map_err(|error| error.of(name))?;
+        let link = match verify(program, *hook, btf).and_then(|()| attach(program, *hook)) {
+            Ok(link) => link,
+            // The kernel was built without the call.
+            Err(refused) if hook.may_lack() && refused.errno.as_deref() == Some("ENOENT") => {
+                continue;
+            }
+            Err(refused) => return Err(refused.of(name)),
+        };
         links.push((*name, link));
     }
     Ok(links)
@@ -157,14 +177,22 @@ fn try_rung(
 pub(crate) fn verify(program: &mut Program, hook: Hook, btf: &Btf) -> Result<(), Refused> {
     let function = hook.function().unwrap_or_default();
     match (hook, program) {
-        (Hook::Fentry(_) | Hook::FentryCompat(_) | Hook::FentryOf(_), Program::FEntry(program)) => {
+        (
+            Hook::Fentry(_) | Hook::FentryCompat(_) | Hook::FentryFunction(_),
+            Program::FEntry(program),
+        ) => {
             program.load(&function, btf)?;
         }
-        (Hook::Fexit(_) | Hook::FexitCompat(_), Program::FExit(program)) => {
+        (
+            Hook::Fexit(_) | Hook::FexitCompat(_) | Hook::FexitIfThere(_) | Hook::FexitFunction(_),
+            Program::FExit(program),
+        ) => {
             program.load(&function, btf)?;
         }
         (Hook::Btf(name), Program::BtfTracePoint(program)) => program.load(name, btf)?,
-        (Hook::Tracepoint(..), Program::TracePoint(program)) => program.load()?,
+        (Hook::Tracepoint(..) | Hook::ExitIfThere(_), Program::TracePoint(program)) => {
+            program.load()?;
+        }
         _ => return Err(Refused::of_another_kind()),
     }
     Ok(())
@@ -184,7 +212,12 @@ fn attach(program: &mut Program, hook: Hook) -> Result<Attachment, Refused> {
             let id = program.attach()?;
             program.take_link(id)?.into()
         }
-        (Hook::Tracepoint(category, name), Program::TracePoint(program)) => {
+        (Hook::Tracepoint(..) | Hook::ExitIfThere(_), Program::TracePoint(program)) => {
+            let (category, name) = match hook {
+                Hook::Tracepoint(category, name) => (category, name),
+                Hook::ExitIfThere(name) => ("syscalls", name),
+                _ => return Err(Refused::of_another_kind()),
+            };
             return Ok(attachment::to_tracepoint(program, category, name)?);
         }
         _ => return Err(Refused::of_another_kind()),

@@ -3,7 +3,7 @@
 use aya::maps::{Array, HashMap, Map, MapData, MapError, RingBuf};
 use paddock_abi::{
     counters::{RingCounters, SlotCounters},
-    key::{CgroupKey, Observation, SlotConfig, State},
+    key::{CgroupKey, DeviceKey, FileKey, Observation, SlotConfig, State},
 };
 
 use crate::Error;
@@ -15,6 +15,8 @@ pub(crate) const PINNED: &[&str] = &[
     "SLOT_CONFIG",
     "NS_OWNER",
     "EXEMPT",
+    "SLOT_DEVICES",
+    "RUNTIME_FILES",
     "SLOT_COUNTERS",
     "RING_COUNTERS",
     "OBSERVED",
@@ -28,6 +30,8 @@ pub(crate) struct Maps {
     pub(crate) slot_config: Array<MapData, SlotConfig>,
     pub(crate) ns_owner: HashMap<MapData, u32, u32>,
     pub(crate) exempt: HashMap<MapData, u32, u32>,
+    pub(crate) slot_devices: HashMap<MapData, DeviceKey, u32>,
+    pub(crate) runtime_files: HashMap<MapData, FileKey, u32>,
     pub(crate) slot_counters: Array<MapData, SlotCounters>,
     pub(crate) ring_counters: Array<MapData, RingCounters>,
     pub(crate) observed: Array<MapData, Observation>,
@@ -46,6 +50,8 @@ impl Maps {
             slot_config: typed("SLOT_CONFIG", source("SLOT_CONFIG")?)?,
             ns_owner: typed("NS_OWNER", source("NS_OWNER")?)?,
             exempt: typed("EXEMPT", source("EXEMPT")?)?,
+            slot_devices: typed("SLOT_DEVICES", source("SLOT_DEVICES")?)?,
+            runtime_files: typed("RUNTIME_FILES", source("RUNTIME_FILES")?)?,
             slot_counters: typed("SLOT_COUNTERS", source("SLOT_COUNTERS")?)?,
             ring_counters: typed("RING_COUNTERS", source("RING_COUNTERS")?)?,
             observed: typed("OBSERVED", source("OBSERVED")?)?,

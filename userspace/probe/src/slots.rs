@@ -12,6 +12,9 @@ use crate::{CgroupKey, Error, NsInums, Probe, Slot, SlotCounters};
 pub struct Shares {
     /// Types that are the host's: a mask of [`crate::NsType::bit`].
     pub with_host: u32,
+    /// When its first process was to run, nanoseconds since the epoch; 0 is unknown. Programs that
+    /// are younger have drifted.
+    pub started_at_ns: u64,
     /// Another container's namespaces that it was put into; 0 is none of that type.
     pub joined: NsInums,
 }
@@ -59,6 +62,7 @@ impl Probe {
         let config = SlotConfig {
             in_use: 1,
             shared_with_host: shares.with_host,
+            started_at_ns: shares.started_at_ns,
             joined: shares.joined,
         };
         self.maps
@@ -78,6 +82,7 @@ impl Probe {
             self.untrack(cgroup)?;
         }
         self.disown_namespaces(slots)?;
+        self.take_devices(slots)?;
         for slot in slots {
             self.maps
                 .slot_counters
@@ -160,7 +165,7 @@ impl Probe {
 }
 
 /// All entries; those deleted meanwhile are left out, those seen twice stay twice.
-fn entries<K, V>(
+pub(crate) fn entries<K, V>(
     map: &'static str,
     entries: impl Iterator<Item = Result<(K, V), MapError>>,
 ) -> Result<Vec<(K, V)>, Error> {

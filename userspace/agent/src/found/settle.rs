@@ -130,6 +130,7 @@ fn see(pid: i32, host: &NsInums) -> Option<Seen> {
 fn decide(shared: &Shared, container: &Container, shared_types: u32) {
     let told = Shares {
         with_host: shared_types,
+        started_at_ns: first_process_ns(container),
         ..Shares::default()
     };
     let slot = {
@@ -151,6 +152,16 @@ fn decide(shared: &Shared, container: &Container, shared_types: u32) {
         container.name,
         namespaces::names(shared_types).join(",")
     );
+}
+
+/// When its first process began; 0 where that is not known.
+fn first_process_ns(container: &Container) -> u64 {
+    let Some((_, ticks)) = container.life().main else {
+        return 0;
+    };
+    let per_second = procfs::ticks_per_second().max(1);
+    let since_boot = u128::from(ticks) * 1_000_000_000 / u128::from(per_second);
+    clock::boot_ns().saturating_add(u64::try_from(since_boot).unwrap_or(u64::MAX))
 }
 
 fn all_types() -> u32 {

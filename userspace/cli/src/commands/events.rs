@@ -2,7 +2,10 @@
 //!
 //! In a table each event is one line that fits the terminal; JSON lines are the agent's own.
 
-use std::io::{IsTerminal as _, Write as _};
+use std::{
+    fmt::Write as _,
+    io::{IsTerminal as _, Write as _},
+};
 
 use paddock_agent::event::{Actor, Event, Kind, NamespaceTarget, Verdict};
 
@@ -109,16 +112,45 @@ fn describe(kind: &Kind) -> (&'static str, String, String) {
             verdict,
             ..
         } => {
-            let verdict = match verdict {
-                Verdict::Benign => "benign",
-                Verdict::EscapeAttempt => "attempt",
-                Verdict::Escape => "escape",
-            };
+            let verdict = verdict_word(*verdict);
             let targets: Vec<String> = targets.iter().map(target).collect();
             let fd = fd.map_or_else(String::new, |fd| format!(" fd {fd}"));
             let what = format!("{syscall} {}{fd} by {}", targets.join(" "), who(actor));
             (
                 verdict,
+                errno.clone().unwrap_or_else(|| outcome.clone()),
+                what,
+            )
+        }
+        Kind::Activity {
+            activity,
+            actor,
+            target,
+            outcome,
+            errno,
+            object,
+            place,
+            other_pid,
+            other_container,
+            verdict,
+            ..
+        } => {
+            let mut what = format!("{activity} of {target}");
+            if let Some(object) = object {
+                let _ = write!(what, " {object}");
+            }
+            if let Some(place) = place {
+                let _ = write!(what, " in {place}");
+            }
+            if let Some(pid) = other_pid {
+                let _ = write!(what, " pid {pid}");
+            }
+            if let Some(other) = other_container {
+                let _ = write!(what, " of {other}");
+            }
+            let _ = write!(what, " by {}", who(actor));
+            (
+                verdict_word(*verdict),
                 errno.clone().unwrap_or_else(|| outcome.clone()),
                 what,
             )
@@ -178,6 +210,15 @@ fn describe(kind: &Kind) -> (&'static str, String, String) {
     }
 }
 
+fn verdict_word(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Benign => "benign",
+        Verdict::Notable => "notable",
+        Verdict::EscapeAttempt => "attempt",
+        Verdict::Escape => "escape",
+    }
+}
+
 /// A path with whole ids cut to their first 12 digits, as `ps` shows them.
 fn short(path: &str) -> String {
     let is_id = |part: &str| part.len() == 64 && part.bytes().all(|byte| byte.is_ascii_hexdigit());
@@ -204,14 +245,11 @@ fn who(actor: &Actor) -> String {
 /// Colours the whole line by how bad it is; the layout is done by now.
 fn paint(line: &str, event: &Event, colour: bool) -> String {
     let style = match &event.kind {
-        Kind::NamespaceCall {
-            verdict: Verdict::Escape,
-            ..
-        } => "1;31",
-        Kind::NamespaceCall {
-            verdict: Verdict::EscapeAttempt,
-            ..
-        } => "33",
+        Kind::NamespaceCall { verdict, .. } | Kind::Activity { verdict, .. } => match verdict {
+            Verdict::Escape => "1;31",
+            Verdict::EscapeAttempt => "33",
+            Verdict::Benign | Verdict::Notable => return line.to_owned(),
+        },
         Kind::OomKill { .. } => "35",
         Kind::Container { .. } => "36",
         _ => return line.to_owned(),
@@ -233,6 +271,8 @@ mod tests {
             tid: 4711,
             uid: 0,
             comm: comm.into(),
+            inner_pid: None,
+            parent_pid: None,
         }
     }
 
