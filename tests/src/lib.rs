@@ -8,6 +8,7 @@ pub mod bundle;
 pub mod context;
 pub mod demo;
 pub mod image;
+pub mod kernels;
 pub mod launchers;
 pub mod leaks;
 pub mod metrics;

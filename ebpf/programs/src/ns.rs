@@ -53,12 +53,12 @@ fn fentry_setns_compat(ctx: FEntryContext) -> i32 {
 
 #[fexit]
 fn fexit_setns(ctx: FExitContext) -> i32 {
-    exit_setns(&ctx, ctx.ret().unwrap_or(0))
+    exit_setns(&ctx, result(&ctx))
 }
 
 #[fexit]
 fn fexit_setns_compat(ctx: FExitContext) -> i32 {
-    exit_setns(&ctx, ctx.ret().unwrap_or(0))
+    exit_setns(&ctx, result(&ctx))
 }
 
 #[fentry]
@@ -73,12 +73,12 @@ fn fentry_unshare_compat(ctx: FEntryContext) -> i32 {
 
 #[fexit]
 fn fexit_unshare(ctx: FExitContext) -> i32 {
-    exit_unshare(&ctx, ctx.ret().unwrap_or(0))
+    exit_unshare(&ctx, result(&ctx))
 }
 
 #[fexit]
 fn fexit_unshare_compat(ctx: FExitContext) -> i32 {
-    exit_unshare(&ctx, ctx.ret().unwrap_or(0))
+    exit_unshare(&ctx, result(&ctx))
 }
 
 #[tracepoint]
@@ -103,6 +103,12 @@ fn sys_enter_unshare(ctx: TracePointContext) -> u32 {
 fn sys_exit_unshare(ctx: TracePointContext) -> u32 {
     exit_unshare(&ctx, tp(&ctx, TP_RET).cast_signed());
     0
+}
+
+/// Behind the only argument of a syscall's body. The helper for it is there since 5.17 only.
+#[inline(always)]
+fn result(ctx: &FExitContext) -> i64 {
+    ctx.arg(1)
 }
 
 #[inline(always)]

@@ -9,8 +9,8 @@
 use aya_ebpf::{
     EbpfContext,
     helpers::bpf_get_current_pid_tgid,
-    macros::{btf_tracepoint, tracepoint},
-    programs::{BtfTracePointContext, TracePointContext},
+    macros::{btf_tracepoint, fentry, tracepoint},
+    programs::{BtfTracePointContext, FEntryContext, TracePointContext},
 };
 use paddock_abi::{
     counters::{Constraint, Ring, oom_cell},
@@ -41,6 +41,12 @@ struct Limit {
 
 #[btf_tracepoint(function = "mark_victim")]
 fn btf_mark_victim(ctx: BtfTracePointContext) -> i32 {
+    known(&ctx, ctx.arg(0))
+}
+
+/// Where that passes a pid: its caller has the task.
+#[fentry]
+fn fentry_mark_oom_victim(ctx: FEntryContext) -> i32 {
     known(&ctx, ctx.arg(0))
 }
 

@@ -22,6 +22,7 @@ pub mod namespaces;
 pub mod networks;
 pub mod ns;
 pub mod oci;
+pub mod portability;
 pub mod privilege;
 pub mod prometheus;
 pub mod ps;
@@ -83,6 +84,7 @@ pub fn all() -> Vec<Scenario> {
         kernel::counts::ALL,
         found::ALL,
         found::podman::ALL,
+        portability::ALL,
         agent::ALL,
         prometheus::ALL,
         &images::ALL.concat(),

@@ -10,8 +10,8 @@ use std::sync::{
 
 use paddock_cgroups::CgroupIds;
 use paddock_probe::{
-    CapabilityStatus, CgroupKey, Error, EventReader, FileId, NsInums, Probe, ProgramStats, Ring,
-    RingCounters, RuntimeFile, Shares, Slot, SlotCounters,
+    CapabilityStatus, CgroupKey, Error, EventReader, FileId, MapMemory, NsInums, Probe,
+    ProgramStats, Ring, RingCounters, RuntimeFile, Shares, Slot, SlotCounters,
 };
 
 /// What a probe's `capabilities` can name, for saying that none is served.
@@ -64,6 +64,7 @@ impl Kernel {
             capability: capability.to_owned(),
             rung: None,
             refused: Vec::new(),
+            caveat: None,
         };
         Self {
             probe: Mutex::new(None),
@@ -274,6 +275,11 @@ impl Kernel {
             .as_ref()
             .map(Probe::program_stats)
             .unwrap_or_default()
+    }
+
+    /// Of maps and rings; empty without a kernel half.
+    pub(crate) fn memory(&self) -> Vec<MapMemory> {
+        self.lock().as_ref().map(Probe::memory).unwrap_or_default()
     }
 
     /// The rings' reader, once; `None` without a kernel half.

@@ -12,6 +12,9 @@ pub struct CapabilityStatus {
     pub rung: Option<String>,
     /// Higher rungs that were tried, each with its reason and errno.
     pub refused: Vec<Refusal>,
+    /// When the rung does not serve, though it is there.
+    #[serde(default)]
+    pub caveat: Option<String>,
 }
 
 /// A rung that does not serve.

@@ -13,11 +13,12 @@ pub(crate) enum Hook {
     /// The 32-bit entry's body; left out where the kernel has none.
     FentryCompat(&'static str),
     FexitCompat(&'static str),
+    /// Any function of the kernel, by its name.
+    FentryFunction(&'static str),
     Btf(&'static str),
     Tracepoint(&'static str, &'static str),
     /// A function of the kernel's by its own name.
     FexitFunction(&'static str),
-    FentryFunction(&'static str),
     /// A system call that a kernel may be built without, by its body or by its tracepoint.
     FexitIfThere(&'static str),
     ExitIfThere(&'static str),
@@ -119,6 +120,14 @@ pub(crate) const LADDER: &[Capability] = &[
             Rung {
                 name: "btf_tracepoint",
                 hooks: &[("btf_mark_victim", Hook::Btf("mark_victim"))],
+            },
+            // Before 6.9 and in stable series without its backport: the function that fires it.
+            Rung {
+                name: "fentry",
+                hooks: &[(
+                    "fentry_mark_oom_victim",
+                    Hook::FentryFunction("mark_oom_victim"),
+                )],
             },
             Rung {
                 name: "tracepoint",
