@@ -11,21 +11,49 @@ use std::{
 
 use anyhow::{Result, anyhow, bail};
 
-use crate::{context::Context, leaks::Snapshot};
+use crate::{
+    context::Context,
+    corpus::{self, Case},
+    leaks::Snapshot,
+};
 
 /// One scenario: `area::name`, and what to do.
 #[derive(Clone, Copy, Debug)]
 pub struct Scenario {
     pub name: &'static str,
-    run: fn(&Context) -> Result<()>,
+    work: Work,
     alone: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Work {
+    Function(fn(&Context) -> Result<()>),
+    Case(&'static Case),
+}
+
+impl Work {
+    fn run(self, context: &Context) -> Result<()> {
+        match self {
+            Self::Function(run) => run(context),
+            Self::Case(case) => corpus::run(context, case),
+        }
+    }
 }
 
 impl Scenario {
     pub const fn new(name: &'static str, run: fn(&Context) -> Result<()>) -> Self {
         Self {
             name,
-            run,
+            work: Work::Function(run),
+            alone: false,
+        }
+    }
+
+    /// One of the corpus.
+    pub const fn of_case(name: &'static str, case: &'static Case) -> Self {
+        Self {
+            name,
+            work: Work::Case(case),
             alone: false,
         }
     }
@@ -51,7 +79,8 @@ pub fn run(scenarios: &[Scenario], filter: &str) -> bool {
     }
     for scenario in alone {
         tally.run(scenario.name, || {
-            observed(&Snapshot::take()?, Context::new()?, scenario.run)
+            let work = |context: &Context| scenario.work.run(context);
+            observed(&Snapshot::take()?, Context::new()?, work)
         });
     }
     tally.report()
@@ -75,7 +104,8 @@ impl Tally {
         };
         for scenario in scenarios {
             self.run(scenario.name, || {
-                observed(&Snapshot::take()?, Context::beside(&host)?, scenario.run)
+                let work = |context: &Context| scenario.work.run(context);
+                observed(&Snapshot::take()?, Context::beside(&host)?, work)
             });
         }
         self.run(NAME, || observed(&before, host, |_| Ok(())));

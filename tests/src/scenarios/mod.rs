@@ -6,6 +6,7 @@ pub mod agent;
 pub mod apparmor;
 pub mod article;
 pub mod cgroups;
+pub mod corpus;
 pub mod delegation;
 pub mod devices;
 pub mod faults;
@@ -78,6 +79,7 @@ pub fn all() -> Vec<Scenario> {
         life::oom::ALL,
         kernel::calls::ALL,
         kernel::counts::ALL,
+        &corpus::all(),
         agent::ALL,
         prometheus::ALL,
         &images::ALL.concat(),
