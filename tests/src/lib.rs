@@ -6,6 +6,7 @@
 
 pub mod bundle;
 pub mod context;
+pub mod corpus;
 pub mod demo;
 pub mod image;
 pub mod kernels;

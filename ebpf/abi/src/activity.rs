@@ -177,7 +177,6 @@ activities! {
     ProcMem "proc_mem" Process "/proc/PID/mem opened";
     ProcNs "proc_ns" HostNamespace "a namespace's file opened: what setns would join"
         .others(NOTABLE);
-    CgroupLeave "cgroup_leave" Cgroup "a process moved out of the container's cgroups";
     CgroupLimit "cgroup_limit" Cgroup "a cgroup's file opened for writing";
     ReleaseAgent "release_agent" Cgroup "release_agent opened for writing: the kernel runs what it names, as the host's root";
     NotifyOnRelease "notify_on_release" Cgroup "notify_on_release opened for writing: what starts a release agent"

@@ -13,7 +13,7 @@ use paddock_abi::{
 
 use crate::{
     birth::{born, died},
-    count::{debug_call, header, tell},
+    count::{debug_call, tell, write_header},
     maps::CGROUP_SLOT,
     offsets::*,
     read::{field, pointer},
@@ -112,12 +112,12 @@ impl Place {
 
 #[inline(always)]
 fn told(op: u32, slot: u32, cgroup: &Place, path: u64, moved: u64) {
-    let head = header(kind::CGROUP, slot, &identity(task::current()));
+    let actor = identity(task::current());
     tell(Ring::Events, slot, |record: *mut Cgroup| {
         // SAFETY: reserved memory of this record's size; each field is written before it is sent,
         // the path up to its NUL by the helper (at least its first byte by us).
         unsafe {
-            (&raw mut (*record).header).write(head);
+            write_header(&raw mut (*record).header, kind::CGROUP, slot, &actor);
             (&raw mut (*record).op).write(op);
             (&raw mut (*record).hierarchy).write(cgroup.hierarchy);
             (&raw mut (*record).id).write(cgroup.id);

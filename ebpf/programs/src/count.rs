@@ -5,13 +5,13 @@ use core::arch::asm;
 use aya_ebpf::{
     EbpfContext,
     helpers::{
-        bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_uid_gid,
-        generated::bpf_ktime_get_boot_ns,
+        bpf_get_current_pid_tgid, bpf_get_current_uid_gid,
+        generated::{bpf_get_current_comm, bpf_ktime_get_boot_ns},
     },
 };
 use paddock_abi::{
     counters::{CELLS, Ring, RingCounters, ring_cell},
-    record::Header,
+    record::{COMM_LEN, Header},
 };
 
 use crate::{
@@ -92,24 +92,27 @@ pub(crate) fn tell<T: 'static>(ring: Ring, slot: u32, fill: impl FnOnce(*mut T))
     }
 }
 
-/// The header of a record about `slot` whose actor is the current task.
+/// Writes the header of a record about `slot` whose actor is the current task: field by field
+/// into the ring, since older kernels allow 512 bytes of stack over all calls.
+///
+/// SAFETY: `to` is a record's header in reserved memory.
 #[inline(always)]
-pub(crate) fn header(kind: u32, slot: u32, actor: &Identity) -> Header {
+pub(crate) unsafe fn write_header(to: *mut Header, kind: u32, slot: u32, actor: &Identity) {
     let pid_tgid = bpf_get_current_pid_tgid();
     let task = task::current();
-    Header {
-        kind,
-        slot,
-        // SAFETY: the helper has no preconditions.
-        time_ns: unsafe { bpf_ktime_get_boot_ns() },
-        cgroup_id: actor.id,
-        cgroup_hierarchy: actor.hierarchy,
-        tgid: (pid_tgid >> 32) as u32,
-        tid: pid_tgid as u32,
-        uid: bpf_get_current_uid_gid() as u32,
-        inner_tgid: task::inner_tgid(task),
-        parent_tgid: task::parent_tgid(task),
-        comm: bpf_get_current_comm().unwrap_or_default(),
+    // SAFETY: the caller vouches for `to`; the helpers have no preconditions.
+    unsafe {
+        (&raw mut (*to).kind).write(kind);
+        (&raw mut (*to).slot).write(slot);
+        (&raw mut (*to).time_ns).write(bpf_ktime_get_boot_ns());
+        (&raw mut (*to).cgroup_id).write(actor.id);
+        (&raw mut (*to).cgroup_hierarchy).write(actor.hierarchy);
+        (&raw mut (*to).tgid).write((pid_tgid >> 32) as u32);
+        (&raw mut (*to).tid).write(pid_tgid as u32);
+        (&raw mut (*to).uid).write(bpf_get_current_uid_gid() as u32);
+        (&raw mut (*to).inner_tgid).write(task::inner_tgid(task));
+        (&raw mut (*to).parent_tgid).write(task::parent_tgid(task));
+        bpf_get_current_comm((&raw mut (*to).comm).cast(), COMM_LEN as u32);
     }
 }
 

@@ -21,7 +21,7 @@ use paddock_abi::{
 
 use crate::{
     activity::{Act, judge},
-    count::{bump, debug_call, header, tell},
+    count::{bump, debug_call, tell, write_header},
     maps::{IN_FLIGHT, STATE},
     offsets::*,
     owner::{REPLACE, own, whose},
@@ -326,26 +326,25 @@ pub(crate) fn count(syscall: NsSyscall, slot: u32, mask: u32, outcome: Outcome) 
 
 #[inline(always)]
 pub(crate) fn report(syscall: NsSyscall, call: &InFlight, ret: i64, actor: &Identity, judged: u32) {
-    let head = header(kind::NS_CALL, call.slot, actor);
     let fill = |record: *mut NsCall| {
-        let whole = NsCall {
-            header: head,
-            flags: call.flags,
-            syscall: syscall as u32,
-            fd: call.fd,
-            ret: ret as i32,
-            verdict: judged,
-            requested: call.resolved,
-            changed: call.changed,
-            target: call.class,
-            inums: call.inums,
-        };
-        // SAFETY: reserved memory of this record's size and alignment.
-        unsafe { record.write(whole) };
+        // SAFETY: reserved memory of this record's size; each field is written.
+        unsafe {
+            write_header(&raw mut (*record).header, kind::NS_CALL, call.slot, actor);
+            (&raw mut (*record).flags).write(call.flags);
+            (&raw mut (*record).syscall).write(syscall as u32);
+            (&raw mut (*record).fd).write(call.fd);
+            (&raw mut (*record).ret).write(ret as i32);
+            (&raw mut (*record).verdict).write(judged);
+            (&raw mut (*record).requested).write(call.resolved);
+            (&raw mut (*record).changed).write(call.changed);
+            (&raw mut (*record).target).write(call.class);
+            (&raw mut (*record).inums).write(call.inums);
+        }
     };
-    if judged == Verdict::Benign as u32 {
-        tell(Ring::Events, call.slot, fill);
+    let ring = if judged == Verdict::Benign as u32 {
+        Ring::Events
     } else {
-        tell(Ring::Critical, call.slot, fill);
-    }
+        Ring::Critical
+    };
+    tell(ring, call.slot, fill);
 }

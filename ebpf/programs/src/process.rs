@@ -15,7 +15,7 @@ use paddock_abi::{
 
 use crate::{
     activity::executed,
-    count::{debug_call, header, tell},
+    count::{debug_call, tell, write_header},
     maps::{EXEMPT, OOM_MARKED},
     offsets::*,
     owner::{KEEP, own, share},
@@ -77,11 +77,10 @@ fn btf_sched_process_exec(ctx: BtfTracePointContext) -> i32 {
     debug_call(&ctx, "exec", i64::from(tgid));
     executed(task, &who, ctx.arg(2), from_setup);
     let filename = pointer(ctx.arg(2), &OFF_BINPRM_FILENAME);
-    let head = header(kind::EXEC, who.slot, &who);
     tell(Ring::Events, who.slot, |record: *mut Exec| {
         // SAFETY: reserved memory of this record's size; the text is written up to its NUL.
         unsafe {
-            (&raw mut (*record).header).write(head);
+            write_header(&raw mut (*record).header, kind::EXEC, who.slot, &who);
             let text = (&raw mut (*record).filename).cast::<u8>();
             text.write(0);
             bpf_probe_read_kernel_str(text.cast(), PATH_LEN as u32, filename as *const _);
@@ -120,15 +119,12 @@ fn btf_sched_process_exit(ctx: BtfTracePointContext) -> i32 {
         return 0;
     }
     debug_call(&ctx, "exit", i64::from(status));
-    let head = header(kind::EXIT, who.slot, &who);
     tell(Ring::Events, who.slot, |record: *mut Exit| {
         // SAFETY: reserved memory of this record's size and alignment.
         unsafe {
-            record.write(Exit {
-                header: head,
-                status,
-                pad: 0,
-            });
+            write_header(&raw mut (*record).header, kind::EXIT, who.slot, &who);
+            (&raw mut (*record).status).write(status);
+            (&raw mut (*record).pad).write(0);
         };
     });
     0

@@ -4,10 +4,14 @@
 //! some runtimes join v1 hierarchies only and leave the process in another's v2 cgroup.
 
 use aya_ebpf::helpers::generated::bpf_get_current_task;
-use paddock_abi::{key::CgroupKey, namespace::NS_TYPES, record::hierarchy};
+use paddock_abi::{
+    key::{CgroupKey, slot_state},
+    namespace::NS_TYPES,
+    record::hierarchy,
+};
 
 use crate::{
-    maps::{CGROUP_SLOT, EXEMPT},
+    maps::{CGROUP_SLOT, EXEMPT, SLOT_PLACE},
     offsets::*,
     read::{at, field, pointer},
 };
@@ -141,6 +145,16 @@ pub(crate) fn namespaces(task: u64) -> [u32; NS_TYPES] {
         field(pointer(cred, &OFF_CRED_USER_NS), &OFF_USER_NS_INUM),
         field(pointer(proxy, &OFF_NSPROXY_UTS), &OFF_UTS_NS_INUM),
     ]
+}
+
+/// Whose a slot is as far as anybody knows: a cgroup that nobody has named yet is of what is
+/// around it.
+#[inline(always)]
+pub(crate) fn settled(slot: u32) -> u32 {
+    match SLOT_PLACE.get(slot) {
+        Some(place) if place.state == slot_state::PROVISIONAL => place.parent,
+        _ => slot,
+    }
 }
 
 /// The first task of a `struct pid`; 0 where it is gone.

@@ -6,6 +6,7 @@ pub mod agent;
 pub mod apparmor;
 pub mod article;
 pub mod cgroups;
+pub mod corpus;
 pub mod delegation;
 pub mod devices;
 pub mod faults;
@@ -85,6 +86,7 @@ pub fn all() -> Vec<Scenario> {
         found::ALL,
         found::podman::ALL,
         portability::ALL,
+        &corpus::all(),
         agent::ALL,
         prometheus::ALL,
         &images::ALL.concat(),

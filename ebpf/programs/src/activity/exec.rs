@@ -111,7 +111,9 @@ fn btf_sched_prepare_exec(_ctx: BtfTracePointContext) -> i32 {
 /// Nanoseconds since the epoch; unlike the time of writing nobody can set it.
 #[inline(always)]
 fn changed_at(inode: u64) -> u64 {
-    let nanoseconds: u32 = field(inode, &OFF_INODE_CTIME_NSEC);
+    // The uppermost bit says that somebody asked, since Linux 6.13:
+    // <https://github.com/torvalds/linux/blob/v6.18/include/linux/fs.h> `I_CTIME_QUERIED`
+    let nanoseconds = field::<u32>(inode, &OFF_INODE_CTIME_NSEC) & 0x7fff_ffff;
     field::<u64>(inode, &OFF_INODE_CTIME)
         .wrapping_mul(1_000_000_000)
         .wrapping_add(u64::from(nanoseconds))

@@ -9,8 +9,8 @@ use crate::metrics::Metrics;
 pub mod calls;
 pub mod counts;
 
-const CALLS: &str = "paddock_container_namespace_calls_total";
-const ESCAPES: &str = "paddock_container_escapes_total";
+pub(super) const CALLS: &str = "paddock_container_namespace_calls_total";
+pub(super) const ESCAPES: &str = "paddock_container_escapes_total";
 const OOM: &str = "paddock_container_oom_kills_total";
 
 pub(super) fn calls(
@@ -30,7 +30,7 @@ pub(super) fn calls(
 }
 
 /// A number that should be exactly this.
-pub(super) fn equal(what: &str, saw: f64, want: u32) -> Result<()> {
+pub(crate) fn equal(what: &str, saw: f64, want: u32) -> Result<()> {
     ensure!(
         (saw - f64::from(want)).abs() < 0.5,
         "{what}: {saw} instead of {want}"
