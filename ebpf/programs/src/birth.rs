@@ -92,5 +92,5 @@ fn path_key(path: u64) -> Option<&'static PathKey> {
             path as *const _,
         )
     };
-    (length > 0 && length < PATH_LEN as i64).then_some(&*key)
+    (length > 0 && (length as usize) < PATH_LEN).then_some(&*key)
 }

@@ -45,6 +45,7 @@ mod selftest;
 mod setup;
 mod target;
 mod task;
+mod word;
 
 #[unsafe(link_section = "license")]
 #[unsafe(no_mangle)]

@@ -4,7 +4,7 @@
 //! into it, is the runtime's or the operator's doing until it executes a program there; so is
 //! the one that joins a cgroup in which nothing has run yet. Nobody within a container can give
 //! the mark. Runtimes execute themselves again on the way, from a file without a name (a memfd),
-//! from their own by a descriptor (runc's bind mount of itself) or, forked into the cgroup, by
+//! from their own by a descriptor (runc's bind mount of itself) or as /proc/self/exe or, forked into the cgroup, by
 //! name: that does not end it while they are in the host's mount namespace. A program of many
 //! names, such as busybox, executes its other names by name.
 
@@ -19,6 +19,7 @@ use crate::{
     offsets::*,
     read::{field, pointer},
     task::{self, identity, namespaces},
+    word::{kernel_word, word},
 };
 
 const MNT: usize = NsType::Mnt as usize;
@@ -61,7 +62,8 @@ pub(crate) fn goes_on(tgid: u32, task: u64, binprm: u64) -> bool {
     let mark = unsafe { &mut *mark };
     let file = pointer(binprm, &OFF_BINPRM_FILE);
     let links: u32 = field(pointer(file, &OFF_FILE_INODE), &OFF_INODE_NLINK);
-    let by_descriptor = pointer(binprm, &OFF_BINPRM_FDPATH) != 0;
+    let by_descriptor = pointer(binprm, &OFF_BINPRM_FDPATH) != 0
+        || kernel_word(pointer(binprm, &OFF_BINPRM_FILENAME)) == word(b"/proc/self/exe");
     let again =
         mark.own != 0 && mark.own == inode_number(file) && (by_descriptor || mark.once != 0);
     mark.once = 0;
@@ -90,13 +92,13 @@ pub(crate) fn over(slot: u32) {
 
 #[inline(always)]
 fn mark(tgid: u32, own: u64, once: u32) {
+    /// `BPF_NOEXIST`: paddock's own have theirs.
+    const KEEP: u64 = 1;
     let mark = SetUp {
         arrived: 1,
         once,
         own,
     };
-    /// `BPF_NOEXIST`: paddock's own have theirs.
-    const KEEP: u64 = 1;
     // Full (8,192 processes): it is judged as one of the container's.
     let _ = EXEMPT.insert(tgid, mark, KEEP);
 }

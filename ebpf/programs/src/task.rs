@@ -221,9 +221,8 @@ pub(crate) fn find(task: u64, nr: u32) -> u64 {
             .wrapping_add(u64::from(OFF_XA_NODE_SLOTS.load()))
             .wrapping_add((index & 63) * 8));
     }
-    if entry & 3 == 0 {
-        task_of_pid(entry)
-    } else {
-        0
+    if entry & 3 != 0 {
+        return 0;
     }
+    task_of_pid(entry)
 }

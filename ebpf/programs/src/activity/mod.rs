@@ -11,7 +11,6 @@ mod process;
 mod socket;
 mod surface;
 mod syscalls;
-mod word;
 
 use aya_ebpf::helpers::{
     bpf_get_current_pid_tgid,

@@ -5,12 +5,7 @@ use paddock_abi::{
     namespace::{NsType, Target},
 };
 
-use super::{
-    Act, Text, judge,
-    syscalls::Call,
-    watched,
-    word::{user_word, word},
-};
+use super::{Act, Text, judge, syscalls::Call, watched};
 use crate::{
     maps::STATE,
     offsets::*,
@@ -19,6 +14,7 @@ use crate::{
     selftest,
     target::file_of,
     task::{self, Identity},
+    word::{user_word, word},
 };
 
 /// `MS_REMOUNT`, `MS_BIND`, `MS_MOVE` and the four that change propagation.

@@ -123,7 +123,8 @@ fn sequence(
     ok(&["exec", name, "sh", "-c", "readlink /proc/self/ns/uts"])?;
     let metrics = context.metrics()?;
     let of = [("container", name)];
-    equal("escapes in set-up", metrics.sum(ESCAPES, &of), 0)?;
+    let told = context.ok(&["events", "--container", name])?;
+    equal("escapes in set-up", metrics.sum(ESCAPES, &of), 0).context(told)?;
     let setns = [("container", name), ("syscall", "setns")];
     let counted = "paddock_container_namespace_calls_total";
     equal("setns in set-up", metrics.sum(counted, &setns), 0)?;
