@@ -4,7 +4,7 @@
 //! into it, is the runtime's or the operator's doing until it executes a program there; so is
 //! the one that joins a cgroup in which nothing has run yet. Nobody within a container can give
 //! the mark. Runtimes execute themselves again on the way, from a file without a name (a memfd),
-//! from their own by a descriptor (runc's bind mount of itself) or as /proc/self/exe or, forked into the cgroup, by
+//! from their own by a descriptor (runc's bind mount of itself), once as /proc/self/exe or, forked into the cgroup, by
 //! name: that does not end it while they are in the host's mount namespace. A program of many
 //! names, such as busybox, executes its other names by name.
 
@@ -22,6 +22,10 @@ use crate::{
     word::{kernel_word, word},
 };
 
+/// How the next exec may name the same program and keep the mark; 0 is by a descriptor alone.
+const BY_NAME: u32 = 1;
+const AS_ITSELF: u32 = 2;
+
 const MNT: usize = NsType::Mnt as usize;
 
 /// `moved` has just been put into a cgroup of `slot`.
@@ -36,7 +40,9 @@ pub(crate) fn attached(moved: u64, slot: u32) {
         identity(task::current()).slot == 0
     };
     if from_outside && !has_a_container(moved) {
-        mark(tgid, program(moved), 0);
+        // runc's child may be moved before it starts as runc anew; busybox' shell, which starts
+        // its other names so, joins by itself.
+        mark(tgid, program(moved), if by_itself { 0 } else { AS_ITSELF });
     }
 }
 
@@ -48,7 +54,7 @@ pub(crate) fn forked(child: u64, tgid: u32) {
         return;
     }
     if identity(child).slot != 0 && identity(task).slot == 0 {
-        mark(tgid, program(task), 1);
+        mark(tgid, program(task), BY_NAME);
     }
 }
 
@@ -62,10 +68,11 @@ pub(crate) fn goes_on(tgid: u32, task: u64, binprm: u64) -> bool {
     let mark = unsafe { &mut *mark };
     let file = pointer(binprm, &OFF_BINPRM_FILE);
     let links: u32 = field(pointer(file, &OFF_FILE_INODE), &OFF_INODE_NLINK);
-    let by_descriptor = pointer(binprm, &OFF_BINPRM_FDPATH) != 0
-        || kernel_word(pointer(binprm, &OFF_BINPRM_FILENAME)) == word(b"/proc/self/exe");
-    let again =
-        mark.own != 0 && mark.own == inode_number(file) && (by_descriptor || mark.once != 0);
+    let by_descriptor = pointer(binprm, &OFF_BINPRM_FDPATH) != 0;
+    let itself = kernel_word(pointer(binprm, &OFF_BINPRM_FILENAME)) == word(b"/proc/self/exe");
+    let again = mark.own != 0
+        && mark.own == inode_number(file)
+        && (by_descriptor || mark.once == BY_NAME || (mark.once == AS_ITSELF && itself));
     mark.once = 0;
     let host = STATE.get(0).map_or(0, |state| state.host[MNT]);
     mark.arrived != 0
