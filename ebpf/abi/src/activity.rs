@@ -94,23 +94,23 @@ const fn row(
 }
 
 impl Row {
-    const fn own(mut self, own: Pair) -> Self {
+    const fn with_own(mut self, own: Pair) -> Self {
         self.own = own;
         self
     }
 
-    const fn others(mut self, others: Pair) -> Self {
+    const fn with_others(mut self, others: Pair) -> Self {
         self.peer = others;
         self.host = others;
         self
     }
 
-    const fn new(mut self, new: Pair) -> Self {
+    const fn with_new(mut self, new: Pair) -> Self {
         self.new = new;
         self
     }
 
-    const fn unknown(mut self, unknown: Pair) -> Self {
+    const fn with_unknown(mut self, unknown: Pair) -> Self {
         self.unknown = unknown;
         self
     }
@@ -151,69 +151,69 @@ macro_rules! activities {
 
 activities! {
     Setns "setns" HostNamespace "joining a namespace, by an nsfs file or a pidfd"
-        .unknown(BENIGN);
+        .with_unknown(BENIGN);
     Unshare "unshare" HostNamespace "leaving namespaces for new ones";
     Clone "clone" HostNamespace "a child in new namespaces";
     Userns "userns" HostNamespace "a user namespace made: every capability, inside of it"
-        .new(NOTABLE);
+        .with_new(NOTABLE);
     IdMap "id_map" Process "uid_map or gid_map of a process opened for writing";
     Mount "mount" Filesystem "mount(2): own is a bind or a change of flags, new a file system of memory or of the kernel's that holds no other's data, unknown one that shows the kernel's inside (cgroup, debugfs), host one that lies on a device";
     MoveMount "move_mount" Filesystem "a detached mount put into the tree";
     OpenTree "open_tree" Filesystem "a mount picked up; whose it is tells the directory it was found from";
     FsOpen "fsopen" Filesystem "a file system about to be configured; classes as with mount"
-        .others(REACHING);
+        .with_others(REACHING);
     PivotRoot "pivot_root" Filesystem "another root for the mount namespace";
     Chroot "chroot" Filesystem "another root for the process";
     ForeignFile "foreign_file" Filesystem "a file opened through another mount namespace, by /proc/PID/root, /proc/PID/fd or a descriptor that leaked";
     OpenByHandle "open_by_handle" Filesystem "open_by_handle_at(2): any file of a file system, also outside of what is mounted of it"
-        .own(REACHING);
+        .with_own(REACHING);
     BlockDevice "block_device" Filesystem "a block device opened that the container was not given";
     Mknod "mknod" Filesystem "a device node made; own are null, zero, full, random, urandom, tty, and overlay's whiteout"
-        .others(REACHING);
+        .with_others(REACHING);
     Ptrace "ptrace" Process "ptrace(2) attach or seize";
     ProcessVm "process_vm" Process "process_vm_readv and process_vm_writev";
     PidfdGetfd "pidfd_getfd" Process "a descriptor taken out of a process";
     Signal "signal" Process "a signal that another process is sent";
     ProcMem "proc_mem" Process "/proc/PID/mem opened";
-    ProcNs "proc_ns" HostNamespace "a namespace's file opened"
-        .others(REACHING);
-    CgroupLeave "cgroup_leave" Cgroup "a process moved out of the container's cgroups";
+    ProcNs "proc_ns" HostNamespace "a namespace's file opened: what setns would join"
+        .with_others(NOTABLE);
     CgroupLimit "cgroup_limit" Cgroup "a cgroup's file opened for writing";
     ReleaseAgent "release_agent" Cgroup "release_agent opened for writing: the kernel runs what it names, as the host's root";
     NotifyOnRelease "notify_on_release" Cgroup "notify_on_release opened for writing: what starts a release agent"
-        .own(NOTABLE).others(NOTABLE);
+        .with_own(NOTABLE).with_others(NOTABLE);
+    CgroupLeave "cgroup_leave" Cgroup "a process that the container moves to another cgroup, or lets be born there: own is its own or below; it stays the container's";
     Bpf "bpf" Kernel "bpf(2) that makes a map or program; host are programs that see the whole machine"
-        .own(NOTABLE);
+        .with_own(NOTABLE);
     Module "module" Kernel "a kernel module loaded or removed";
     Kexec "kexec" Kernel "another kernel loaded";
     PerfEvent "perf_event" Kernel "perf_event_open(2); host is a whole CPU or another's process"
-        .others(REACHING);
+        .with_others(REACHING);
     IoUring "io_uring" Kernel "io_uring_setup(2): its operations pass by hooks on system calls"
-        .own(NOTABLE);
+        .with_own(NOTABLE);
     Keyctl "keyctl" Kernel "keys: no namespace holds them apart but a user namespace"
-        .own(NOTABLE);
+        .with_own(NOTABLE);
     Userfaultfd "userfaultfd" Kernel "userfaultfd(2): a way to hold the kernel still"
-        .own(NOTABLE);
+        .with_own(NOTABLE);
     CorePattern "core_pattern" Kernel "core_pattern opened for writing: the kernel runs what it names";
     ModprobePath "modprobe_path" Kernel "modprobe's path opened for writing: the kernel runs what it names";
     UeventHelper "uevent_helper" Kernel "uevent_helper opened for writing: the kernel runs what it names";
     Sysrq "sysrq" Kernel "sysrq-trigger opened for writing";
     BinfmtMisc "binfmt_misc" Kernel "binfmt_misc's files opened for writing: whose programs run through a chosen one";
     Debugfs "debugfs" Kernel "a file of debugfs or tracefs opened"
-        .others(REACHING);
+        .with_others(REACHING);
     RawMemory "raw_memory" Kernel "/dev/mem, kmem, port or /proc/kcore opened, ioperm and iopl";
     RuntimeSocket "runtime_socket" Runtime "a container runtime's socket connected to: whoever talks to it is the host's root";
     RuntimeExe "runtime_exe" Runtime "a container runtime's own program opened for writing (CVE-2019-5736)";
     LeakedDir "leaked_dir" Runtime "a working directory in another mount namespace (CVE-2024-21626)";
     LeakedExec "leaked_exec" Runtime "a program started from another mount namespace";
     Drift "drift" Runtime "a program started that was written or changed since the container started"
-        .own(NOTABLE);
+        .with_own(NOTABLE);
     MemfdExec "memfd_exec" Runtime "a program started that has no file"
-        .own(NOTABLE);
+        .with_own(NOTABLE);
     SetuidExec "setuid_exec" Process "another user by a set-user-ID program"
-        .own(NOTABLE);
+        .with_own(NOTABLE);
     CapabilityGain "capability_gain" Process "capabilities gained by starting a program"
-        .own(NOTABLE);
+        .with_own(NOTABLE);
 }
 
 pub const ACTIVITIES: usize = TABLE.len();

@@ -119,7 +119,8 @@ const NS_CALLS: usize = CALLS + SYSCALLS * OUTCOMES;
 const OOM_KILLS: usize = NS_CALLS + SYSCALLS * NS_TYPES * OUTCOMES;
 const OOM_BEFORE: usize = OOM_KILLS + OOM_CELLS;
 const OOM_NESTED: usize = OOM_BEFORE + 1;
-const ESCAPES: usize = OOM_NESTED + 1;
+const OOM_OUTSIDE: usize = OOM_NESTED + 1;
+const ESCAPES: usize = OOM_OUTSIDE + 1;
 const ACTS: usize = ESCAPES + ESCAPE_KINDS * OUTCOMES;
 const RING: usize = ACTS + ACTIVITIES * VERDICTS;
 /// Cells of a slot.
@@ -187,6 +188,13 @@ pub const fn oom_nested_cell() -> usize {
     OOM_NESTED
 }
 
+/// Cell of: kills of processes that left the container's cgroups, which count them no more.
+#[must_use]
+#[inline]
+pub const fn oom_outside_cell() -> usize {
+    OOM_OUTSIDE
+}
+
 /// Cell of: namespaces of others obtained (`Allowed`) or reached for in vain (`Failed`).
 #[must_use]
 #[inline]
@@ -236,6 +244,11 @@ impl SlotCounters {
     #[must_use]
     pub const fn oom_nested(&self) -> u64 {
         self.cells[oom_nested_cell()]
+    }
+
+    #[must_use]
+    pub const fn oom_outside(&self) -> u64 {
+        self.cells[oom_outside_cell()]
     }
 
     #[must_use]
@@ -299,6 +312,7 @@ mod tests {
         take(oom_cell(Constraint::Cpuset, Level::Host));
         take(oom_before_cell());
         take(oom_nested_cell());
+        take(oom_outside_cell());
         for ring in [Ring::Critical, Ring::Events] {
             (0..RingCounters::CELLS).for_each(|field| take(ring_cell(ring, field)));
         }

@@ -2,7 +2,10 @@
 
 use crate::{
     counters::{RingCounters, SlotCounters},
-    key::{CgroupKey, DeviceKey, FileKey, InFlight, Observation, SlotConfig, State},
+    key::{
+        CgroupKey, DeviceKey, FileKey, InFlight, Observation, PathKey, PathSlot, SetUp, SlotConfig,
+        SlotPlace, State,
+    },
 };
 
 // SAFETY: all are repr(C) structs of integers and arrays of integers without implicit padding
@@ -25,3 +28,11 @@ unsafe impl aya::Pod for SlotConfig {}
 unsafe impl aya::Pod for SlotCounters {}
 // SAFETY: as above.
 unsafe impl aya::Pod for State {}
+// SAFETY: as above.
+unsafe impl aya::Pod for PathKey {}
+// SAFETY: as above.
+unsafe impl aya::Pod for PathSlot {}
+// SAFETY: as above.
+unsafe impl aya::Pod for SetUp {}
+// SAFETY: as above.
+unsafe impl aya::Pod for SlotPlace {}

@@ -35,6 +35,8 @@ pub mod cgroup_op {
     pub const MKDIR: u32 = 0;
     pub const ATTACH: u32 = 1;
     pub const RMDIR: u32 = 2;
+    /// `MKDIR` that took a waiting slot, the header's: what the cgroup is has to be decided.
+    pub const BIRTH: u32 = 3;
 }
 
 /// Who acted, when, and whose record it is.

@@ -19,7 +19,7 @@ use paddock_abi::{
 
 use crate::{
     count::debug_call,
-    ns::{count, report},
+    ns::{count, report, user_namespace},
     offsets::*,
     owner::{REPLACE, own},
     read::field,
@@ -90,6 +90,7 @@ fn made(flags: u64, child: i32, inums: &[u32; NS_TYPES]) {
         call.inums[index] = chosen * inums[index];
     }
     count(NsSyscall::Clone, actor.slot, mask, Outcome::Allowed);
+    user_namespace(&actor, mask, i64::from(child));
     report(
         NsSyscall::Clone,
         &call,

@@ -7,6 +7,7 @@
 use paddock_abi::counters::{Constraint, Level};
 
 use crate::{
+    member::is_around,
     offsets::*,
     read::{field, pointer},
     task::{hierarchy_of, kernfs_id, slot_of},
@@ -66,13 +67,7 @@ impl Limit {
         if self.memcg == 0 {
             return Level::Host;
         }
-        if slot == 0 || slot_of(self.hierarchy, self.cgroup_id) != slot {
-            Level::Ancestor
-        } else if nested(css_of(self.memcg), slot) {
-            Level::Nested
-        } else {
-            Level::Own
-        }
+        level(css_of(self.memcg), slot)
     }
 }
 
@@ -136,15 +131,23 @@ pub(crate) fn memory_css(task: u64) -> u64 {
     pointer(pointer(task, &OFF_TASK_CGROUPS), &OFF_CSS_SET_MEMORY)
 }
 
-/// Whether the cgroup is the slot's and so is the one above it.
+/// Where a memory cgroup stands from a slot's view: its own, below that, or anywhere else.
 #[inline(always)]
-pub(crate) fn nested(css: u64, slot: u32) -> bool {
+pub(crate) fn level(css: u64, slot: u32) -> Level {
+    let of = slot_of_css(css);
+    if !is_around(slot, of) {
+        Level::Ancestor
+    } else if of != slot || is_around(slot, slot_of_css(pointer(css, &OFF_CSS_PARENT))) {
+        Level::Nested
+    } else {
+        Level::Own
+    }
+}
+
+#[inline(always)]
+fn slot_of_css(css: u64) -> u32 {
     let cgroup = pointer(css, &OFF_CSS_CGROUP);
-    let above = pointer(pointer(css, &OFF_CSS_PARENT), &OFF_CSS_CGROUP);
-    let hierarchy = hierarchy_of(cgroup);
-    slot != 0
-        && slot_of(hierarchy, kernfs_id(cgroup)) == slot
-        && slot_of(hierarchy, kernfs_id(above)) == slot
+    slot_of(hierarchy_of(cgroup), kernfs_id(cgroup))
 }
 
 #[inline(always)]

@@ -3,7 +3,7 @@
 //! Nothing here may panic, allocate or trust a pointer: every kernel structure is read with
 //! `bpf_probe_read_kernel` at offsets that the loader took from the running kernel's BTF and
 //! checks with a self-test. A read that fails makes a value unknown, never a call fail.
-//! Kernels: 6.1 and later; which hook serves is the loader's choice (`paddock-probe`).
+//! Kernels: 5.10 and later; which hook serves is the loader's choice (`paddock-probe`).
 #![no_std]
 #![no_main]
 #![feature(asm_experimental_arch)]
@@ -30,11 +30,13 @@
 )]
 
 mod activity;
+mod birth;
 mod cgroup;
 mod clone;
 mod count;
 mod limit;
 mod maps;
+mod member;
 mod ns;
 mod offsets;
 mod oom;
@@ -42,8 +44,10 @@ mod owner;
 mod process;
 mod read;
 mod selftest;
+mod setup;
 mod target;
 mod task;
+mod word;
 
 #[unsafe(link_section = "license")]
 #[unsafe(no_mangle)]

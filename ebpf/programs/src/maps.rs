@@ -2,12 +2,15 @@
 
 use aya_ebpf::{
     bindings::BPF_F_NO_PREALLOC,
-    btf_maps::{Array, HashMap, LruHashMap, RingBuf},
+    btf_maps::{Array, HashMap, LruHashMap, PerCpuArray, Queue, RingBuf},
     macros::btf_map,
 };
 use paddock_abi::{
     counters::{MAX_SLOTS, RINGS, RingCounters, SlotCounters},
-    key::{CgroupKey, DeviceKey, FileKey, InFlight, Observation, SlotConfig, State},
+    key::{
+        CgroupKey, DeviceKey, FileKey, InFlight, Observation, PathKey, PathSlot, SetUp, SlotConfig,
+        SlotPlace, State, WAITING_OUTSIDE, WAITING_WITHIN,
+    },
     record::Header,
 };
 
@@ -33,7 +36,35 @@ pub(crate) static NS_OWNER: HashMap<u32, u32, 65536, NO_PREALLOC> = HashMap::new
 
 /// Processes in set-up, by process id.
 #[btf_map]
-pub(crate) static EXEMPT: HashMap<u32, u32, 8192, NO_PREALLOC> = HashMap::new();
+pub(crate) static EXEMPT: HashMap<u32, SetUp, 8192, NO_PREALLOC> = HashMap::new();
+
+#[btf_map]
+pub(crate) static SLOT_PLACE: Array<SlotPlace, { MAX_SLOTS as usize }> = Array::new();
+
+/// 1 from a cgroup's birth outside of all containers until a program runs in it.
+#[btf_map]
+pub(crate) static FRESH: Array<u32, { MAX_SLOTS as usize }> = Array::new();
+
+/// Free slots that user space lays out, for cgroups born outside of all containers.
+#[btf_map]
+pub(crate) static SLOTS_OUTSIDE: Queue<u32, { WAITING_OUTSIDE as usize }> = Queue::new();
+
+/// The same for those born within one.
+#[btf_map]
+pub(crate) static SLOTS_WITHIN: Queue<u32, { WAITING_WITHIN as usize }> = Queue::new();
+
+/// Births that found none of them, outside and within.
+#[btf_map]
+pub(crate) static SLOTS_MISSED: Array<u64, 2> = Array::new();
+
+/// Slots by path, while a cgroup that was born with one is there: its twins in other hierarchies
+/// share it.
+#[btf_map]
+pub(crate) static PATH_SLOT: HashMap<PathKey, PathSlot, 2048, NO_PREALLOC> = HashMap::new();
+
+/// Where a path is put together: too long for the stack.
+#[btf_map]
+pub(crate) static PATH: PerCpuArray<PathKey, 1> = PerCpuArray::new();
 
 /// setns and unshare between entry and exit, by thread.
 #[btf_map]
@@ -47,6 +78,10 @@ pub(crate) static SLOT_DEVICES: HashMap<DeviceKey, u32, 8192, NO_PREALLOC> = Has
 #[btf_map]
 pub(crate) static RUNTIME_FILES: HashMap<FileKey, u32, 256, NO_PREALLOC> = HashMap::new();
 
+/// Permitted capabilities of a thread that is about to exec.
+#[btf_map]
+pub(crate) static BEFORE_EXEC: LruHashMap<u32, u64, 1024> = LruHashMap::new();
+
 /// Processes already marked as OOM victims: each of their threads may be marked again.
 #[btf_map]
 pub(crate) static OOM_MARKED: LruHashMap<u32, u32, 1024> = LruHashMap::new();
@@ -55,10 +90,13 @@ pub(crate) static OOM_MARKED: LruHashMap<u32, u32, 1024> = LruHashMap::new();
 #[btf_map]
 pub(crate) static OOM_DECISION: Array<Decision, 1> = Array::new();
 
-/// The slot that each process was last seen in, by process id: it stays the container's when it
-/// moves itself elsewhere.
+/// The tracked cgroup that each process was last seen in, by process id.
 #[btf_map]
-pub(crate) static MEMBER: HashMap<u32, u32, 65536, NO_PREALLOC> = HashMap::new();
+pub(crate) static MEMBER: HashMap<u32, CgroupKey, 65536, NO_PREALLOC> = HashMap::new();
+
+/// Processes that containers moved out of their cgroups: the slot whose they stay.
+#[btf_map]
+pub(crate) static LEFT: HashMap<u32, u32, 8192, NO_PREALLOC> = HashMap::new();
 
 #[btf_map]
 pub(crate) static SLOT_COUNTERS: Array<SlotCounters, { MAX_SLOTS as usize }> = Array::new();

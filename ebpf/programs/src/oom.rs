@@ -12,17 +12,17 @@ use aya_ebpf::{
     programs::{BtfTracePointContext, FEntryContext, FExitContext, TracePointContext},
 };
 use paddock_abi::{
-    counters::{Constraint, Level, Ring, oom_cell, oom_nested_cell},
+    counters::{Constraint, Level, Ring, oom_cell, oom_nested_cell, oom_outside_cell},
     record::{COMM_LEN, Oom, RSS_KINDS, UNREAD, kind},
 };
 
 use crate::{
-    count::{bump, debug_call, header, tell},
+    count::{NESTED, bump_one, debug_call, parent, tell, write_header},
     limit::{self, Limit},
     maps::{OOM_DECISION, OOM_MARKED},
     offsets::*,
     read::{at, field, pointer},
-    task::{self, Identity, identity},
+    task::{self, Identity, identity, settled},
 };
 
 /// `BPF_NOEXIST`.
@@ -144,9 +144,6 @@ fn known(ctx: &impl EbpfContext, victim: u64, limit: &Limit) -> i32 {
     debug_call(ctx, "mark_victim", i64::from(tgid));
     let who = identity(victim);
     let cred = pointer(victim, &OFF_TASK_REAL_CRED);
-    if limit::nested(limit::memory_css(victim), who.slot) {
-        bump(who.slot, oom_nested_cell());
-    }
     let victim = Victim {
         task: victim,
         tgid,
@@ -174,24 +171,15 @@ struct Victim {
 #[inline(always)]
 fn told(who: &Identity, slot: u32, limit: &Limit, victim: &Victim) {
     let trigger = identity(task::current());
-    let level = limit.level(slot);
-    bump(
-        slot,
-        match (limit.constraint, level) {
-            (Constraint::Memcg, Level::Own) => oom_cell(Constraint::Memcg, Level::Own),
-            (Constraint::Memcg, Level::Nested) => oom_cell(Constraint::Memcg, Level::Nested),
-            (Constraint::Memcg, _) => oom_cell(Constraint::Memcg, Level::Ancestor),
-            (Constraint::Host, _) => oom_cell(Constraint::Host, Level::Host),
-            (Constraint::Cpuset, _) => oom_cell(Constraint::Cpuset, Level::Host),
-        },
-    );
-    let head = header(kind::OOM, slot, &trigger);
+    count(slot, limit, victim.task);
+    // As the container sees it that a new cgroup is a part of.
+    let level = limit.level(settled(slot)) as u32;
     tell(Ring::Critical, slot, |record: *mut Oom| {
         let signal = pointer(victim.task, &OFF_TASK_SIGNAL);
         let adj: i16 = field(signal, &OFF_SIGNAL_OOM_SCORE_ADJ);
-        // SAFETY: reserved memory of this record's size and alignment; every field is written.
+        // SAFETY: reserved memory of this record's size; each field is written.
         unsafe {
-            (&raw mut (*record).header).write(head);
+            write_header(&raw mut (*record).header, kind::OOM, slot, &trigger);
             (&raw mut (*record).victim_cgroup_id).write(who.id);
             (&raw mut (*record).victim_cgroup_hierarchy).write(who.hierarchy);
             (&raw mut (*record).constraint).write(limit.constraint as u32);
@@ -203,7 +191,7 @@ fn told(who: &Identity, slot: u32, limit: &Limit, victim: &Victim) {
             (&raw mut (*record).victim_tid).write(victim.tid);
             (&raw mut (*record).victim_uid).write(victim.uid);
             (&raw mut (*record).victim_known).write(victim.known);
-            (&raw mut (*record).level).write(level as u32);
+            (&raw mut (*record).level).write(level);
             (&raw mut (*record).group).write(victim.group);
             size(
                 (&raw mut (*record).rss).cast(),
@@ -215,6 +203,34 @@ fn told(who: &Identity, slot: u32, limit: &Limit, victim: &Victim) {
             (&raw mut (*record).victim_comm).write(victim.comm);
         }
     });
+}
+
+/// Counts a kill in the slot and in those around it, as each of them sees it.
+#[inline(always)]
+fn count(slot: u32, limit: &Limit, victim: u64) {
+    let css = limit::memory_css(victim);
+    let mut around = slot;
+    for _ in 0..=NESTED {
+        if around == 0 {
+            return;
+        }
+        let kind = oom_cell(Constraint::Memcg, Level::Own);
+        let cell = match limit.constraint {
+            // The levels of memory cgroups are the first cells.
+            Constraint::Memcg => kind + limit.level(around) as usize,
+            Constraint::Host => oom_cell(Constraint::Host, Level::Host),
+            Constraint::Cpuset => oom_cell(Constraint::Cpuset, Level::Host),
+        };
+        bump_one(around, cell);
+        if victim != 0 {
+            match limit::level(css, around) {
+                Level::Nested => bump_one(around, oom_nested_cell()),
+                Level::Ancestor => bump_one(around, oom_outside_cell()),
+                _ => {}
+            }
+        }
+        around = parent(around);
+    }
 }
 
 /// What it has in memory, without the part of up to 32 pages that each CPU keeps to itself

@@ -4,10 +4,15 @@
 //! some runtimes join v1 hierarchies only and leave the process in another's v2 cgroup.
 
 use aya_ebpf::helpers::generated::bpf_get_current_task;
-use paddock_abi::{key::CgroupKey, namespace::NS_TYPES, record::hierarchy};
+use paddock_abi::{
+    key::{CgroupKey, slot_state},
+    namespace::NS_TYPES,
+    record::hierarchy,
+};
 
 use crate::{
-    maps::{CGROUP_SLOT, EXEMPT, MEMBER},
+    maps::{CGROUP_SLOT, EXEMPT, SLOT_PLACE},
+    member::left,
     offsets::*,
     read::{at, field, pointer},
 };
@@ -79,6 +84,18 @@ pub(crate) fn v1_id(css: u64) -> u64 {
 /// Of any live task.
 #[inline(always)]
 pub(crate) fn identity(task: u64) -> Identity {
+    let mut found = by_cgroup(task);
+    // It was moved out of the container's cgroups by the container itself.
+    let left = left(field(task, &OFF_TASK_TGID));
+    if left != 0 {
+        found.slot = left;
+    }
+    found
+}
+
+/// As its cgroups say.
+#[inline(always)]
+fn by_cgroup(task: u64) -> Identity {
     let set = pointer(task, &OFF_TASK_CGROUPS);
     let unified = pointer(set, &OFF_CSS_SET_DFL_CGRP);
     let id = kernfs_id(unified);
@@ -117,18 +134,7 @@ pub(crate) fn identity(task: u64) -> Identity {
             };
         }
     }
-    if found.slot == 0 {
-        // It moved itself out of the container's cgroups, or was born outside of them.
-        found.slot = member(field(task, &OFF_TASK_TGID));
-    }
     found
-}
-
-/// The slot that a process was in or came from; 0 is none.
-#[inline(always)]
-pub(crate) fn member(tgid: u32) -> u32 {
-    // SAFETY: the value is copied at once; a concurrent writer replaces it as a whole.
-    unsafe { MEMBER.get(tgid) }.copied().unwrap_or(0)
 }
 
 /// Whether the process is in set-up.
@@ -152,6 +158,16 @@ pub(crate) fn namespaces(task: u64) -> [u32; NS_TYPES] {
         field(pointer(cred, &OFF_CRED_USER_NS), &OFF_USER_NS_INUM),
         field(pointer(proxy, &OFF_NSPROXY_UTS), &OFF_UTS_NS_INUM),
     ]
+}
+
+/// Whose a slot is as far as anybody knows: a cgroup that nobody has named yet is of what is
+/// around it.
+#[inline(always)]
+pub(crate) fn settled(slot: u32) -> u32 {
+    match SLOT_PLACE.get(slot) {
+        Some(place) if place.state == slot_state::PROVISIONAL => place.parent,
+        _ => slot,
+    }
 }
 
 /// The first task of a `struct pid`; 0 where it is gone.
@@ -218,9 +234,8 @@ pub(crate) fn find(task: u64, nr: u32) -> u64 {
             .wrapping_add(u64::from(OFF_XA_NODE_SLOTS.load()))
             .wrapping_add((index & 63) * 8));
     }
-    if entry & 3 == 0 {
-        task_of_pid(entry)
-    } else {
-        0
+    if entry & 3 != 0 {
+        return 0;
     }
+    task_of_pid(entry)
 }

@@ -100,7 +100,8 @@ impl Counters {
         let seen = oom_kills(&self.kernel) + self.kernel.oom_before();
         let twice = self.memory_oom_group_kills.unwrap_or(0);
         let cgroup = self.memory_oom_kills?;
-        Some(difference(seen.saturating_sub(below), cgroup, twice))
+        let uncounted = below + self.kernel.oom_outside();
+        Some(difference(seen.saturating_sub(uncounted), cgroup, twice))
     }
 }
 

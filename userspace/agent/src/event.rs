@@ -6,7 +6,9 @@ use serde::{Deserialize, Serialize};
 pub const SCHEMA_VERSION: u32 = 1;
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Event {
+    /// Grows when a field changes its meaning or goes.
     pub schema_version: u32,
     /// Grows by one; gaps never occur within one agent's life.
     pub id: u64,
@@ -21,6 +23,7 @@ pub struct Event {
 
 /// The actor, as the kernel saw it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Actor {
     pub pid: i32,
     pub tid: i32,
@@ -34,6 +37,7 @@ pub struct Actor {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
     Benign,
@@ -44,6 +48,7 @@ pub enum Verdict {
 
 /// One namespace type in a setns, unshare or clone.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct NamespaceTarget {
     /// `uts`, as in /proc/PID/ns.
     pub namespace: String,
@@ -53,6 +58,7 @@ pub struct NamespaceTarget {
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Kind {
     /// Life of a container: `created`, `started`, `paused`, `unpaused`, `updated`, `found`,
@@ -150,3 +156,7 @@ pub enum Kind {
         cgroup_id: u64,
     },
 }
+
+#[cfg(test)]
+#[path = "event_docs.rs"]
+mod docs;

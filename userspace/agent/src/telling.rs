@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use nix::errno::Errno;
 use paddock_probe::{
-    Actor as Task, Body, CgroupOp, EventReader, NsSyscall, Record, Ring, Slot, Target,
+    Actor as Task, BATCH, Body, CgroupOp, EventReader, NsSyscall, Record, Ring, Slot, Target,
     Verdict as Judged,
 };
 use tokio::sync::watch;
@@ -29,6 +29,7 @@ pub(crate) async fn run(
     mut shutdown: watch::Receiver<bool>,
 ) {
     let before = handed_to_predecessors(&shared, &mut reader);
+    let mut early = Vec::new();
     loop {
         let delivered = reader.delivered();
         shared
@@ -42,8 +43,19 @@ pub(crate) async fn run(
             Ok(batch) => {
                 shared.kernel.add_undecodable(batch.undecodable);
                 let boot_ns = clock::boot_ns();
+                let whole = batch.records.len() < BATCH;
                 for record in batch.records {
-                    tell(&shared, boot_ns, &record);
+                    if is_early(&shared, &record) {
+                        early.push(record);
+                    } else {
+                        tell(&shared, boot_ns, &record);
+                    }
+                }
+                // Both rings were seen to their end.
+                if whole || early.len() >= BATCH {
+                    for record in early.drain(..) {
+                        tell(&shared, boot_ns, &record);
+                    }
                 }
             }
             Err(error) => {
@@ -52,6 +64,13 @@ pub(crate) async fn run(
             }
         }
     }
+}
+
+/// The critical ring is read first: what its container was born with is in the other one.
+fn is_early(shared: &Shared, record: &Record) -> bool {
+    record.ring == Ring::Critical
+        && record.slot != Slot(0)
+        && shared.registry.of_slot(record.slot).is_none()
 }
 
 /// Records that were submitted and are not in the rings any more when this agent starts.
@@ -83,11 +102,18 @@ fn handed_to_predecessors(shared: &Arc<Shared>, reader: &mut EventReader) -> [u6
 }
 
 fn tell(shared: &Arc<Shared>, boot_ns: u64, record: &Record) {
+    found::born(shared, record);
     let container = if record.slot == Slot(0) {
         None
     } else {
         shared.registry.of_slot(record.slot)
     };
+    if container.is_none() && shared.found.is_nobodys(record.slot) {
+        if let Body::Cgroup { op, path, .. } = &record.body {
+            found::noticed(shared, *op, path);
+        }
+        return;
+    }
     let kind = kind(shared, record, container.as_deref());
     if let (
         Some(container),

@@ -37,7 +37,7 @@ fn main() -> Result<()> {
     );
     let slot = match options.track {
         Some(cgroup) if !probe.adopted() => {
-            let slot = probe.allocate_slot(0).ok_or("no free slot")?;
+            let slot = probe.allocate_slot().ok_or("no free slot")?;
             probe.track(cgroup, slot)?;
             slot
         }

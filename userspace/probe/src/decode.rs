@@ -160,8 +160,10 @@ fn oom(reader: &mut Reader<'_>) -> Option<Body> {
 }
 
 fn cgroup(reader: &mut Reader<'_>) -> Option<Body> {
-    let op = match reader.u32()? {
-        cgroup_op::MKDIR => CgroupOp::Mkdir,
+    let op = reader.u32()?;
+    let birth = op == cgroup_op::BIRTH;
+    let op = match op {
+        cgroup_op::MKDIR | cgroup_op::BIRTH => CgroupOp::Mkdir,
         cgroup_op::ATTACH => CgroupOp::Attach,
         cgroup_op::RMDIR => CgroupOp::Rmdir,
         _ => return None,
@@ -171,6 +173,7 @@ fn cgroup(reader: &mut Reader<'_>) -> Option<Body> {
     let moved = (reader.u32()?, reader.u32()?);
     Some(Body::Cgroup {
         op,
+        birth,
         cgroup: CgroupKey::from_parts(hierarchy, id),
         id,
         parent_id,

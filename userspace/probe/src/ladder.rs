@@ -16,7 +16,7 @@ pub(crate) enum Hook {
     /// The 32-bit entry's body; left out where the kernel has none.
     FentryCompat(&'static str),
     FexitCompat(&'static str),
-    /// A function of the kernel's that is no syscall.
+    /// Any function of the kernel, by its name.
     FentryFunction(&'static str),
     Btf(&'static str),
     Tracepoint(&'static str, &'static str),
@@ -290,6 +290,25 @@ pub(crate) const LADDER: &[Capability] = &[
             hooks: &[("btf_signal_generate", Hook::Btf("signal_generate"))],
         }],
     },
+    // Its hook only remembers what the one of exec compares with.
+    Capability {
+        name: "privilege",
+        observed: 13,
+        needs: &[Group::Identity, Group::Process],
+        rungs: &[
+            Rung {
+                name: "fentry",
+                hooks: &[(
+                    "fentry_begin_new_exec",
+                    Hook::FentryFunction("begin_new_exec"),
+                )],
+            },
+            Rung {
+                name: "btf_tracepoint",
+                hooks: &[("btf_sched_prepare_exec", Hook::Btf("sched_prepare_exec"))],
+            },
+        ],
+    },
     Capability {
         name: "kernel",
         observed: 9,
@@ -453,9 +472,8 @@ impl Hook {
             Self::Fentry(call) | Self::Fexit(call) | Self::FexitIfThere(call) => {
                 Some(format!("{NATIVE}{call}"))
             }
-            Self::FexitFunction(name) => Some(name.to_owned()),
+            Self::FexitFunction(name) | Self::FentryFunction(name) => Some(name.to_owned()),
             Self::FentryCompat(call) | Self::FexitCompat(call) => Some(format!("{COMPAT}{call}")),
-            Self::FentryFunction(name) => Some(name.to_owned()),
             Self::Btf(_) | Self::Tracepoint(..) | Self::ExitIfThere(_) => None,
         }
     }
@@ -477,15 +495,10 @@ impl Hook {
 
     /// What the kernel's types already say against the hook.
     pub(crate) fn objection(self, types: &KernelTypes) -> Option<String> {
-        if let Self::FentryFunction(name) | Self::FexitFunction(name) = self {
-            if !types.has_function(name) {
-                return Some(format!("the kernel's types have no function {name}"));
-            }
-            let missing = OOM_CONTROL
-                .into_iter()
-                .filter(|_| name == "oom_kill_process")
-                .find(|(_, field)| types.offset("oom_control", field).is_none());
-            return missing
+        if let Self::FentryFunction("oom_kill_process") = self {
+            let mut needed = OOM_CONTROL.into_iter();
+            return needed
+                .find(|(_, field)| types.offset("oom_control", field).is_none())
                 .map(|(_, field)| format!("the kernel's types have no oom_control.{field}"));
         }
         let Self::Btf(name) = self else { return None };

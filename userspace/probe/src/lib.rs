@@ -1,10 +1,12 @@
 //! Load the kernel half, choose each capability's hook by what the kernel offers, decode records.
 //!
 //! Knows nothing of containers: it deals in cgroup ids, slots and namespace inode numbers.
-//! Kernels: 6.1 and later with BTF. Without root or BTF, [`Probe::load`] fails with one line;
+//! Kernels: 5.10 and later with BTF. Without root or BTF, [`Probe::load`] fails with one line;
 //! a kernel that refuses a hook costs the capability a rung, never the whole probe.
 #![forbid(unsafe_code)]
 
+mod attachment;
+mod births;
 mod capability;
 mod config;
 mod decode;
@@ -16,6 +18,8 @@ mod kernel_types;
 mod ladder;
 mod load;
 mod maps;
+mod memory;
+mod memory_lock;
 mod offsets;
 mod pins;
 mod probe;
@@ -25,15 +29,17 @@ mod record;
 mod selftest;
 mod slots;
 mod tracefs;
+mod verify;
 
 pub use capability::{CapabilityStatus, Refusal};
 pub use config::Config;
 pub use error::Error;
-pub use events::{Batch, EventReader};
+pub use events::{BATCH, Batch, EventReader};
 pub use files::{FileId, RuntimeFile};
 pub use identity::{CgroupKey, NsInums, Slot};
+pub use memory::MapMemory;
 pub use paddock_abi::{
-    activity::{Activity, TABLE as VERDICTS, Verdict},
+    activity::{Activity, Pair, TABLE as VERDICTS, Verdict},
     counters::{
         Constraint, EscapeKind, Level, NsSyscall, Outcome, Ring, RingCounters, SlotCounters,
     },
@@ -43,3 +49,4 @@ pub use probe::{Probe, ProgramStats};
 pub use program_log::ProgramLog;
 pub use record::{Actor, Body, CgroupOp, Memory, NamespaceTarget, Record};
 pub use slots::Shares;
+pub use verify::{Verified, verify_all};

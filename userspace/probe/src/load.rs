@@ -4,14 +4,16 @@ use std::{collections::BTreeMap, error::Error as StdError, io};
 
 use aya::{
     Btf, Ebpf, EbpfLoader,
-    programs::{Program, ProgramError, links::FdLink},
+    programs::{Program, ProgramError},
 };
 use nix::errno::Errno;
 
 use crate::{
     CapabilityStatus, Config, Error, Refusal,
+    attachment::{self, Attachment},
     kernel_types::KernelTypes,
     ladder::{Capability, Hook, LADDER, Rung},
+    memory_lock,
     offsets::Offsets,
     tracefs,
 };
@@ -22,7 +24,7 @@ pub(crate) static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("PADDOCK_EBPF
 /// A rung that serves.
 pub(crate) struct Attached {
     pub(crate) capability: &'static Capability,
-    pub(crate) links: Vec<(&'static str, FdLink)>,
+    pub(crate) links: Vec<(&'static str, Attachment)>,
 }
 
 pub(crate) struct Loaded {
@@ -32,10 +34,10 @@ pub(crate) struct Loaded {
 }
 
 pub(crate) fn load(config: &Config, types: &KernelTypes) -> Result<Loaded, Error> {
+    let _raised = memory_lock::raise();
     let btf = types.for_aya()?;
-    let mut offsets = Offsets::find(types, page_size());
-    offsets.globals.extend(tracefs::field_offsets());
-    let mut ebpf = load_object(config, &btf, &offsets.globals)?;
+    let offsets = offsets(types);
+    let mut ebpf = load_object(config.program_log, &btf, &offsets.globals)?;
     let mut attached = Vec::new();
     let mut statuses = Vec::new();
     for capability in LADDER {
@@ -50,12 +52,18 @@ pub(crate) fn load(config: &Config, types: &KernelTypes) -> Result<Loaded, Error
     })
 }
 
-fn load_object(
-    config: &Config,
+pub(crate) fn offsets(types: &KernelTypes) -> Offsets {
+    let mut offsets = Offsets::find(types, page_size());
+    offsets.globals.extend(tracefs::field_offsets());
+    offsets
+}
+
+pub(crate) fn load_object(
+    program_log: bool,
     btf: &Btf,
     globals: &BTreeMap<&'static str, u32>,
 ) -> Result<Ebpf, Error> {
-    let level = if config.program_log { u8::MAX } else { 0 };
+    let level = if program_log { u8::MAX } else { 0 };
     let mut loader = EbpfLoader::new();
     loader
         .btf(Some(btf))
@@ -76,11 +84,12 @@ fn climb(
     btf: &Btf,
     offsets: &Offsets,
     capability: &'static Capability,
-) -> (Option<Vec<(&'static str, FdLink)>>, CapabilityStatus) {
+) -> (Option<Vec<(&'static str, Attachment)>>, CapabilityStatus) {
     let mut status = CapabilityStatus {
         capability: capability.name.to_owned(),
         rung: None,
         refused: Vec::new(),
+        caveat: None,
     };
     let missing = capability
         .needs
@@ -100,6 +109,10 @@ fn climb(
             match try_rung(ebpf, types, btf, rung) {
                 Ok(links) => {
                     status.rung = Some(rung.name.to_owned());
+                    let held = |(_, link): &(_, _)| matches!(link, Attachment::Held(..));
+                    if links.iter().any(held) {
+                        status.caveat = Some(attachment::CAVEAT.to_owned());
+                    }
                     return (Some(links), status);
                 }
                 Err(refused) => refused,
@@ -120,7 +133,7 @@ fn try_rung(
     types: &KernelTypes,
     btf: &Btf,
     rung: &Rung,
-) -> Result<Vec<(&'static str, FdLink)>, Refused> {
+) -> Result<Vec<(&'static str, Attachment)>, Refused> {
     let by_tracefs =
         |(_, hook): &(_, Hook)| matches!(hook, Hook::Tracepoint(..) | Hook::ExitIfThere(_));
     if !rung.hooks.iter().any(by_tracefs) {
@@ -135,7 +148,7 @@ fn attach_all(
     types: &KernelTypes,
     btf: &Btf,
     rung: &Rung,
-) -> Result<Vec<(&'static str, FdLink)>, Refused> {
+) -> Result<Vec<(&'static str, Attachment)>, Refused> {
     let mut links = Vec::new();
     for (name, hook) in rung.hooks {
         if hook.left_out(types) {
@@ -147,7 +160,7 @@ fn attach_all(
         let program = ebpf
             .program_mut(name)
             .ok_or_else(|| Refused::because(format!("the object has no program {name}")))?;
-        let link = match attach(program, *hook, btf) {
+        let link = match verify(program, *hook, btf).and_then(|()| attach(program, *hook)) {
             Ok(link) => link,
             // The kernel was built without the call.
             Err(refused) if hook.may_lack() && refused.errno.as_deref() == Some("ENOENT") => {
@@ -155,36 +168,47 @@ fn attach_all(
             }
             Err(refused) => return Err(refused.of(name)),
         };
-        if let Ok(info) = program.info() {
-            let steps = info.verified_instruction_count().unwrap_or_default();
-            log::debug!("{name}: the verifier took {steps} steps");
-        }
         links.push((*name, link));
     }
     Ok(links)
 }
 
-fn attach(program: &mut Program, hook: Hook, btf: &Btf) -> Result<FdLink, Refused> {
+/// Past the kernel's verifier, attached to nothing yet.
+pub(crate) fn verify(program: &mut Program, hook: Hook, btf: &Btf) -> Result<(), Refused> {
     let function = hook.function().unwrap_or_default();
-    let link = match (hook, program) {
+    match (hook, program) {
         (
             Hook::Fentry(_) | Hook::FentryCompat(_) | Hook::FentryFunction(_),
             Program::FEntry(program),
         ) => {
             program.load(&function, btf)?;
-            let id = program.attach()?;
-            program.take_link(id)?.into()
         }
         (
             Hook::Fexit(_) | Hook::FexitCompat(_) | Hook::FexitIfThere(_) | Hook::FexitFunction(_),
             Program::FExit(program),
         ) => {
             program.load(&function, btf)?;
+        }
+        (Hook::Btf(name), Program::BtfTracePoint(program)) => program.load(name, btf)?,
+        (Hook::Tracepoint(..) | Hook::ExitIfThere(_), Program::TracePoint(program)) => {
+            program.load()?;
+        }
+        _ => return Err(Refused::of_another_kind()),
+    }
+    Ok(())
+}
+
+fn attach(program: &mut Program, hook: Hook) -> Result<Attachment, Refused> {
+    let link = match (hook, program) {
+        (_, Program::FEntry(program)) => {
             let id = program.attach()?;
             program.take_link(id)?.into()
         }
-        (Hook::Btf(name), Program::BtfTracePoint(program)) => {
-            program.load(name, btf)?;
+        (_, Program::FExit(program)) => {
+            let id = program.attach()?;
+            program.take_link(id)?.into()
+        }
+        (_, Program::BtfTracePoint(program)) => {
             let id = program.attach()?;
             program.take_link(id)?.into()
         }
@@ -192,26 +216,19 @@ fn attach(program: &mut Program, hook: Hook, btf: &Btf) -> Result<FdLink, Refuse
             let (category, name) = match hook {
                 Hook::Tracepoint(category, name) => (category, name),
                 Hook::ExitIfThere(name) => ("syscalls", name),
-                _ => return Err(Refused::because("no tracepoint".to_owned())),
+                _ => return Err(Refused::of_another_kind()),
             };
-            program.load()?;
-            let id = program.attach(category, name)?;
-            FdLink::try_from(program.take_link(id)?)
-                .map_err(|error| Refused::from_error("pin", &error))?
+            return Ok(attachment::to_tracepoint(program, category, name)?);
         }
-        _ => {
-            return Err(Refused::because(
-                "the program is of another kind".to_owned(),
-            ));
-        }
+        _ => return Err(Refused::of_another_kind()),
     };
-    Ok(link)
+    Ok(Attachment::Link(link))
 }
 
 /// Why a rung does not serve.
-struct Refused {
-    errno: Option<String>,
-    reason: String,
+pub(crate) struct Refused {
+    pub(crate) errno: Option<String>,
+    pub(crate) reason: String,
 }
 
 impl Refused {
@@ -220,6 +237,10 @@ impl Refused {
             errno: None,
             reason,
         }
+    }
+
+    fn of_another_kind() -> Self {
+        Self::because("the program is of another kind".to_owned())
     }
 
     fn from_error(op: &str, error: &(dyn StdError + 'static)) -> Self {
@@ -254,6 +275,8 @@ impl From<ProgramError> for Refused {
                 }
                 refused
             }
+            // Of its mount alone.
+            ProgramError::IOError(_) => Self::from_error("mount tracefs", &error),
             _ => Self::from_error("attach", &error),
         }
     }

@@ -1,9 +1,12 @@
 //! Typed handles of the kernel half's maps, fresh or from pins.
 
-use aya::maps::{Array, HashMap, Map, MapData, MapError, RingBuf};
+use aya::maps::{Array, HashMap, Map, MapData, MapError, Queue, RingBuf};
 use paddock_abi::{
     counters::{RingCounters, SlotCounters},
-    key::{CgroupKey, DeviceKey, FileKey, Observation, SlotConfig, State},
+    key::{
+        CgroupKey, DeviceKey, FileKey, Observation, PathKey, PathSlot, SetUp, SlotConfig,
+        SlotPlace, State,
+    },
 };
 
 use crate::Error;
@@ -16,6 +19,13 @@ pub(crate) const PINNED: &[&str] = &[
     "NS_OWNER",
     "EXEMPT",
     "MEMBER",
+    "LEFT",
+    "SLOT_PLACE",
+    "FRESH",
+    "SLOTS_OUTSIDE",
+    "SLOTS_WITHIN",
+    "SLOTS_MISSED",
+    "PATH_SLOT",
     "SLOT_DEVICES",
     "RUNTIME_FILES",
     "SLOT_COUNTERS",
@@ -30,8 +40,15 @@ pub(crate) struct Maps {
     pub(crate) cgroup_slot: HashMap<MapData, CgroupKey, u32>,
     pub(crate) slot_config: Array<MapData, SlotConfig>,
     pub(crate) ns_owner: HashMap<MapData, u32, u32>,
-    pub(crate) exempt: HashMap<MapData, u32, u32>,
-    pub(crate) member: HashMap<MapData, u32, u32>,
+    pub(crate) member: HashMap<MapData, u32, CgroupKey>,
+    pub(crate) left: HashMap<MapData, u32, u32>,
+    pub(crate) exempt: HashMap<MapData, u32, SetUp>,
+    pub(crate) slot_place: Array<MapData, SlotPlace>,
+    pub(crate) fresh: Array<MapData, u32>,
+    /// `SLOTS_OUTSIDE` and `SLOTS_WITHIN`.
+    pub(crate) waiting: [Queue<MapData, u32>; 2],
+    pub(crate) slots_missed: Array<MapData, u64>,
+    pub(crate) path_slot: HashMap<MapData, PathKey, PathSlot>,
     pub(crate) slot_devices: HashMap<MapData, DeviceKey, u32>,
     pub(crate) runtime_files: HashMap<MapData, FileKey, u32>,
     pub(crate) slot_counters: Array<MapData, SlotCounters>,
@@ -53,6 +70,15 @@ impl Maps {
             ns_owner: typed("NS_OWNER", source("NS_OWNER")?)?,
             exempt: typed("EXEMPT", source("EXEMPT")?)?,
             member: typed("MEMBER", source("MEMBER")?)?,
+            left: typed("LEFT", source("LEFT")?)?,
+            slot_place: typed("SLOT_PLACE", source("SLOT_PLACE")?)?,
+            fresh: typed("FRESH", source("FRESH")?)?,
+            waiting: [
+                typed("SLOTS_OUTSIDE", source("SLOTS_OUTSIDE")?)?,
+                typed("SLOTS_WITHIN", source("SLOTS_WITHIN")?)?,
+            ],
+            slots_missed: typed("SLOTS_MISSED", source("SLOTS_MISSED")?)?,
+            path_slot: typed("PATH_SLOT", source("PATH_SLOT")?)?,
             slot_devices: typed("SLOT_DEVICES", source("SLOT_DEVICES")?)?,
             runtime_files: typed("RUNTIME_FILES", source("RUNTIME_FILES")?)?,
             slot_counters: typed("SLOT_COUNTERS", source("SLOT_COUNTERS")?)?,

@@ -266,9 +266,25 @@ const FIELDS: &[Row] = &[
     ("OFF_PID_NUMBERS", Group::Identity, &[("pid", "numbers")]),
     ("OFF_CRED_EUID", Group::Process, &[("cred", "euid")]),
     (
+        "OFF_CRED_PERMITTED",
+        Group::Process,
+        &[("cred", "cap_permitted")],
+    ),
+    (
         "OFF_BINPRM_FILE",
         Group::Process,
         &[("linux_binprm", "file")],
+    ),
+    (
+        "OFF_BINPRM_FDPATH",
+        Group::Process,
+        &[("linux_binprm", "fdpath")],
+    ),
+    ("OFF_TASK_MM", Group::Process, &[("task_struct", "mm")]),
+    (
+        "OFF_MM_EXE_FILE",
+        Group::Process,
+        &[("mm_struct", "exe_file")],
     ),
     ("OFF_INODE_NLINK", Group::Process, &[("inode", "i_nlink")]),
     (
@@ -297,6 +313,7 @@ const FIELDS: &[Row] = &[
     ),
     ("OFF_TASK_FS", Group::Mounts, &[("task_struct", "fs")]),
     ("OFF_FS_PWD", Group::Mounts, &[("fs_struct", "pwd")]),
+    ("OFF_FS_ROOT", Group::Mounts, &[("fs_struct", "root")]),
     ("OFF_FILE_PATH", Group::Mounts, &[("file", "f_path")]),
     ("OFF_PATH_MNT", Group::Mounts, &[("path", "mnt")]),
     ("OFF_PATH_DENTRY", Group::Mounts, &[("path", "dentry")]),
@@ -314,6 +331,7 @@ const FIELDS: &[Row] = &[
         &[("dentry", "d_parent")],
     ),
     ("OFF_FILE_MODE", Group::Files, &[("file", "f_mode")]),
+    ("OFF_FILE_FLAGS", Group::Files, &[("file", "f_flags")]),
     ("OFF_INODE_MODE", Group::Mounts, &[("inode", "i_mode")]),
     ("OFF_INODE_NUMBER", Group::Mounts, &[("inode", "i_ino")]),
     ("OFF_INODE_RDEV", Group::Files, &[("inode", "i_rdev")]),
@@ -445,7 +463,6 @@ impl Offsets {
             };
             Some([
                 ("HAS_MM_RSS", 1),
-                ("OFF_TASK_MM", types.offset("task_struct", "mm")?),
                 ("OFF_MM_TOTAL_VM", types.offset("mm_struct", "total_vm")?),
                 ("OFF_MM_RSS", array + count),
                 ("MM_RSS_STRIDE", stride),

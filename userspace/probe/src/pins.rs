@@ -15,7 +15,7 @@ use nix::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{CapabilityStatus, Config, Error, NsInums};
+use crate::{CapabilityStatus, Config, Error, NsInums, attachment::Place};
 
 /// What a successor needs to take over.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,6 +25,8 @@ pub(crate) struct Manifest {
     pub(crate) program_log: bool,
     pub(crate) capabilities: Vec<CapabilityStatus>,
     pub(crate) programs: Vec<String>,
+    /// Those of them that have no link.
+    pub(crate) held: Vec<(String, Place)>,
     pub(crate) host: NsInums,
 }
 
@@ -171,6 +173,7 @@ mod tests {
             program_log: false,
             capabilities: Vec::new(),
             programs: Vec::new(),
+            held: Vec::new(),
             host: [0; 8],
         };
         assert!(manifest.fits(b"object", &config));

@@ -14,6 +14,7 @@ use paddock_abi::key::State;
 
 use crate::{
     CapabilityStatus, Config, Error, EventReader, NsInums, Ring, RingCounters, Slot, SlotCounters,
+    attachment::{self, Attachment, Kept},
     kernel_types::KernelTypes,
     load::{self, Loaded, OBJECT},
     maps::{Maps, PINNED},
@@ -25,9 +26,9 @@ use crate::{
 /// A loaded kernel half. Dropping it leaves links and maps pinned and working;
 /// [`Probe::unload`] takes everything away. `Send`, no method blocks for long.
 pub struct Probe {
-    pin_dir: PathBuf,
+    pub(crate) pin_dir: PathBuf,
     pub(crate) maps: Maps,
-    links: Vec<PinnedLink>,
+    links: Vec<Kept>,
     pub(crate) manifest: Manifest,
     adopted: bool,
     program_log: Option<ProgramLog>,
@@ -66,12 +67,16 @@ impl Probe {
         let pin_dir = &config.pin_dir;
         let mut links = Vec::new();
         for program in &manifest.programs {
+            if let Some((_, place)) = manifest.held.iter().find(|(held, _)| held == program) {
+                links.push(attachment::again(pin_dir, program, place)?);
+                continue;
+            }
             let path = pins::link_path(pin_dir, program);
             let link = PinnedLink::from_pin(&path).map_err(|source| Error::Link {
                 path,
                 source: Box::new(source),
             })?;
-            links.push(link);
+            links.push(Kept::Pinned(link));
         }
         let maps = Maps::from(|name| {
             MapData::from_pin(pins::map_path(pin_dir, name))
@@ -105,6 +110,7 @@ impl Probe {
         let (attached, host) = selftest::run(&mut maps, attached, &mut statuses, &types)?;
         let mut links = Vec::new();
         let mut programs = Vec::new();
+        let mut held = Vec::new();
         for (name, link) in attached.into_iter().flat_map(|rung| rung.links) {
             let path = pins::program_path(pin_dir, name);
             if let Some(program) = ebpf.program_mut(name) {
@@ -113,10 +119,16 @@ impl Probe {
                     .map_err(|source| Error::Pin { path, source })?;
             }
             let path = pins::link_path(pin_dir, name);
-            links.push(
-                link.pin(&path)
+            links.push(match link {
+                Attachment::Link(link) => link
+                    .pin(&path)
+                    .map(Kept::Pinned)
                     .map_err(|source| Error::Pin { path, source })?,
-            );
+                Attachment::Held(link, place) => {
+                    held.push((name.to_owned(), place));
+                    Kept::Held(link)
+                }
+            });
             programs.push(name.to_owned());
         }
         let manifest = Manifest {
@@ -125,6 +137,7 @@ impl Probe {
             program_log: config.program_log,
             capabilities: statuses,
             programs,
+            held,
             host,
         };
         manifest.write(pin_dir)?;
@@ -141,7 +154,7 @@ impl Probe {
     fn new(
         config: &Config,
         maps: Maps,
-        links: Vec<PinnedLink>,
+        links: Vec<Kept>,
         manifest: Manifest,
         adopted: bool,
         program_log: Option<ProgramLog>,

@@ -70,6 +70,8 @@ pub enum Body {
     },
     Cgroup {
         op: CgroupOp,
+        /// It took the record's slot, and what it is has to be decided.
+        birth: bool,
         /// `None` in a v1 hierarchy that serves no identity.
         cgroup: Option<CgroupKey>,
         /// Directory's inode number, whatever the hierarchy.

@@ -248,7 +248,7 @@ fn make_cgroup(own: &OwnCgroup) -> io::Result<u64> {
 fn judge(capability: &str, seen: &Observation, truth: &Truth) -> Result<(), String> {
     match capability {
         // Only a real kill could test it; its walks start with the same identity.
-        "oom" | "signal" => return Ok(()),
+        "oom" | "signal" | "privilege" => return Ok(()),
         "cgroup" => {
             let Some(made) = truth.cgroup else {
                 return Ok(());

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use aya::maps::MapError;
 use paddock_abi::{
     counters::{MAX_SLOTS, oom_before_cell},
-    key::SlotConfig,
+    key::{SetUp, SlotConfig, SlotPlace, slot_state},
 };
 
 use crate::{CgroupKey, Error, NsInums, Probe, Slot, SlotCounters};
@@ -25,8 +25,7 @@ pub struct Shares {
 impl Probe {
     /// A free slot, 1..=1023, zeroed; the numbers go round, so late records of a slot's former
     /// owner are rare. `None`: all are taken.
-    /// `oom_kills` is what the cgroup has counted so far.
-    pub fn allocate_slot(&mut self, oom_kills: u64) -> Option<Slot> {
+    pub fn allocate_slot(&mut self) -> Option<Slot> {
         let free = (0..MAX_SLOTS - 1)
             .map(|step| 1 + (self.next_slot - 1 + step) % (MAX_SLOTS - 1))
             .find(|slot| {
@@ -39,16 +38,23 @@ impl Probe {
             in_use: 1,
             ..SlotConfig::default()
         };
-        let mut counters = SlotCounters::ZERO;
-        counters.cells[oom_before_cell()] = oom_kills;
-        self.maps.slot_counters.set(free, counters, 0).ok()?;
+        self.maps
+            .slot_counters
+            .set(free, SlotCounters::ZERO, 0)
+            .ok()?;
+        self.maps
+            .slot_place
+            .set(free, SlotPlace::default(), 0)
+            .ok()?;
+        self.maps.fresh.set(free, 0, 0).ok()?;
         self.maps.slot_config.set(free, config, 0).ok()?;
         self.next_slot = 1 + free % (MAX_SLOTS - 1);
         Some(Slot(free))
     }
 
-    /// Slots in use, a dead predecessor's included.
+    /// Containers' slots, a dead predecessor's included.
     pub fn slots(&self) -> Vec<Slot> {
+        let decided = |slot: &Slot| self.place(*slot).state == slot_state::DECIDED;
         (1..MAX_SLOTS)
             .filter(|slot| {
                 self.maps
@@ -57,6 +63,7 @@ impl Probe {
                     .is_ok_and(|config| config.in_use != 0)
             })
             .map(Slot)
+            .filter(decided)
             .collect()
     }
 
@@ -67,6 +74,30 @@ impl Probe {
             shared_with_host: shares.with_host,
             started_at_ns: shares.started_at_ns,
             joined: shares.joined,
+        };
+        self.maps
+            .slot_config
+            .set(slot.0, config, 0)
+            .map_err(|source| Error::map("write", "SLOT_CONFIG", source))
+    }
+
+    /// The same of the host's alone, and when its first process was to run (0: unknown): what else
+    /// it shares, the kernel half may have seen.
+    pub fn share_with_host(
+        &mut self,
+        slot: Slot,
+        types: u32,
+        started_at_ns: u64,
+    ) -> Result<(), Error> {
+        let config = self
+            .maps
+            .slot_config
+            .get(&slot.0, 0)
+            .map_err(|source| Error::map("read", "SLOT_CONFIG", source))?;
+        let config = SlotConfig {
+            shared_with_host: types,
+            started_at_ns,
+            ..config
         };
         self.maps
             .slot_config
@@ -85,12 +116,13 @@ impl Probe {
             self.untrack(cgroup)?;
         }
         self.disown_namespaces(slots)?;
-        for (process, _) in entries("MEMBER", self.maps.member.iter())?
+        for (process, _) in entries("LEFT", self.maps.left.iter())?
             .into_iter()
             .filter(|(_, owner)| slots.contains(&Slot(*owner)))
         {
-            gone("MEMBER", self.maps.member.remove(&process))?;
+            gone("LEFT", self.maps.left.remove(&process))?;
         }
+        self.leave_places(slots)?;
         self.take_devices(slots)?;
         for slot in slots {
             self.maps
@@ -158,11 +190,21 @@ impl Probe {
         Ok(())
     }
 
-    /// Says that a process is the slot's, wherever it moves itself: one that was there before.
-    pub fn join(&mut self, pid: u32, slot: Slot) -> Result<(), Error> {
+    /// How many OOM kills a new slot's cgroup had counted before it was tracked.
+    pub fn begin_oom_count(&mut self, slot: Slot, kills: u64) -> Result<(), Error> {
+        let mut counters = SlotCounters::ZERO;
+        counters.cells[oom_before_cell()] = kills;
+        self.maps
+            .slot_counters
+            .set(slot.0, counters, 0)
+            .map_err(|source| Error::map("write", "SLOT_COUNTERS", source))
+    }
+
+    /// Says that a process was in this cgroup before that was tracked.
+    pub fn remember(&mut self, pid: u32, cgroup: CgroupKey) -> Result<(), Error> {
         self.maps
             .member
-            .insert(pid, slot.0, 0)
+            .insert(pid, cgroup.to_abi(), 0)
             .map_err(|source| Error::map("write", "MEMBER", source))
     }
 
@@ -171,7 +213,7 @@ impl Probe {
     pub fn exempt(&mut self, pid: u32) -> Result<(), Error> {
         self.maps
             .exempt
-            .insert(pid, 1, 0)
+            .insert(pid, SetUp::default(), 0)
             .map_err(|source| Error::map("write", "EXEMPT", source))
     }
 
@@ -193,7 +235,7 @@ pub(crate) fn entries<K, V>(
 }
 
 /// Deleting what is not there is no error.
-fn gone(map: &'static str, result: Result<(), MapError>) -> Result<(), Error> {
+pub(crate) fn gone(map: &'static str, result: Result<(), MapError>) -> Result<(), Error> {
     match result {
         Ok(()) | Err(MapError::KeyNotFound | MapError::ElementNotFound) => Ok(()),
         Err(MapError::SyscallError(error))

@@ -157,8 +157,8 @@ fn containers_are_judged_by_whose_the_target_is() {
     let mut events = probe.take_events().unwrap();
     let (one, two) = (Cgroup::new("one"), Cgroup::new("two"));
     let (first, second) = (
-        probe.allocate_slot(0).unwrap(),
-        probe.allocate_slot(0).unwrap(),
+        probe.allocate_slot().unwrap(),
+        probe.allocate_slot().unwrap(),
     );
     probe.track(one.key(), first).unwrap();
     probe.track(two.key(), second).unwrap();
@@ -350,7 +350,7 @@ fn a_successor_takes_over_without_a_gap() {
     let config = config("adopted");
     let cgroup = Cgroup::new("adopted");
     let mut probe = Probe::load(&config).unwrap();
-    let slot = probe.allocate_slot(0).unwrap();
+    let slot = probe.allocate_slot().unwrap();
     probe.track(cgroup.key(), slot).unwrap();
     let capabilities = probe.capabilities();
     drop(probe);

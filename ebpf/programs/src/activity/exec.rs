@@ -1,5 +1,10 @@
 //! Programs started: where they come from, and what the process gained by it.
 
+use aya_ebpf::{
+    helpers::bpf_get_current_pid_tgid,
+    macros::{btf_tracepoint, fentry},
+    programs::{BtfTracePointContext, FEntryContext},
+};
 use paddock_abi::{
     activity::Activity,
     namespace::{NsType, Target},
@@ -8,9 +13,10 @@ use paddock_abi::{
 use super::{
     Act, Text, judge,
     mount::{file_mount, through, working_directory},
+    watched,
 };
 use crate::{
-    maps::{SLOT_CONFIG, STATE},
+    maps::{BEFORE_EXEC, SLOT_CONFIG, STATE},
     offsets::*,
     read::{field, pointer},
     task::{Identity, namespaces},
@@ -51,6 +57,7 @@ pub(crate) fn executed(task: u64, who: &Identity, binprm: u64, from_setup: bool)
         told(who, Activity::Drift, Target::Own, file, [0; 2]);
     }
     let cred = pointer(task, &OFF_TASK_REAL_CRED);
+    gained(who, cred, file);
     let uid: u32 = field(cred, &OFF_CRED_UID);
     let effective: u32 = field(cred, &OFF_CRED_EUID);
     let mode = u32::from(field::<u16>(inode, &OFF_INODE_MODE));
@@ -60,10 +67,53 @@ pub(crate) fn executed(task: u64, who: &Identity, binprm: u64, from_setup: bool)
     }
 }
 
+/// Capabilities that the process had not before; its thread is the one that execs.
+#[inline(always)]
+fn gained(who: &Identity, cred: u64, file: u64) {
+    let thread = bpf_get_current_pid_tgid() as u32;
+    // SAFETY: copied at once; only this thread writes its entry.
+    let Some(before) = (unsafe { BEFORE_EXEC.get(thread) }).copied() else {
+        return;
+    };
+    let _ = BEFORE_EXEC.remove(thread);
+    let now: u64 = field(cred, &OFF_CRED_PERMITTED);
+    if now & !before != 0 {
+        told(
+            who,
+            Activity::CapabilityGain,
+            Target::Own,
+            file,
+            [before, now],
+        );
+    }
+}
+
+/// What is permitted before an exec, for `gained`.
+#[inline(always)]
+fn prepare() {
+    let Some((task, _)) = watched() else { return };
+    let permitted: u64 = field(pointer(task, &OFF_TASK_REAL_CRED), &OFF_CRED_PERMITTED);
+    let _ = BEFORE_EXEC.insert(bpf_get_current_pid_tgid() as u32, permitted, 0);
+}
+
+#[fentry]
+fn fentry_begin_new_exec(_ctx: FEntryContext) -> i32 {
+    prepare();
+    0
+}
+
+#[btf_tracepoint(function = "sched_prepare_exec")]
+fn btf_sched_prepare_exec(_ctx: BtfTracePointContext) -> i32 {
+    prepare();
+    0
+}
+
 /// Nanoseconds since the epoch; unlike the time of writing nobody can set it.
 #[inline(always)]
 fn changed_at(inode: u64) -> u64 {
-    let nanoseconds: u32 = field(inode, &OFF_INODE_CTIME_NSEC);
+    // The uppermost bit says that somebody asked, since Linux 6.13:
+    // <https://github.com/torvalds/linux/blob/v6.18/include/linux/fs.h> `I_CTIME_QUERIED`
+    let nanoseconds = field::<u32>(inode, &OFF_INODE_CTIME_NSEC) & 0x7fff_ffff;
     field::<u64>(inode, &OFF_INODE_CTIME)
         .wrapping_mul(1_000_000_000)
         .wrapping_add(u64::from(nanoseconds))

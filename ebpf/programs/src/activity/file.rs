@@ -13,7 +13,6 @@ use super::{
     process::other,
     syscalls::Call,
     watched,
-    word::{kernel_word, word},
 };
 use crate::{
     maps::{NS_OWNER, RUNTIME_FILES, SLOT_CONFIG, SLOT_DEVICES, STATE},
@@ -21,7 +20,8 @@ use crate::{
     read::{field, pointer},
     selftest,
     target::file_of,
-    task::{self, Identity, hierarchy_of, kernfs_id, slot_of, task_of_pid},
+    task::{self, Identity, hierarchy_of, kernfs_id, settled, slot_of, task_of_pid},
+    word::{kernel_word, word},
 };
 
 /// <https://github.com/torvalds/linux/blob/v6.18/include/uapi/linux/magic.h>
@@ -40,6 +40,9 @@ const S_IFMT: u32 = 0o170_000;
 const S_IFREG: u32 = 0o100_000;
 const S_IFBLK: u32 = 0o060_000;
 const S_IFCHR: u32 = 0o020_000;
+/// In a file's flags.
+const O_PATH: u32 = 0o10_000_000;
+const FMODE_EXEC: u32 = 0x20;
 /// `FMODE_WRITE`.
 const WRITE: u32 = 2;
 /// Minors of major 1 that are memory and ports: mem, kmem, port.
@@ -52,13 +55,23 @@ const MINOR_BITS: u32 = 20;
 /// An open that gave descriptor `fd`.
 #[inline(always)]
 pub(super) fn opened_as(fd: i64) {
-    if fd >= 0 {
-        opened(file_of(task::current(), fd as i32));
+    if fd < 0 {
+        return;
+    }
+    let file = file_of(task::current(), fd as i32);
+    // By its path alone nothing of a file can be had; where it can be hooked, the kernel's own
+    // check does not see these either.
+    if field::<u32>(file, &OFF_FILE_FLAGS) & O_PATH == 0 {
+        opened(file);
     }
 }
 
 #[inline(always)]
 pub(super) fn opened(file: u64) {
+    // A program to start is `exec`'s to judge.
+    if field::<u32>(file, &OFF_FILE_FLAGS) & FMODE_EXEC != 0 {
+        return;
+    }
     let inode = pointer(file, &OFF_FILE_INODE);
     let kind = u32::from(field::<u16>(inode, &OFF_INODE_MODE)) & S_IFMT;
     if selftest::on() {
@@ -145,8 +158,8 @@ impl Door {
     }
 
     #[inline(always)]
-    const fn host(activity: Activity) -> Option<Self> {
-        Some(Self::new(activity, Target::Host))
+    const fn host(activity: Activity) -> Self {
+        Self::new(activity, Target::Host)
     }
 }
 
@@ -158,7 +171,7 @@ fn block_device(who: &Identity, opened: &Opened) -> Option<Door> {
     };
     match SLOT_DEVICES.get_ptr(key) {
         Some(_) => None,
-        None => Door::host(Activity::BlockDevice),
+        None => Some(Door::host(Activity::BlockDevice)),
     }
 }
 
@@ -167,7 +180,7 @@ fn character_device(opened: &Opened) -> Option<Door> {
     let rdev: u32 = field(opened.inode, &OFF_INODE_RDEV);
     let minor = rdev & ((1 << MINOR_BITS) - 1);
     if rdev >> MINOR_BITS == 1 && minor < 64 && (MEMORY >> (minor & 63)) & 1 != 0 {
-        Door::host(Activity::RawMemory)
+        Some(Door::host(Activity::RawMemory))
     } else {
         None
     }
@@ -183,7 +196,7 @@ fn regular(who: &Identity, opened: &Opened) -> Option<Door> {
         return namespace(who, opened);
     }
     if magic == magic::DEBUGFS || magic == magic::TRACEFS {
-        return Door::host(Activity::Debugfs);
+        return Some(Door::host(Activity::Debugfs));
     }
     if !opened.written {
         return None;
@@ -192,11 +205,11 @@ fn regular(who: &Identity, opened: &Opened) -> Option<Door> {
         return cgroup(who, opened);
     }
     if magic == magic::BINFMT {
-        return Door::host(Activity::BinfmtMisc);
+        return Some(Door::host(Activity::BinfmtMisc));
     }
     if magic == magic::SYSFS {
         return if name(opened.dentry()) == word(b"uevent_helper") {
-            Door::host(Activity::UeventHelper)
+            Some(Door::host(Activity::UeventHelper))
         } else {
             None
         };
@@ -208,7 +221,7 @@ fn regular(who: &Identity, opened: &Opened) -> Option<Door> {
     };
     // SAFETY: copied at once; only user space writes it.
     match unsafe { RUNTIME_FILES.get(key) } {
-        Some(kind) if *kind == runtime_file::PROGRAM => Door::host(Activity::RuntimeExe),
+        Some(kind) if *kind == runtime_file::PROGRAM => Some(Door::host(Activity::RuntimeExe)),
         _ => None,
     }
 }
@@ -219,19 +232,19 @@ fn proc(who: &Identity, opened: &Opened) -> Option<Door> {
     let activity = if name == word(b"mem") {
         Activity::ProcMem
     } else if name == word(b"kcore") {
-        return Door::host(Activity::RawMemory);
+        return Some(Door::host(Activity::RawMemory));
     } else if !opened.written {
         return None;
     } else if name == word(b"uid_map") || name == word(b"gid_map") {
         Activity::IdMap
     } else if name == word(b"core_pattern") {
-        return Door::host(Activity::CorePattern);
+        return Some(Door::host(Activity::CorePattern));
     } else if name == word(b"modprobe") {
-        return Door::host(Activity::ModprobePath);
+        return Some(Door::host(Activity::ModprobePath));
     } else if name == word(b"hotplug") {
-        return Door::host(Activity::UeventHelper);
+        return Some(Door::host(Activity::UeventHelper));
     } else if name == word(b"sysrq-trigger") {
-        return Door::host(Activity::Sysrq);
+        return Some(Door::host(Activity::Sysrq));
     } else {
         return None;
     };
@@ -293,12 +306,12 @@ fn same(left: u32, right: u32) -> u32 {
 fn cgroup(who: &Identity, opened: &Opened) -> Option<Door> {
     let name = name(opened.dentry());
     if name == word(b"release_agent") {
-        return Door::host(Activity::ReleaseAgent);
+        return Some(Door::host(Activity::ReleaseAgent));
     }
     let node = pointer(opened.inode, &OFF_INODE_PRIVATE);
     let cgroup = pointer(pointer(node, &OFF_KN_PARENT), &OFF_KN_PRIV);
     let hierarchy = hierarchy_of(cgroup);
-    let slot = slot_of(hierarchy, kernfs_id(cgroup));
+    let slot = settled(slot_of(hierarchy, kernfs_id(cgroup)));
     let target = if slot == who.slot {
         Target::Own
     } else if slot == 0 {
@@ -341,10 +354,13 @@ fn made(call: &Call, path: u64, mode: u64, device: u64) {
     let Some((_, who)) = watched() else { return };
     let major = (device >> 8) & 0xfff;
     let minor = (device & 0xff) | ((device >> 12) & 0xf_ff00);
-    let whiteout = device & 0xffff_ffff == 0;
+    // No driver's: overlay's whiteout, and what stands in for a file that is not to be read.
+    let nothing = device as u32 == 0;
     let nobodys = major == 1 && minor < 64 && (HARMLESS >> (minor & 63)) & 1 != 0;
     let terminal = major == 5 && (minor == 0 || minor == 2);
-    let target = if kind == S_IFCHR && (whiteout || nobodys || terminal) {
+    // What each opener gets of its own: tun, fuse.
+    let fresh = major == 10 && (minor == 200 || minor == 229);
+    let target = if nothing || (kind == S_IFCHR && (nobodys || terminal || fresh)) {
         Target::Own
     } else {
         Target::Host

@@ -11,7 +11,6 @@ mod process;
 mod socket;
 mod surface;
 mod syscalls;
-mod word;
 
 use aya_ebpf::helpers::{
     bpf_get_current_pid_tgid,
@@ -26,7 +25,7 @@ use paddock_abi::{
 
 pub(crate) use self::exec::executed;
 use crate::{
-    count::{bump, header, tell},
+    count::{bump, tell, write_header},
     task::{self, Identity, identity},
 };
 
@@ -114,11 +113,13 @@ pub(crate) fn judge(who: &Identity, act: &Act) {
         return;
     }
     let fill = |record: *mut record::Activity| fill(record, who, act, verdict as u32);
-    if serious {
-        tell(Ring::Critical, who.slot, fill);
+    // In one place: two would make `fill` a function of its own, with a stack of its own.
+    let ring = if serious {
+        Ring::Critical
     } else {
-        tell(Ring::Events, who.slot, fill);
-    }
+        Ring::Events
+    };
+    tell(ring, who.slot, fill);
 }
 
 /// Constant data at an index, volatile: the compiler would make a branch of each value, and the
@@ -167,11 +168,10 @@ const fn set(activities: &[Activity]) -> u64 {
 
 #[inline(always)]
 fn fill(record: *mut record::Activity, who: &Identity, act: &Act, verdict: u32) {
-    let head = header(kind::ACTIVITY, who.slot, who);
     // SAFETY: reserved memory of this record's size and alignment; each field is written before
     // it is sent, the texts up to their NUL.
     unsafe {
-        (&raw mut (*record).header).write(head);
+        write_header(&raw mut (*record).header, kind::ACTIVITY, who.slot, who);
         (&raw mut (*record).activity).write(act.activity as u32);
         (&raw mut (*record).target).write(act.target as u32);
         (&raw mut (*record).verdict).write(verdict);

@@ -5,12 +5,7 @@ use paddock_abi::{
     namespace::{NsType, Target},
 };
 
-use super::{
-    Act, Text, judge,
-    syscalls::Call,
-    watched,
-    word::{user_word, word},
-};
+use super::{Act, Text, judge, syscalls::Call, watched};
 use crate::{
     maps::STATE,
     offsets::*,
@@ -19,6 +14,7 @@ use crate::{
     selftest,
     target::file_of,
     task::{self, Identity},
+    word::{user_word, word},
 };
 
 /// `MS_REMOUNT`, `MS_BIND`, `MS_MOVE` and the four that change propagation.
@@ -75,13 +71,17 @@ pub(super) fn fsopen(call: &Call) {
 
 #[inline(always)]
 pub(super) fn move_mount(call: &Call) {
-    let Some((_, who)) = watched() else { return };
+    let Some((task, who)) = watched() else { return };
     judge(
         &who,
         &Act {
             object: Text::User(call.arg1()),
             place: Text::User(call.arg3()),
-            ..Act::new(Activity::MoveMount, Target::Own, call.ret)
+            ..Act::new(
+                Activity::MoveMount,
+                or_own(from_directory(task, &who, call.arg0() as i32)),
+                call.ret,
+            )
         },
     );
 }
@@ -89,16 +89,11 @@ pub(super) fn move_mount(call: &Call) {
 #[inline(always)]
 pub(super) fn open_tree(call: &Call) {
     let Some((task, who)) = watched() else { return };
-    let directory = call.arg0() as i32;
-    let foreign = if directory == AT_FDCWD {
-        Target::None
-    } else {
-        through(task, &who, file_mount(file_of(task, directory)))
-    };
+    let foreign = from_directory(task, &who, call.arg0() as i32);
     let found = through(task, &who, file_mount(file_of(task, call.ret as i32)));
-    let target = match (foreign, found) {
-        (Target::None, Target::None) => Target::Own,
-        (Target::None, other) | (other, _) => other,
+    let target = match foreign {
+        Target::None => or_own(found),
+        foreign => foreign,
     };
     judge(
         &who,
@@ -125,14 +120,38 @@ pub(super) fn pivot_root(call: &Call) {
 
 #[inline(always)]
 pub(super) fn chroot(call: &Call) {
-    let Some((_, who)) = watched() else { return };
+    let Some((task, who)) = watched() else { return };
+    let root = pointer(task, &OFF_TASK_FS).wrapping_add(u64::from(OFF_FS_ROOT.load()));
+    let target = if call.ret < 0 {
+        Target::Own
+    } else {
+        or_own(through(task, &who, pointer(root, &OFF_PATH_MNT)))
+    };
     judge(
         &who,
         &Act {
             object: Text::User(call.arg0()),
-            ..Act::new(Activity::Chroot, Target::Own, call.ret)
+            ..Act::new(Activity::Chroot, target, call.ret)
         },
     );
+}
+
+/// Whose tree a path begins in that is relative to a descriptor.
+#[inline(always)]
+fn from_directory(task: u64, who: &Identity, directory: i32) -> Target {
+    if directory == AT_FDCWD {
+        Target::None
+    } else {
+        through(task, who, file_mount(file_of(task, directory)))
+    }
+}
+
+#[inline(always)]
+fn or_own(target: Target) -> Target {
+    match target {
+        Target::None => Target::Own,
+        foreign => foreign,
+    }
 }
 
 /// chdir and fchdir: only where it led out.

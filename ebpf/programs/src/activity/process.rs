@@ -14,7 +14,7 @@ use crate::{
     read::field,
     selftest,
     target::{file_of, pid_of_file},
-    task::{self, Identity, find, identity, task_of_pid},
+    task::{self, Identity, find, identity, settled, task_of_pid},
 };
 
 /// <https://github.com/torvalds/linux/blob/v6.18/include/uapi/linux/ptrace.h>
@@ -88,7 +88,7 @@ pub(super) fn other(who: &Identity, task: u64) -> Other {
             slot: 0,
         };
     }
-    let slot = identity(task).slot;
+    let slot = settled(identity(task).slot);
     let target = if slot == who.slot {
         Target::Own
     } else if slot == 0 {
@@ -119,11 +119,12 @@ fn shares_pids(who: &Identity, task: u64) -> bool {
 /// A signal on its way: told where a process sent it to another container's or the host's.
 #[btf_tracepoint(function = "signal_generate")]
 fn btf_signal_generate(ctx: BtfTracePointContext) -> i32 {
-    // 0 and 1 stand for the kernel itself.
+    // 0 stands for a process that kills, 1 for the kernel itself.
     let info = ctx.arg::<u64>(1);
-    if info <= 1 {
+    if info == 1 {
         return 0;
     }
+    // Zero, SI_USER, where there is none.
     let code: i32 = field(info, &OFF_SIGINFO_CODE);
     if code != SI_USER && code != SI_QUEUE && code != SI_TKILL {
         return 0;

@@ -87,13 +87,13 @@ fn machine(activity: Activity, call: &Call) {
 pub(super) fn perf_event(call: &Call) {
     let Some((task, who)) = watched() else { return };
     let pid = call.arg1() as i32;
-    let (target, tgid, slot) = if pid == 0 {
-        (Target::Own, 0, 0)
-    } else if pid < 0 {
-        (Target::Host, 0, 0)
-    } else {
-        let other = other(&who, find(task, pid as u32));
-        (other.target, other.tgid, other.slot)
+    let (target, tgid, slot) = match pid {
+        0 => (Target::Own, 0, 0),
+        ..0 => (Target::Host, 0, 0),
+        _ => {
+            let other = other(&who, find(task, pid as u32));
+            (other.target, other.tgid, other.slot)
+        }
     };
     judge(
         &who,

@@ -60,7 +60,7 @@ macro_rules! ends {
         $(
             #[fexit]
             fn $fexit(ctx: FExitContext) -> i32 {
-                $judge(&Call { regs: ctx.arg(0), ret: ctx.ret().unwrap_or(0) });
+                $judge(&Call { regs: ctx.arg(0), ret: ctx.arg(1) });
                 0
             }
 
@@ -129,7 +129,7 @@ opens! {
 /// Every way to open, io_uring's too, comes through here.
 #[fexit]
 fn fexit_security_file_open(ctx: FExitContext) -> i32 {
-    if ctx.ret().unwrap_or(0) == 0 {
+    if ctx.arg::<i32>(1) == 0 {
         file::opened(ctx.arg(0));
     }
     0

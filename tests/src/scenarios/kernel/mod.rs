@@ -9,11 +9,17 @@ use crate::metrics::Metrics;
 pub mod calls;
 pub mod counts;
 
-const CALLS: &str = "paddock_container_namespace_calls_total";
-const ESCAPES: &str = "paddock_container_escapes_total";
+pub(super) const CALLS: &str = "paddock_container_namespace_calls_total";
+pub(super) const ESCAPES: &str = "paddock_container_escapes_total";
 const OOM: &str = "paddock_container_oom_kills_total";
 
-fn calls(metrics: &Metrics, container: &str, syscall: &str, namespace: &str, outcome: &str) -> f64 {
+pub(super) fn calls(
+    metrics: &Metrics,
+    container: &str,
+    syscall: &str,
+    namespace: &str,
+    outcome: &str,
+) -> f64 {
     let labels = [
         ("container", container),
         ("syscall", syscall),
@@ -24,7 +30,7 @@ fn calls(metrics: &Metrics, container: &str, syscall: &str, namespace: &str, out
 }
 
 /// A number that should be exactly this.
-pub(super) fn equal(what: &str, saw: f64, want: u32) -> Result<()> {
+pub(crate) fn equal(what: &str, saw: f64, want: u32) -> Result<()> {
     ensure!(
         (saw - f64::from(want)).abs() < 0.5,
         "{what}: {saw} instead of {want}"
@@ -33,7 +39,7 @@ pub(super) fn equal(what: &str, saw: f64, want: u32) -> Result<()> {
 }
 
 /// Flags of a container that may unshare and join: the host's user namespace, CAP_SYS_ADMIN.
-fn able<'a>(name: &'a str, volumes: &[&'a str]) -> Vec<&'a str> {
+pub(super) fn able<'a>(name: &'a str, volumes: &[&'a str]) -> Vec<&'a str> {
     let mut args = vec![
         "run",
         "--name",

@@ -74,12 +74,12 @@ pub(super) fn ready<'a>(
     image::own(shared, config, sharing.id_maps.as_ref())?;
     config.shared_with_host = sharing.shares.with_host;
     config.joined = sharing.shares.joined;
-    let shares = config.shares();
+    let told = config.shares();
     let slot = if let Some(slot) = slot {
-        shared.kernel.renew(&cgroup.ids()?, slot, &shares)?;
+        shared.kernel.renew(&cgroup.ids()?, slot, &told)?;
         Some(slot)
     } else {
-        let slot = shared.kernel.enrol(&cgroup.ids()?, &shares, 0)?;
+        let slot = shared.kernel.enrol(&cgroup.ids()?, &told, 0)?;
         undo.push(move || {
             if let Some(slot) = slot {
                 let _ = shared.kernel.release(slot);

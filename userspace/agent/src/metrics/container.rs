@@ -146,12 +146,16 @@ fn info(container: &Container) -> Labels {
         Origin::Launched => "launched",
         Origin::Found => "found",
     };
+    let pod = container.pod();
     vec![
         ("container", container.name.clone()),
         ("container_id", container.id.clone()),
-        ("image", container.image.clone()),
+        ("image", container.image()),
         ("cgroup_path", format!("/{}", container.cgroup)),
         ("origin", origin.to_owned()),
+        ("parent", container.parent.clone().unwrap_or_default()),
+        ("pod", pod.pod.unwrap_or_default()),
+        ("namespace", pod.pod_namespace.unwrap_or_default()),
     ]
 }
 

@@ -123,38 +123,15 @@ fn describe(kind: &Kind) -> (&'static str, String, String) {
             )
         }
         Kind::Activity {
-            activity,
-            actor,
-            target,
             outcome,
             errno,
-            object,
-            place,
-            other_pid,
-            other_container,
             verdict,
             ..
-        } => {
-            let mut what = format!("{activity} of {target}");
-            if let Some(object) = object {
-                let _ = write!(what, " {object}");
-            }
-            if let Some(place) = place {
-                let _ = write!(what, " in {place}");
-            }
-            if let Some(pid) = other_pid {
-                let _ = write!(what, " pid {pid}");
-            }
-            if let Some(other) = other_container {
-                let _ = write!(what, " of {other}");
-            }
-            let _ = write!(what, " by {}", who(actor));
-            (
-                verdict_word(*verdict),
-                errno.clone().unwrap_or_else(|| outcome.clone()),
-                what,
-            )
-        }
+        } => (
+            verdict_word(*verdict),
+            errno.clone().unwrap_or_else(|| outcome.clone()),
+            activity(kind),
+        ),
         Kind::OomKill {
             victim,
             trigger,
@@ -223,6 +200,35 @@ fn describe(kind: &Kind) -> (&'static str, String, String) {
             format!("cgroup {action} {} by {}", short(path), who(actor)),
         ),
     }
+}
+
+/// `ptrace of host pid 4711 by gdb[4712]`.
+fn activity(kind: &Kind) -> String {
+    let Kind::Activity {
+        activity,
+        actor,
+        target,
+        object,
+        place,
+        other_pid,
+        other_container,
+        ..
+    } = kind
+    else {
+        return String::new();
+    };
+    let mut what = format!("{activity} of {target}");
+    let mut add = |word: &str, text: Option<String>| {
+        if let Some(text) = text {
+            let _ = write!(what, " {word}{text}");
+        }
+    };
+    add("", object.clone());
+    add("in ", place.clone());
+    add("pid ", other_pid.map(|pid| pid.to_string()));
+    add("of ", other_container.clone());
+    add("by ", Some(who(actor)));
+    what
 }
 
 fn verdict_word(verdict: Verdict) -> &'static str {

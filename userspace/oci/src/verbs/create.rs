@@ -14,7 +14,7 @@ use std::{
 use oci_spec::runtime::Spec;
 use paddock_cgroups::{Cgroup, Hierarchies};
 use paddock_runtime::{
-    direct::{self, Launched, Request, States},
+    direct::{self, Launched, Request, Scheduler, States},
     net_devices::Moved,
     spec::{Process, Target},
 };
@@ -170,6 +170,7 @@ fn make(
             cgroup.lend_real_time(&plan.limits.cpu);
         }
         cgroup.apply(&plan.limits)?;
+        check_scheduler(cgroup, plan.scheduler)?;
     }
     let bundle = container.record.bundle.clone();
     let request = Request {
@@ -338,6 +339,19 @@ fn cgroup_path(spec: &Spec, id: &str) -> Result<(String, bool), Error> {
         )));
     }
     Ok((parts.join("/"), false))
+}
+
+/// The kernel's word for no budget is that of no right.
+pub(super) fn check_scheduler(cgroup: &Cgroup, wanted: Option<Scheduler>) -> Result<(), Error> {
+    match cgroup.without_real_time() {
+        Some(path) if wanted.is_some_and(|scheduler| scheduler.is_real_time()) => {
+            Err(Error::config(format!(
+                "process.scheduler: a real-time policy needs a real-time budget, which {} says is 0:                  give linux.resources.cpu.realtimeRuntime",
+                path.display()
+            )))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// A terminal goes to somebody, and nobody else is waited for.

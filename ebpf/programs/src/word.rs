@@ -5,7 +5,7 @@ use aya_ebpf::helpers::generated::{bpf_probe_read_kernel_str, bpf_probe_read_use
 const SIZE: u32 = 16;
 
 /// A name of at most 15 bytes.
-pub(super) const fn word<const N: usize>(name: &[u8; N]) -> u128 {
+pub(crate) const fn word<const N: usize>(name: &[u8; N]) -> u128 {
     const { assert!(N < SIZE as usize) };
     let mut bytes = [0; SIZE as usize];
     let mut index = 0;
@@ -18,7 +18,7 @@ pub(super) const fn word<const N: usize>(name: &[u8; N]) -> u128 {
 
 /// The first 15 bytes at a kernel address.
 #[inline(always)]
-pub(super) fn kernel_word(address: u64) -> u128 {
+pub(crate) fn kernel_word(address: u64) -> u128 {
     let mut word = 0_u128;
     // SAFETY: the helper writes at most the length given, and never faults.
     unsafe { bpf_probe_read_kernel_str((&raw mut word).cast(), SIZE, address as *const _) };
@@ -27,7 +27,7 @@ pub(super) fn kernel_word(address: u64) -> u128 {
 
 /// The first 15 bytes at a user address.
 #[inline(always)]
-pub(super) fn user_word(address: u64) -> u128 {
+pub(crate) fn user_word(address: u64) -> u128 {
     let mut word = 0_u128;
     // SAFETY: as in `kernel_word`.
     unsafe { bpf_probe_read_user_str((&raw mut word).cast(), SIZE, address as *const _) };

@@ -1,0 +1,171 @@
+//! Whose a process stays when a container moves it out of the container's cgroups.
+//!
+//! The kernel does not tell any more where a moved process came from, so `MEMBER` remembers by
+//! process the cgroup it was last seen in, whatever slot that has by now. Moved by the host, a
+//! process is what its new cgroup is; moved by the container, it stays the container's (`LEFT`),
+//! with what it forks, until the host moves it, it comes back, or the container's slot is given up.
+
+use aya_ebpf::helpers::bpf_get_current_pid_tgid;
+use paddock_abi::{activity::Activity, key::CgroupKey, namespace::Target, record::hierarchy};
+
+use crate::{
+    activity::{Act, Text, judge},
+    count::{NESTED, parent},
+    maps::{LEFT, MEMBER},
+    offsets::*,
+    read::{field, pointer},
+    task::{self, Identity, exempt, identity, settled, slot_of},
+};
+
+/// The slot of a process that left its cgroups; 0 is none.
+#[inline(always)]
+pub(crate) fn left(tgid: u32) -> u32 {
+    // SAFETY: the value is copied at once; a concurrent writer replaces it as a whole.
+    unsafe { LEFT.get(tgid) }.copied().unwrap_or(0)
+}
+
+/// Its cgroups are those of `who` at the moment.
+#[inline(always)]
+pub(crate) fn stays(tgid: u32, who: &Identity) {
+    let key = CgroupKey {
+        id: who.id,
+        hierarchy: who.hierarchy,
+        pad: 0,
+    };
+    // Full (65,536 processes): another hierarchy may still say where it was.
+    let _ = MEMBER.insert(tgid, key, 0);
+}
+
+#[inline(always)]
+pub(crate) fn gone(tgid: u32) {
+    let _ = MEMBER.remove(tgid);
+    let _ = LEFT.remove(tgid);
+}
+
+/// A child process: its cgroup's, else, where its parent has left or let it be born elsewhere,
+/// its parent's.
+#[inline(always)]
+pub(crate) fn forked(child: u64, tgid: u32) {
+    let task = task::current();
+    let came = left((bpf_get_current_pid_tgid() >> 32) as u32);
+    // What its number stood for before is over.
+    let _ = LEFT.remove(tgid);
+    let born = identity(child);
+    if came != 0 {
+        let _ = LEFT.insert(tgid, came, 0);
+    } else if pointer(task, &OFF_TASK_CGROUPS) != pointer(child, &OFF_TASK_CGROUPS) {
+        // CLONE_INTO_CGROUP
+        let mover = (bpf_get_current_pid_tgid() >> 32) as u32;
+        let who = identity(task);
+        if who.slot != 0 && !exempt(mover) {
+            let from = container(who.slot);
+            let target = target(from, born.slot);
+            if !matches!(target, Target::Own) {
+                leave(&who, from, tgid, target, 0);
+                return;
+            }
+        }
+    }
+    if born.slot == 0 {
+        let _ = MEMBER.remove(tgid);
+    } else {
+        stays(tgid, &born);
+    }
+}
+
+/// A process was moved into a cgroup of `slot`. Whether that was out of its container's.
+#[inline(always)]
+pub(crate) fn moved(to: &Identity, path: u64, task: u64) -> bool {
+    if to.hierarchy == hierarchy::OTHER {
+        return false;
+    }
+    let tgid: u32 = field(task, &OFF_TASK_TGID);
+    let mover = (bpf_get_current_pid_tgid() >> 32) as u32;
+    let mut who = identity(task::current());
+    let mut from = left(tgid);
+    if from == 0 {
+        from = last_seen(tgid);
+    }
+    if tgid == mover {
+        // It was there before paddock: another hierarchy still says where, if there is one.
+        from = if from == 0 { who.slot } else { from };
+        who.slot = from;
+    }
+    // A container may move what is in containers within it.
+    let by_container = from != 0 && is_around(who.slot, from) && !exempt(mover);
+    if by_container {
+        let from = container(who.slot);
+        let target = target(from, to.slot);
+        if !matches!(target, Target::Own) {
+            leave(&who, from, tgid, target, path);
+            return true;
+        }
+        let mut act = Act::new(Activity::CgroupLeave, target, 0);
+        act.other_tgid = tgid;
+        act.place = Text::Kernel(path);
+        who.slot = from;
+        judge(&who, &act);
+    }
+    let _ = LEFT.remove(tgid);
+    if to.slot == 0 {
+        let _ = MEMBER.remove(tgid);
+    } else {
+        stays(tgid, to);
+    }
+    false
+}
+
+#[inline(always)]
+fn leave(who: &Identity, from: u32, tgid: u32, target: Target, path: u64) {
+    let mut act = Act::new(Activity::CgroupLeave, target, 0);
+    act.other_tgid = tgid;
+    if path != 0 {
+        act.place = Text::Kernel(path);
+    }
+    // Full (8,192 processes): it is told, and nobody's from now on.
+    let _ = LEFT.insert(tgid, from, 0);
+    judge(&Identity { slot: from, ..*who }, &act);
+}
+
+/// The slot of the cgroup that it was last seen in.
+#[inline(always)]
+fn last_seen(tgid: u32) -> u32 {
+    // SAFETY: copied at once, as above.
+    match unsafe { MEMBER.get(tgid) }.copied() {
+        Some(key) => slot_of(key.hierarchy, key.id),
+        None => 0,
+    }
+}
+
+/// The container that a slot is of as far as anybody knows; a new cgroup of nobody's may become one.
+#[inline(always)]
+fn container(slot: u32) -> u32 {
+    match settled(slot) {
+        0 => slot,
+        whole => whole,
+    }
+}
+
+/// Whose a cgroup of slot `to` is, seen from a container.
+#[inline(always)]
+fn target(from: u32, to: u32) -> Target {
+    if is_around(from, to) {
+        Target::Own
+    } else if settled(to) != 0 {
+        Target::Peer
+    } else {
+        Target::Host
+    }
+}
+
+/// Whether the one slot is the other or around it.
+#[inline(always)]
+pub(crate) fn is_around(outer: u32, slot: u32) -> bool {
+    let mut around = slot;
+    let mut found = outer == slot;
+    for _ in 0..NESTED {
+        around = parent(around);
+        found |= around == outer;
+    }
+    found && outer != 0
+}
