@@ -1,6 +1,7 @@
 //! Cgroups born, entered and gone; a new one has a slot before anyone can join it.
 
 use aya_ebpf::{
+    EbpfContext as _,
     helpers::{bpf_get_current_pid_tgid, generated::bpf_probe_read_kernel_str},
     macros::btf_tracepoint,
     programs::BtfTracePointContext,
@@ -56,27 +57,41 @@ fn btf_cgroup_mkdir(ctx: BtfTracePointContext) -> i32 {
 
 #[btf_tracepoint(function = "cgroup_attach_task")]
 fn btf_cgroup_attach_task(ctx: BtfTracePointContext) -> i32 {
-    let cgroup = Place::of(ctx.arg(0));
+    // Each once: read on several ways, the compiler reads by a pointer that it chose before,
+    // which the verifier takes for no context.
+    let [cgroup, path, moved] = arguments(&ctx);
+    let cgroup = Place::of(cgroup);
     let mut slot = slot_of(cgroup.hierarchy, cgroup.id);
     let to = Identity {
         id: cgroup.id,
         hierarchy: cgroup.hierarchy,
         slot,
     };
-    let left = member::moved(&to, ctx.arg(1), ctx.arg(2));
-    if slot != 0 {
-        if !left {
-            setup::attached(ctx.arg(2), slot);
-        }
-    } else {
+    let left = member::moved(&to, path, moved);
+    if slot == 0 || left {
         // A container's process that moves another one elsewhere.
         slot = identity(task::current()).slot;
+    } else {
+        setup::attached(moved, slot);
     }
     if slot == 0 {
         return 0;
     }
-    told(cgroup_op::ATTACH, slot, &cgroup, ctx.arg(1), ctx.arg(2));
+    told(cgroup_op::ATTACH, slot, &cgroup, path, moved);
     0
+}
+
+#[inline(always)]
+fn arguments(ctx: &BtfTracePointContext) -> [u64; 3] {
+    let first = ctx.as_ptr().cast::<u64>();
+    // SAFETY: the tracepoint has three arguments and more, as words.
+    unsafe {
+        [
+            first.read_volatile(),
+            first.add(1).read_volatile(),
+            first.add(2).read_volatile(),
+        ]
+    }
 }
 
 #[btf_tracepoint(function = "cgroup_rmdir")]

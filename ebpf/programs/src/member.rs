@@ -57,13 +57,11 @@ pub(crate) fn forked(child: u64, tgid: u32) {
         // CLONE_INTO_CGROUP
         let mover = (bpf_get_current_pid_tgid() >> 32) as u32;
         let who = identity(task);
-        if who.slot != 0 && !exempt(mover) {
-            let from = container(who.slot);
-            let target = target(from, born.slot);
-            if !matches!(target, Target::Own) {
-                leave(&who, from, tgid, target, 0);
-                return;
-            }
+        if who.slot != 0
+            && !exempt(mover)
+            && !matches!(moves(&who, tgid, born.slot, 0), Target::Own)
+        {
+            return;
         }
     }
     if born.slot == 0 {
@@ -94,17 +92,10 @@ pub(crate) fn moved(to: &Identity, path: u64, task: u64) -> bool {
     // A container may move what is in containers within it.
     let by_container = from != 0 && is_around(who.slot, from) && !exempt(mover);
     if by_container {
-        let from = container(who.slot);
-        let target = target(from, to.slot);
+        let target = moves(&who, tgid, to.slot, path);
         if !matches!(target, Target::Own) {
-            leave(&who, from, tgid, target, path);
             return true;
         }
-        let mut act = Act::new(Activity::CgroupLeave, target, 0);
-        act.other_tgid = tgid;
-        act.place = Text::Kernel(path);
-        who.slot = from;
-        judge(&who, &act);
     }
     let _ = LEFT.remove(tgid);
     if to.slot == 0 {
@@ -115,16 +106,20 @@ pub(crate) fn moved(to: &Identity, path: u64, task: u64) -> bool {
     false
 }
 
+/// A container's process moves one, or lets it be born, to a cgroup of slot `to`.
 #[inline(always)]
-fn leave(who: &Identity, from: u32, tgid: u32, target: Target, path: u64) {
+fn moves(who: &Identity, tgid: u32, to: u32, path: u64) -> Target {
+    let from = container(who.slot);
+    let target = target(from, to);
+    if !matches!(target, Target::Own) {
+        // Full (8,192 processes): it is told, and nobody's from now on.
+        let _ = LEFT.insert(tgid, from, 0);
+    }
     let mut act = Act::new(Activity::CgroupLeave, target, 0);
     act.other_tgid = tgid;
-    if path != 0 {
-        act.place = Text::Kernel(path);
-    }
-    // Full (8,192 processes): it is told, and nobody's from now on.
-    let _ = LEFT.insert(tgid, from, 0);
+    act.place = Text::Kernel(path);
     judge(&Identity { slot: from, ..*who }, &act);
+    target
 }
 
 /// The slot of the cgroup that it was last seen in.

@@ -26,7 +26,7 @@ pub fn greedy(stage: &mut Stage) -> Result<()> {
     );
     stage.check_event("the kill was told", &["greedy", "oom"]);
     stage.check_metric(
-        r#"paddock_container_oom_kills_total{constraint="memcg",container="greedy"}"#,
+        r#"paddock_container_oom_kills_total{constraint="memcg",container="greedy",level="own"}"#,
         1.0,
     )?;
     let grown = host_oom_kills()? - before;

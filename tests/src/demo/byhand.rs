@@ -50,7 +50,7 @@ pub fn byhand(stage: &mut Stage) -> Result<()> {
             1.0,
         )?;
         stage.check_metric(
-            &format!(r#"paddock_container_oom_kills_total{{constraint="memcg",container="{name}"}}"#),
+            &format!(r#"paddock_container_oom_kills_total{{constraint="memcg",container="{name}",level="own"}}"#),
             1.0,
         )
     });

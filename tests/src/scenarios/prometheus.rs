@@ -78,7 +78,7 @@ fn scraped(context: &Context, dir: &std::path::Path) -> Result<()> {
     eventually("the kill in Prometheus", || {
         let value = query(
             &address,
-            "paddock_container_oom_kills_total%7Bcontainer=%22greedy%22,constraint=%22memcg%22%7D",
+            "paddock_container_oom_kills_total%7Bcontainer=%22greedy%22,constraint=%22memcg%22,level=%22own%22%7D",
         );
         Ok(value.is_ok_and(|value| value == "1"))
     })?;
