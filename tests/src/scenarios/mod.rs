@@ -23,6 +23,7 @@ pub mod namespaces;
 pub mod networks;
 pub mod ns;
 pub mod oci;
+pub mod oom;
 pub mod portability;
 pub mod privilege;
 pub mod prometheus;
@@ -81,6 +82,7 @@ pub fn all() -> Vec<Scenario> {
         life::attach::ALL,
         life::restart::ALL,
         life::oom::ALL,
+        oom::ALL,
         kernel::calls::ALL,
         kernel::counts::ALL,
         found::ALL,
