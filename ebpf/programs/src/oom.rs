@@ -104,33 +104,28 @@ fn tp_mark_victim(ctx: TracePointContext) -> u32 {
     let trigger = task::current();
     // The victim of a memory cgroup sits in it, as the trigger does; nothing better is known.
     let limit = limit::found(trigger);
-    if pid == bpf_get_current_pid_tgid() as u32 {
-        // A task that is already dying, or chose itself.
-        known(&ctx, trigger, &limit);
-        return 0;
+    let mut who = identity(trigger);
+    let mut slot = who.slot;
+    // Else a task that is already dying, or chose itself.
+    let known = pid == bpf_get_current_pid_tgid() as u32;
+    let (victim, tgid) = if known {
+        (trigger, field(trigger, &OFF_TASK_TGID))
+    } else {
+        (0, pid)
+    };
+    if !known {
+        who = Identity {
+            id: 0,
+            hierarchy: 0,
+            slot: 0,
+        };
+        if !matches!(limit.constraint, Constraint::Memcg) {
+            slot = 0;
+        }
     }
-    if OOM_MARKED.insert(pid, 1, NEW).is_err() {
-        return 0;
+    if OOM_MARKED.insert(tgid, 1, NEW).is_ok() {
+        told(&who, slot, &limit, &Victim::of(victim, tgid, pid, &limit));
     }
-    let slot = match limit.constraint {
-        Constraint::Memcg => identity(trigger).slot,
-        Constraint::Host | Constraint::Cpuset => 0,
-    };
-    let nobody = Identity {
-        id: 0,
-        hierarchy: 0,
-        slot: 0,
-    };
-    let victim = Victim {
-        task: 0,
-        tgid: pid,
-        tid: pid,
-        uid: 0,
-        known: 0,
-        group: 0,
-        comm: [0; COMM_LEN],
-    };
-    told(&nobody, slot, &limit, &victim);
     0
 }
 
@@ -143,17 +138,8 @@ fn known(ctx: &impl EbpfContext, victim: u64, limit: &Limit) -> i32 {
     }
     debug_call(ctx, "mark_victim", i64::from(tgid));
     let who = identity(victim);
-    let cred = pointer(victim, &OFF_TASK_REAL_CRED);
-    let victim = Victim {
-        task: victim,
-        tgid,
-        tid: field(victim, &OFF_TASK_PID),
-        uid: field(cred, &OFF_CRED_UID),
-        known: 1,
-        group: limit::group(victim, limit.memcg),
-        comm: field(victim, &OFF_TASK_COMM),
-    };
-    told(&who, who.slot, limit, &victim);
+    let tid = field(victim, &OFF_TASK_PID);
+    told(&who, who.slot, limit, &Victim::of(victim, tgid, tid, limit));
     0
 }
 
@@ -168,41 +154,63 @@ struct Victim {
     comm: [u8; COMM_LEN],
 }
 
+impl Victim {
+    /// What cannot be read of a task, of 0 to begin with, is 0.
+    #[inline(always)]
+    fn of(task: u64, tgid: u32, tid: u32, limit: &Limit) -> Self {
+        let cred = pointer(task, &OFF_TASK_REAL_CRED);
+        Self {
+            task,
+            tgid,
+            tid,
+            uid: field(cred, &OFF_CRED_UID),
+            known: u32::from(task != 0),
+            group: limit::group(task, limit.memcg),
+            comm: field(task, &OFF_TASK_COMM),
+        }
+    }
+}
+
 #[inline(always)]
 fn told(who: &Identity, slot: u32, limit: &Limit, victim: &Victim) {
     let trigger = identity(task::current());
     count(slot, limit, victim.task);
     // As the container sees it that a new cgroup is a part of.
     let level = limit.level(settled(slot)) as u32;
-    tell(Ring::Critical, slot, |record: *mut Oom| {
-        let signal = pointer(victim.task, &OFF_TASK_SIGNAL);
-        let adj: i16 = field(signal, &OFF_SIGNAL_OOM_SCORE_ADJ);
-        // SAFETY: reserved memory of this record's size; each field is written.
-        unsafe {
-            write_header(&raw mut (*record).header, kind::OOM, slot, &trigger);
-            (&raw mut (*record).victim_cgroup_id).write(who.id);
-            (&raw mut (*record).victim_cgroup_hierarchy).write(who.hierarchy);
-            (&raw mut (*record).constraint).write(limit.constraint as u32);
-            (&raw mut (*record).limit_bytes).write(limit.bytes);
-            (&raw mut (*record).limit_cgroup_id).write(limit.cgroup_id);
-            (&raw mut (*record).limit_cgroup_hierarchy).write(limit.hierarchy);
-            (&raw mut (*record).trigger_slot).write(trigger.slot);
-            (&raw mut (*record).victim_tgid).write(victim.tgid);
-            (&raw mut (*record).victim_tid).write(victim.tid);
-            (&raw mut (*record).victim_uid).write(victim.uid);
-            (&raw mut (*record).victim_known).write(victim.known);
-            (&raw mut (*record).level).write(level);
-            (&raw mut (*record).group).write(victim.group);
-            size(
-                (&raw mut (*record).rss).cast(),
-                &raw mut (*record).total_vm,
-                victim.task,
-            );
-            (&raw mut (*record).oom_score_adj).write(i32::from(adj));
-            (&raw mut (*record).pad).write(0);
-            (&raw mut (*record).victim_comm).write(victim.comm);
-        }
-    });
+    tell(
+        Ring::Critical,
+        slot,
+        #[inline(always)]
+        |record: *mut Oom| {
+            let signal = pointer(victim.task, &OFF_TASK_SIGNAL);
+            let adj: i16 = field(signal, &OFF_SIGNAL_OOM_SCORE_ADJ);
+            // SAFETY: reserved memory of this record's size; each field is written.
+            unsafe {
+                write_header(&raw mut (*record).header, kind::OOM, slot, &trigger);
+                (&raw mut (*record).victim_cgroup_id).write(who.id);
+                (&raw mut (*record).victim_cgroup_hierarchy).write(who.hierarchy);
+                (&raw mut (*record).constraint).write(limit.constraint as u32);
+                (&raw mut (*record).limit_bytes).write(limit.bytes);
+                (&raw mut (*record).limit_cgroup_id).write(limit.cgroup_id);
+                (&raw mut (*record).limit_cgroup_hierarchy).write(limit.hierarchy);
+                (&raw mut (*record).trigger_slot).write(trigger.slot);
+                (&raw mut (*record).victim_tgid).write(victim.tgid);
+                (&raw mut (*record).victim_tid).write(victim.tid);
+                (&raw mut (*record).victim_uid).write(victim.uid);
+                (&raw mut (*record).victim_known).write(victim.known);
+                (&raw mut (*record).level).write(level);
+                (&raw mut (*record).group).write(victim.group);
+                size(
+                    (&raw mut (*record).rss).cast(),
+                    &raw mut (*record).total_vm,
+                    victim.task,
+                );
+                (&raw mut (*record).oom_score_adj).write(i32::from(adj));
+                (&raw mut (*record).pad).write(0);
+                (&raw mut (*record).victim_comm).write(victim.comm);
+            }
+        },
+    );
 }
 
 /// Counts a kill in the slot and in those around it, as each of them sees it.

@@ -7,7 +7,10 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 
 use super::{Bundle, config};
-use crate::{context::Context, runner::Scenario};
+use crate::{
+    context::{Context, cgroup_mounts},
+    runner::Scenario,
+};
 
 pub const ALL: &[Scenario] = &[Scenario::new("oci::scheduler", scheduler)];
 
@@ -42,8 +45,18 @@ fn scheduler(context: &Context) -> Result<()> {
     if budget {
         wanted["process"]["scheduler"] = fifo.clone();
         bundle.write(&wanted)?;
+        let lent = shown(&bundle.ok(&["run", "lent"])?)?;
+        ensure!(lent == [FIFO_5, FIFO_5], "lent: {lent:?}");
+        // Nothing is lent out of a cgroup that is somebody else's.
+        let mut foreign = wanted.clone();
+        let parent = format!("paddock-oci-test-{}", std::process::id());
+        foreign["linux"]["cgroupsPath"] = json!(format!("/{parent}/poor"));
+        bundle.write(&foreign)?;
         let words = ["process.scheduler", "cpu.rt_runtime_us", "realtimeRuntime"];
         bundle.refused(&["run", "poor"], &words)?;
+        for (_, mount) in cgroup_mounts()? {
+            drop(fs::remove_dir(mount.join(&parent)));
+        }
         let rich = json!({"realtimeRuntime": 2000, "realtimePeriod": 1_000_000});
         wanted["linux"]["resources"] = json!({ "cpu": rich });
     }
