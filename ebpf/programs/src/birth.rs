@@ -16,6 +16,7 @@ use paddock_abi::{
 use crate::{
     count::add_one,
     maps::{FRESH, PATH, PATH_SLOT, SLOT_PLACE, SLOTS_MISSED, SLOTS_OUTSIDE, SLOTS_WITHIN},
+    setup::outside,
     task,
 };
 
@@ -50,7 +51,7 @@ pub(crate) fn born(path: u64, parent: u32) -> (u32, u32) {
     };
     let _ = SLOT_PLACE.set(slot, place, 0);
     // A cgroup that a container's process makes is never one that others set up.
-    let fresh = !within && task::identity(task::current()).slot == 0;
+    let fresh = !within && outside(task::current());
     let _ = FRESH.set(slot, u32::from(fresh), 0);
     let entry = PathSlot {
         slot,

@@ -11,13 +11,14 @@ use aya_ebpf::{
     programs::{BtfTracePointContext, TracePointContext},
 };
 use paddock_abi::{
-    activity::Verdict,
+    activity::Activity,
     counters::{NsSyscall, Outcome},
     key::InFlight,
     namespace::{NS_TYPES, Target, mask_of_flags},
 };
 
 use crate::{
+    activity::{self, verdict},
     count::debug_call,
     ns::{count, report, user_namespace},
     offsets::*,
@@ -91,11 +92,13 @@ fn made(flags: u64, child: i32, inums: &[u32; NS_TYPES]) {
     }
     count(NsSyscall::Clone, actor.slot, mask, Outcome::Allowed);
     user_namespace(&actor, mask, i64::from(child));
+    let judged = verdict(Activity::Clone, Target::New, false);
+    activity::count(actor.slot, Activity::Clone, judged);
     report(
         NsSyscall::Clone,
         &call,
         i64::from(child),
         &actor,
-        Verdict::Benign as u32,
+        judged as u32,
     );
 }

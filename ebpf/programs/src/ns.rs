@@ -20,7 +20,7 @@ use paddock_abi::{
 };
 
 use crate::{
-    activity::{Act, judge},
+    activity::{self, Act, gravest, judge, verdict},
     count::{bump, debug_call, tell, write_header},
     maps::{IN_FLIGHT, STATE},
     offsets::*,
@@ -211,26 +211,26 @@ fn judge_setns(call: &mut InFlight, ret: i64) {
             remember(call, index, class);
         }
     }
-    let host = call.classes & (1 << Target::Host as u32) != 0;
-    let peer = call.classes & (1 << Target::Peer as u32) != 0;
-    let (outcome, judged) = if ret < 0 {
-        (Outcome::Failed, Verdict::EscapeAttempt as u32)
+    let failed = ret < 0;
+    let outcome = if failed {
+        Outcome::Failed
     } else {
-        (Outcome::Allowed, Verdict::Escape as u32)
+        Outcome::Allowed
     };
-    if host {
-        bump(call.slot, escape_cell(EscapeKind::HostNamespace, outcome));
-    }
-    if peer {
-        bump(call.slot, escape_cell(EscapeKind::PeerNamespace, outcome));
+    for (target, kind) in [
+        (Target::Host, EscapeKind::HostNamespace),
+        (Target::Peer, EscapeKind::PeerNamespace),
+    ] {
+        let concerned = call.classes & (1 << target as u32) != 0;
+        let serious = Verdict::EscapeAttempt as usize;
+        if concerned && verdict(Activity::Setns, target, failed) >= serious {
+            bump(call.slot, escape_cell(kind, outcome));
+        }
     }
     count(NsSyscall::Setns, call.slot, mask, outcome);
-    let judged = if host || peer {
-        judged
-    } else {
-        Verdict::Benign as u32
-    };
-    report(NsSyscall::Setns, call, ret, &identity(task), judged);
+    let judged = gravest(Activity::Setns, call.classes, failed);
+    activity::count(call.slot, Activity::Setns, judged);
+    report(NsSyscall::Setns, call, ret, &identity(task), judged as u32);
 }
 
 #[inline(always)]
@@ -268,12 +268,14 @@ fn judge_unshare(call: &mut InFlight, ret: i64) {
     };
     count(NsSyscall::Unshare, call.slot, mask, outcome);
     user_namespace(&identity(task), mask, ret);
+    let judged = verdict(Activity::Unshare, Target::New, ret < 0);
+    activity::count(call.slot, Activity::Unshare, judged);
     report(
         NsSyscall::Unshare,
         call,
         ret,
         &identity(task),
-        Verdict::Benign as u32,
+        judged as u32,
     );
 }
 
@@ -326,7 +328,7 @@ pub(crate) fn count(syscall: NsSyscall, slot: u32, mask: u32, outcome: Outcome) 
 
 #[inline(always)]
 pub(crate) fn report(syscall: NsSyscall, call: &InFlight, ret: i64, actor: &Identity, judged: u32) {
-    let ring = if judged == Verdict::Benign as u32 {
+    let ring = if judged < Verdict::EscapeAttempt as u32 {
         Ring::Events
     } else {
         Ring::Critical

@@ -138,8 +138,9 @@ fn known(ctx: &impl EbpfContext, victim: u64, limit: &Limit) -> i32 {
     }
     debug_call(ctx, "mark_victim", i64::from(tgid));
     let who = identity(victim);
-    let tid = field(victim, &OFF_TASK_PID);
-    told(&who, who.slot, limit, &Victim::of(victim, tgid, tid, limit));
+    let thread = field(victim, &OFF_TASK_PID);
+    let victim = Victim::of(victim, tgid, thread, limit);
+    told(&who, who.slot, limit, &victim);
     0
 }
 
@@ -157,12 +158,12 @@ struct Victim {
 impl Victim {
     /// What cannot be read of a task, of 0 to begin with, is 0.
     #[inline(always)]
-    fn of(task: u64, tgid: u32, tid: u32, limit: &Limit) -> Self {
+    fn of(task: u64, tgid: u32, thread: u32, limit: &Limit) -> Self {
         let cred = pointer(task, &OFF_TASK_REAL_CRED);
         Self {
             task,
             tgid,
-            tid,
+            tid: thread,
             uid: field(cred, &OFF_CRED_UID),
             known: u32::from(task != 0),
             group: limit::group(task, limit.memcg),

@@ -37,7 +37,7 @@ pub(crate) fn attached(moved: u64, slot: u32) {
         // Where it was before is not to be seen any more.
         is_fresh(slot)
     } else {
-        identity(task::current()).slot == 0
+        outside(task::current())
     };
     if from_outside && !has_a_container(moved) {
         // runc's child may be moved before it starts as runc anew; busybox' shell, which starts
@@ -53,9 +53,24 @@ pub(crate) fn forked(child: u64, tgid: u32) {
     if pointer(task, &OFF_TASK_CGROUPS) == pointer(child, &OFF_TASK_CGROUPS) {
         return;
     }
-    if identity(child).slot != 0 && identity(task).slot == 0 {
+    if identity(child).slot != 0 && outside(task) {
         mark(tgid, program(task), BY_NAME);
     }
+}
+
+/// Whether a task is of no container. A cgroup that nobody has named yet may turn out to be one
+/// of the host's, such as podman's for conmon: it is taken for that while the task is among the
+/// host's mounts, where a container's processes are not.
+#[inline(always)]
+pub(crate) fn outside(task: u64) -> bool {
+    let slot = identity(task).slot;
+    slot == 0 || (task::settled(slot) == 0 && among_host_mounts(task))
+}
+
+#[inline(always)]
+fn among_host_mounts(task: u64) -> bool {
+    let host = STATE.get(0).map_or(0, |state| state.host[MNT]);
+    host != 0 && namespaces(task)[MNT] == host
 }
 
 /// Whether the mark outlives the program that `binprm` says.
@@ -74,12 +89,7 @@ pub(crate) fn goes_on(tgid: u32, task: u64, binprm: u64) -> bool {
         && mark.own == inode_number(file)
         && (by_descriptor || mark.once == BY_NAME || (mark.once == AS_ITSELF && itself));
     mark.once = 0;
-    let host = STATE.get(0).map_or(0, |state| state.host[MNT]);
-    mark.arrived != 0
-        && file != 0
-        && (links == 0 || again)
-        && host != 0
-        && namespaces(task)[MNT] == host
+    mark.arrived != 0 && file != 0 && (links == 0 || again) && among_host_mounts(task)
 }
 
 /// Whether no program has run in it since its birth outside of all containers.

@@ -12,6 +12,8 @@ mod socket;
 mod surface;
 mod syscalls;
 
+use core::arch::asm;
+
 use aya_ebpf::helpers::{
     bpf_get_current_pid_tgid,
     generated::{bpf_probe_read_kernel_str, bpf_probe_read_user_str},
@@ -81,14 +83,8 @@ pub(crate) fn watched() -> Option<(u64, Identity)> {
 /// Counts, and tells where somebody may want to read it.
 #[inline(always)]
 pub(crate) fn judge(who: &Identity, act: &Act) {
-    let verdict = look_up(
-        &VERDICT_OF,
-        verdict_index(act.activity, act.target, act.ret < 0),
-    );
-    bump(
-        who.slot,
-        activity_cell(act.activity, Verdict::Benign) + (verdict & (VERDICTS - 1)),
-    );
+    let verdict = verdict(act.activity, act.target, act.ret < 0);
+    count(who.slot, act.activity, verdict);
     let serious = verdict >= Verdict::EscapeAttempt as usize;
     if serious {
         let outcome = if verdict == Verdict::Escape as usize {
@@ -125,12 +121,61 @@ pub(crate) fn judge(who: &Identity, act: &Act) {
     );
 }
 
+/// The table's word.
+#[inline(always)]
+pub(crate) fn verdict(activity: Activity, target: Target, failed: bool) -> usize {
+    look_up(&VERDICT_OF, verdict_index(activity, target, failed))
+}
+
+/// The gravest verdict on a call that concerns several: `classes` has a bit for each target.
+#[inline(always)]
+pub(crate) fn gravest(activity: Activity, classes: u32, failed: bool) -> usize {
+    let mut verdicts = 0;
+    for target in [
+        Target::Own,
+        Target::Peer,
+        Target::Host,
+        Target::New,
+        Target::Unknown,
+    ] {
+        // Without branches, as in `ns`.
+        let concerned = (classes >> target as u32) & 1;
+        verdicts |= concerned << (verdict(activity, target, failed) & (VERDICTS - 1));
+    }
+    look_up(&GRAVEST_OF, verdicts as usize)
+}
+
+/// The highest of a set's verdicts; of none, benign.
+static GRAVEST_OF: [u8; 1 << VERDICTS] = {
+    let mut highest = [0; 1 << VERDICTS];
+    let mut set = 1_usize;
+    while set < highest.len() {
+        highest[set] = set.ilog2() as u8;
+        set += 1;
+    }
+    highest
+};
+
+#[inline(always)]
+pub(crate) fn count(slot: u32, activity: Activity, verdict: usize) {
+    bump(
+        slot,
+        activity_cell(activity, Verdict::Benign) + (verdict & (VERDICTS - 1)),
+    );
+}
+
 /// Constant data at an index, volatile: the compiler would make a branch of each value, and the
 /// verifier a path of each branch. `N` is a power of two.
 #[inline(always)]
 fn look_up<const N: usize>(table: &'static [u8; N], index: usize) -> usize {
-    // SAFETY: the index is below the length.
-    usize::from(unsafe { table.as_ptr().add(index & (N - 1)).read_volatile() })
+    let mut index = index;
+    // In assembly: where the compiler can tell that it changes nothing it leaves the bound out,
+    // which the verifier cannot tell.
+    // SAFETY: one instruction on one register; the index is below the length after it.
+    unsafe {
+        asm!("{index} &= {mask}", index = inout(reg) index, mask = in(reg) N - 1, options(pure, nomem, nostack));
+        usize::from(table.as_ptr().add(index).read_volatile())
+    }
 }
 
 /// [`EscapeKind`] by activity.

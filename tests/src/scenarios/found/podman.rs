@@ -5,6 +5,10 @@
 use std::{fs, path::Path, process::Command};
 
 use anyhow::{Context as _, Result, ensure};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 
 use super::label;
 use crate::{
@@ -112,7 +116,13 @@ fn sequence(
         "sleep",
         "100",
     ];
-    let id = ok(&run)?;
+    // Until the agent looks, no new cgroup has a name, conmon's neither: who sets up is told
+    // all the same.
+    let agent = Pid::from_raw(context.agent_pid()?);
+    kill(agent, Signal::SIGSTOP)?;
+    let id = ok(&run);
+    kill(agent, Signal::SIGCONT)?;
+    let id = id?;
     eventually("it is found by podman's name", || {
         let list = context.json(&["ps", "--format", "json"])?;
         let mut list = list.as_array().context("no list")?.iter();

@@ -7,7 +7,7 @@ use std::{fs, path::Path, process::Command};
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::{CALLS, ESCAPES, able, calls, equal};
+use super::{CALLS, ESCAPES, able, calls, equal, judged};
 use crate::{
     context::{Context, Output, eventually, finish, pure_v2},
     runner::Scenario,
@@ -78,6 +78,7 @@ fn unshare_counted_exactly(context: &Context) -> Result<()> {
         metrics.sum(CALLS, &[("container", "prime"), ("syscall", "setns")]),
         0,
     )?;
+    judged(&metrics, "prime", "unshare", "benign", 23)?;
     equal(
         "escapes",
         metrics.sum(ESCAPES, &[("container", "prime")]),
@@ -106,6 +107,7 @@ fn setns_own_is_benign(context: &Context) -> Result<()> {
         calls(&metrics, "homely", "setns", "uts", "allowed"),
         13,
     )?;
+    judged(&metrics, "homely", "setns", "benign", 13)?;
     equal(
         "escapes",
         metrics.sum(ESCAPES, &[("container", "homely")]),
@@ -127,6 +129,7 @@ fn setns_host_is_an_escape(context: &Context) -> Result<()> {
         calls(&metrics, "tunnel", "setns", "uts", "allowed"),
         7,
     )?;
+    judged(&metrics, "tunnel", "setns", "escape", 7)?;
     let host = [
         ("container", "tunnel"),
         ("kind", "host_namespace"),
@@ -199,6 +202,7 @@ fn setns_host_refused_is_an_attempt(context: &Context) -> Result<()> {
         ("outcome", "failed"),
     ];
     equal("attempts", metrics.sum(ESCAPES, &tried), 11)?;
+    judged(&metrics, "caged", "setns", "escape_attempt", 11)?;
     equal(
         "escapes",
         metrics.sum(ESCAPES, &[("container", "caged"), ("outcome", "allowed")]),
@@ -228,6 +232,7 @@ fn setns_peer_is_an_escape(context: &Context) -> Result<()> {
         ("outcome", "allowed"),
     ];
     equal("escapes", metrics.sum(ESCAPES, &peer), 5)?;
+    judged(&metrics, "burglar", "setns", "escape", 5)?;
     equal(
         "the victim's",
         metrics.sum(ESCAPES, &[("container", "victim")]),

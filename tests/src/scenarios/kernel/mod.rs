@@ -11,6 +11,7 @@ pub mod counts;
 
 pub(super) const CALLS: &str = "paddock_container_namespace_calls_total";
 pub(super) const ESCAPES: &str = "paddock_container_escapes_total";
+const ACTIVITIES: &str = "paddock_container_activities_total";
 const OOM: &str = "paddock_container_oom_kills_total";
 
 pub(super) fn calls(
@@ -27,6 +28,20 @@ pub(super) fn calls(
         ("outcome", outcome),
     ];
     metrics.sum(CALLS, &labels)
+}
+
+/// All of an activity, and those that got this verdict: both are `want`.
+pub(super) fn judged(
+    metrics: &Metrics,
+    container: &str,
+    activity: &str,
+    verdict: &str,
+    want: u32,
+) -> Result<()> {
+    let all = [("container", container), ("activity", activity)];
+    let such = [all[0], all[1], ("verdict", verdict)];
+    equal(activity, metrics.sum(ACTIVITIES, &all), want)?;
+    equal(verdict, metrics.sum(ACTIVITIES, &such), want)
 }
 
 /// A number that should be exactly this.

@@ -39,8 +39,11 @@ fn podman(context: &Context) -> Result<()> {
 /// Those that were not there before.
 pub fn remove_parents(before: &[PathBuf]) -> Result<()> {
     for directory in parents()?.into_iter().filter(|one| !before.contains(one)) {
-        // conmon's, which podman keeps for the next one.
-        let _ = fs::remove_dir(directory.join("conmon"));
+        // conmon's, which podman keeps for the next one, and a pod's, which it forgets in the
+        // hierarchies without a controller.
+        for child in fs::read_dir(&directory)?.flatten() {
+            let _ = fs::remove_dir(child.path());
+        }
         let _ = fs::remove_dir(directory);
     }
     Ok(())

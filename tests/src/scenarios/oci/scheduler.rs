@@ -89,12 +89,16 @@ fn scheduler(context: &Context) -> Result<()> {
     let stat = fs::read_to_string(format!("/proc/{}/stat", bundle.pid("kept")?))?;
     ensure!(shown(stat.trim_end())? == [RR_7], "{stat}");
     if budget {
-        let own = "/sys/fs/cgroup/cpu/paddock-oci/kept/cpu.rt_runtime_us";
-        let lent = "/sys/fs/cgroup/cpu/paddock-oci/cpu.rt_runtime_us";
-        for path in [own, lent] {
-            let saw = fs::read_to_string(path).context(path)?;
-            ensure!(saw.trim() == "2000", "{path}: {saw}");
-        }
+        let budget = |path: &str| -> Result<u64> {
+            let path = Path::new("/sys/fs/cgroup/cpu/paddock-oci").join(path);
+            Ok(fs::read_to_string(path)?.trim().parse()?)
+        };
+        let (own, lent) = (
+            budget("kept/cpu.rt_runtime_us")?,
+            budget("cpu.rt_runtime_us")?,
+        );
+        // The parent keeps what others were lent before.
+        ensure!(own == 2000 && lent >= own, "{own} out of {lent}");
     }
     let file = bundle.path.join("process.json");
     let mut process = wanted["process"].clone();

@@ -4,7 +4,13 @@
 //! Shares become a weight by the quadratic formula that runc, crun and systemd settled on
 //! (opencontainers/cgroups `ConvertCPUSharesToCgroupV2Value`), which takes 1024 to 100.
 
-use std::path::Path;
+use std::{
+    path::Path,
+    thread,
+    time::{Duration, Instant},
+};
+
+use nix::errno::Errno;
 
 use crate::{
     CpuLimits, Error, Stats,
@@ -174,7 +180,19 @@ pub(crate) fn lend_real_time(mount: &Path, dir: &Path, limits: &CpuLimits) {
             ));
         }
     }
+    // What a removed sibling had is free again only after a grace period of the kernel's. Whether
+    // it is at last, the limit's own write says.
+    let wait = Instant::now() + RT_WAIT;
+    let path = dir.join("cpu.rt_runtime_us");
+    while let Err(Error::Write { source, .. }) = file::write(&path, &runtime.to_string()) {
+        if source.raw_os_error() != Some(Errno::EINVAL as i32) || Instant::now() > wait {
+            return;
+        }
+        thread::sleep(RT_WAIT / 50);
+    }
 }
+
+const RT_WAIT: Duration = Duration::from_millis(500);
 
 /// `ceil(10^((l² + 125 l) / 612 - 7 / 34))` with `l = log2(shares)`, clamped at both ends.
 pub fn shares_to_weight(shares: u64) -> u64 {
