@@ -132,42 +132,7 @@ fn describe(kind: &Kind) -> (&'static str, String, String) {
             errno.clone().unwrap_or_else(|| outcome.clone()),
             activity(kind),
         ),
-        Kind::OomKill {
-            victim,
-            trigger,
-            constraint,
-            limit_bytes,
-            main_process,
-            level,
-            limit_cgroup,
-            group,
-            ..
-        } => {
-            let limit = limit_bytes
-                .map_or_else(String::new, |limit| format!(" at {}", human::bytes(limit)));
-            let main = if *main_process { ", main process" } else { "" };
-            let whose = match level.as_deref() {
-                Some(level @ ("nested" | "ancestor")) => {
-                    let path = limit_cgroup.as_deref().unwrap_or("a cgroup that is gone");
-                    format!(" of {path}, {level}")
-                }
-                _ => String::new(),
-            };
-            let all = if *group { ", as a group" } else { "" };
-            let by = if trigger.pid == victim.pid {
-                String::new()
-            } else {
-                format!(", for {}", who(trigger))
-            };
-            (
-                "oom",
-                "killed".to_owned(),
-                format!(
-                    "{}{main}{limit}{whose} ({constraint}{all}){by}",
-                    who(victim)
-                ),
-            )
-        }
+        Kind::OomKill { .. } => ("oom", "killed".to_owned(), oom_kill(kind)),
         Kind::Exec { actor, filename } => (
             "-",
             "-".to_owned(),
@@ -200,6 +165,44 @@ fn describe(kind: &Kind) -> (&'static str, String, String) {
             format!("cgroup {action} {} by {}", short(path), who(actor)),
         ),
     }
+}
+
+/// `tail[4711], main process at 64 MiB of /jobs, ancestor (memcg, as a group), for sh[4712]`.
+fn oom_kill(kind: &Kind) -> String {
+    let Kind::OomKill {
+        victim,
+        trigger,
+        constraint,
+        limit_bytes,
+        main_process,
+        level,
+        limit_cgroup,
+        group,
+        ..
+    } = kind
+    else {
+        return String::new();
+    };
+    let limit =
+        limit_bytes.map_or_else(String::new, |limit| format!(" at {}", human::bytes(limit)));
+    let main = if *main_process { ", main process" } else { "" };
+    let whose = match level.as_deref() {
+        Some(level @ ("nested" | "ancestor")) => {
+            let path = limit_cgroup.as_deref().unwrap_or("a cgroup that is gone");
+            format!(" of {path}, {level}")
+        }
+        _ => String::new(),
+    };
+    let all = if *group { ", as a group" } else { "" };
+    let by = if trigger.pid == victim.pid {
+        String::new()
+    } else {
+        format!(", for {}", who(trigger))
+    };
+    format!(
+        "{}{main}{limit}{whose} ({constraint}{all}){by}",
+        who(victim)
+    )
 }
 
 /// `ptrace of host pid 4711 by gdb[4712]`.
