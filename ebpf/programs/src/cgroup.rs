@@ -11,13 +11,19 @@ use paddock_abi::{
 };
 
 use crate::{
-    count::{debug_call, header, tell},
+    admit::Need,
+    count::{debug_call, header, tell_by_need},
     maps::CGROUP_SLOT,
     offsets::*,
+    once::{MAY_RECUR_NS, UNIQUE_NS, once},
     read::{field, pointer},
     selftest,
     task::{self, hierarchy_of, identity, kernfs_id, slot_of},
 };
+
+/// Places of claims.
+const ONCE_MKDIR: u32 = 0x10;
+const ONCE_ATTACH: u32 = 0x11;
 
 #[btf_tracepoint(function = "cgroup_mkdir")]
 fn btf_cgroup_mkdir(ctx: BtfTracePointContext) -> i32 {
@@ -25,7 +31,7 @@ fn btf_cgroup_mkdir(ctx: BtfTracePointContext) -> i32 {
     if selftest::on() {
         selftest::observe(selftest::CGROUP, task::current(), cgroup.id.cast_signed());
     }
-    if cgroup.hierarchy == hierarchy::OTHER {
+    if cgroup.hierarchy == hierarchy::OTHER || !once(ONCE_MKDIR, cgroup.id, ctx.arg(0), UNIQUE_NS) {
         return 0;
     }
     let slot = slot_of(cgroup.hierarchy, cgroup.parent_id);
@@ -52,7 +58,7 @@ fn btf_cgroup_attach_task(ctx: BtfTracePointContext) -> i32 {
         // A container's process that moves another one elsewhere.
         slot = identity(task::current()).slot;
     }
-    if slot == 0 {
+    if slot == 0 || !once(ONCE_ATTACH, ctx.arg(0), ctx.arg(2), MAY_RECUR_NS) {
         return 0;
     }
     told(cgroup_op::ATTACH, slot, &cgroup, ctx.arg(1), ctx.arg(2));
@@ -63,6 +69,7 @@ fn btf_cgroup_attach_task(ctx: BtfTracePointContext) -> i32 {
 fn btf_cgroup_rmdir(ctx: BtfTracePointContext) -> i32 {
     let cgroup = Place::of(ctx.arg(0));
     let slot = slot_of(cgroup.hierarchy, cgroup.id);
+    // A second program finds no slot any more: what is taken away once is told once.
     if slot == 0 {
         return 0;
     }
@@ -101,7 +108,12 @@ impl Place {
 #[inline(always)]
 fn told(op: u32, slot: u32, cgroup: &Place, path: u64, moved: u64) {
     let head = header(kind::CGROUP, slot, &identity(task::current()));
-    tell(Ring::Events, slot, |record: *mut Cgroup| {
+    let need = if op == cgroup_op::ATTACH {
+        Need::Told
+    } else {
+        Need::Agent
+    };
+    tell_by_need(Ring::Events, slot, need, |record: *mut Cgroup| {
         // SAFETY: reserved memory of this record's size; each field is written before it is sent,
         // the path up to its NUL by the helper (at least its first byte by us).
         unsafe {

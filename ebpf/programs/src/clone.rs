@@ -21,6 +21,7 @@ use crate::{
     count::debug_call,
     ns::{count, report},
     offsets::*,
+    once::{UNIQUE_NS, once},
     owner::{REPLACE, own},
     read::field,
     selftest,
@@ -70,8 +71,18 @@ fn tp_task_newtask(ctx: TracePointContext) -> u32 {
 /// Counts and tells, as the calling process' doing.
 #[inline(always)]
 fn made(flags: u64, child: i32, inums: &[u32; NS_TYPES]) {
+    // By the pid alone, so that both rungs agree.
+    let pid_tgid = bpf_get_current_pid_tgid();
+    if !once(
+        selftest::CLONE,
+        pid_tgid,
+        u64::from(child.cast_unsigned()),
+        UNIQUE_NS,
+    ) {
+        return;
+    }
     let actor = identity(task::current());
-    if actor.slot == 0 || task::exempt((bpf_get_current_pid_tgid() >> 32) as u32) {
+    if actor.slot == 0 || task::exempt((pid_tgid >> 32) as u32) {
         return;
     }
     let mask = mask_of_flags(flags);

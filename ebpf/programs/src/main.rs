@@ -29,12 +29,14 @@
     reason = "the verifier wants a bound that is a constant, not a slice's length"
 )]
 
+mod admit;
 mod cgroup;
 mod clone;
 mod count;
 mod maps;
 mod ns;
 mod offsets;
+mod once;
 mod oom;
 mod owner;
 mod process;

@@ -17,6 +17,7 @@ use crate::{
     count::{debug_call, header, tell},
     maps::{EXEMPT, OOM_MARKED},
     offsets::*,
+    once::{UNIQUE_NS, once},
     owner::{KEEP, own},
     read::{field, pointer},
     selftest,
@@ -48,6 +49,14 @@ fn btf_sched_process_exec(ctx: BtfTracePointContext) -> i32 {
     let task = task::current();
     if selftest::on() {
         selftest::observe(selftest::EXEC, task, 0);
+    }
+    if !once(
+        selftest::EXEC,
+        bpf_get_current_pid_tgid(),
+        pointer(task, &OFF_TASK_SELF_EXEC_ID),
+        UNIQUE_NS,
+    ) {
+        return 0;
     }
     let who = identity(task);
     if exempt(tgid) {
@@ -88,6 +97,7 @@ fn btf_sched_process_exit(ctx: BtfTracePointContext) -> i32 {
         return 0;
     }
     let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
+    let again = !once(selftest::EXIT, u64::from(tgid), signal, UNIQUE_NS);
     let _ = EXEMPT.remove(tgid);
     let _ = OOM_MARKED.remove(tgid);
     let group: u32 = field(signal, &OFF_SIGNAL_FLAGS);
@@ -100,7 +110,7 @@ fn btf_sched_process_exit(ctx: BtfTracePointContext) -> i32 {
         selftest::observe(selftest::EXIT, task, i64::from(status));
     }
     let who = identity(task);
-    if who.slot == 0 {
+    if who.slot == 0 || again {
         return 0;
     }
     debug_call(&ctx, "exit", i64::from(status));

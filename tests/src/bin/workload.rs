@@ -22,7 +22,8 @@ use nix::{
 };
 
 const USAGE: &str = "alloc BYTES | spin SECONDS | setns-loop PATH NSTYPE COUNT | \
-    unshare-loop FLAGS COUNT | getppid-loop COUNT | sleep SECONDS | ids | cat PATH | \
+    unshare-loop FLAGS COUNT | unshare-until PATH FLAGS | spawn-between PATH PATH PROGRAM | \
+    getppid-loop COUNT | sleep SECONDS | ids | cat PATH | \
     write PATH TEXT | stat PATH | overwrite-programs SECONDS | exit CODE | \
     bare PROGRAM | join PID PROGRAM";
 
@@ -44,6 +45,8 @@ fn run(args: &[&str]) -> Result<ExitCode> {
         ["spin", seconds] => spin(seconds.parse()?),
         ["setns-loop", path, kind, count] => setns_loop(path, flags(kind)?, count.parse()?)?,
         ["unshare-loop", kinds, count] => unshare_loop(flags(kinds)?, count.parse()?),
+        ["unshare-until", end, kinds] => unshare_until(end, flags(kinds)?)?,
+        ["spawn-between", start, end, program] => spawn_between(start, end, program)?,
         ["getppid-loop", count] => getppid_loop(count.parse()?),
         ["sleep", seconds] => thread::sleep(Duration::from_secs_f64(seconds.parse()?)),
         ["ids"] => ids()?,
@@ -170,6 +173,35 @@ fn setns_loop(path: &str, kind: CloneFlags, count: u32) -> Result<()> {
 fn unshare_loop(kinds: CloneFlags, count: u32) {
     let refused = (0..count).filter(|_| unshare(kinds).is_err()).count();
     println!("{count} calls, {refused} refused");
+}
+
+/// Never stops calling until there is a file; it looks now and then.
+fn unshare_until(end: &str, kinds: CloneFlags) -> Result<()> {
+    let (mut calls, mut refused) = (0_u64, 0_u64);
+    while !fs::exists(end)? {
+        for _ in 0..64 {
+            calls += 1;
+            refused += u64::from(unshare(kinds).is_err());
+        }
+    }
+    println!("{calls} calls, {refused} refused");
+    thread::sleep(Duration::from_mins(10));
+    Ok(())
+}
+
+/// Runs a program again and again, from one file's coming to another's.
+fn spawn_between(start: &str, end: &str, program: &str) -> Result<()> {
+    while !fs::exists(start)? {
+        thread::sleep(Duration::from_millis(10));
+    }
+    let mut calls = 0_u64;
+    while !fs::exists(end)? {
+        Command::new(program).status()?;
+        calls += 1;
+    }
+    println!("{calls} calls, 0 refused");
+    thread::sleep(Duration::from_mins(10));
+    Ok(())
 }
 
 /// Nanoseconds a call, the best of five rounds: noise only ever adds.

@@ -78,6 +78,8 @@ pub fn all() -> Vec<Scenario> {
         life::oom::ALL,
         kernel::calls::ALL,
         kernel::counts::ALL,
+        kernel::less::ALL,
+        kernel::swap::ALL,
         agent::ALL,
         prometheus::ALL,
         &images::ALL.concat(),

@@ -12,8 +12,9 @@ use crate::{
     CapabilityStatus, Config, Error, Refusal,
     kernel_types::KernelTypes,
     ladder::{Capability, Hook, LADDER, Rung},
+    maps::PINNED,
     offsets::Offsets,
-    tracefs,
+    pins, tracefs,
 };
 
 /// The kernel half as `cargo xtask build` made it.
@@ -60,6 +61,10 @@ fn load_object(
     loader
         .btf(Some(btf))
         .override_global("AYA_LOG_LEVEL", &level, true);
+    // A map whose pin is there is taken over, any other is made and pinned.
+    for name in PINNED {
+        loader.map_pin_path(name, pins::map_path(&config.pin_dir, name));
+    }
     for (global, value) in globals {
         loader.override_global(global, value, true);
     }

@@ -2,22 +2,27 @@
 
 use aya::maps::{Array, HashMap, Map, MapData, MapError, RingBuf};
 use paddock_abi::{
+    admission::Control,
     counters::{RingCounters, SlotCounters},
-    key::{CgroupKey, Observation, SlotConfig, State},
+    key::{CgroupKey, SlotConfig, State},
 };
 
 use crate::Error;
 
-/// Every map that outlives the loader; the programs hold the rest themselves.
+/// Every map that outlives the loader and that the next generation of programs goes on with.
 pub(crate) const PINNED: &[&str] = &[
     "STATE",
     "CGROUP_SLOT",
     "SLOT_CONFIG",
     "NS_OWNER",
     "EXEMPT",
+    "IN_FLIGHT",
+    "OOM_MARKED",
+    "CONTROL",
+    "BUCKETS",
+    "CLAIMS",
     "SLOT_COUNTERS",
     "RING_COUNTERS",
-    "OBSERVED",
     "CRITICAL",
     "EVENTS",
 ];
@@ -30,7 +35,7 @@ pub(crate) struct Maps {
     pub(crate) exempt: HashMap<MapData, u32, u32>,
     pub(crate) slot_counters: Array<MapData, SlotCounters>,
     pub(crate) ring_counters: Array<MapData, RingCounters>,
-    pub(crate) observed: Array<MapData, Observation>,
+    pub(crate) control: Array<MapData, Control>,
     /// `CRITICAL` and `EVENTS`, until the reader takes them.
     pub(crate) rings: Option<[RingBuf<MapData>; 2]>,
 }
@@ -48,7 +53,7 @@ impl Maps {
             exempt: typed("EXEMPT", source("EXEMPT")?)?,
             slot_counters: typed("SLOT_COUNTERS", source("SLOT_COUNTERS")?)?,
             ring_counters: typed("RING_COUNTERS", source("RING_COUNTERS")?)?,
-            observed: typed("OBSERVED", source("OBSERVED")?)?,
+            control: typed("CONTROL", source("CONTROL")?)?,
             rings: Some([
                 typed("CRITICAL", source("CRITICAL")?)?,
                 typed("EVENTS", source("EVENTS")?)?,
@@ -57,6 +62,9 @@ impl Maps {
     }
 }
 
-fn typed<T: TryFrom<Map, Error = MapError>>(map: &'static str, of: Map) -> Result<T, Error> {
+pub(crate) fn typed<T: TryFrom<Map, Error = MapError>>(
+    map: &'static str,
+    of: Map,
+) -> Result<T, Error> {
     T::try_from(of).map_err(|source| Error::map("open", map, source))
 }

@@ -223,6 +223,11 @@ const FIELDS: &[Row] = &[
         &[("task_struct", "exit_code")],
     ),
     (
+        "OFF_TASK_SELF_EXEC_ID",
+        Group::Process,
+        &[("task_struct", "self_exec_id")],
+    ),
+    (
         "OFF_SIGNAL_FLAGS",
         Group::Process,
         &[("signal_struct", "flags")],

@@ -35,14 +35,24 @@ const ESCAPES: Family = Family::counter(
     "paddock_container_escapes_total",
     "Namespaces of the host or of others that a process of the container obtained (allowed) or reached for in vain (failed).",
 );
+const RECORDS: Family = Family::counter(
+    "paddock_container_records_total",
+    "Records about the container on both rings: seen = submitted + lost_ring_full + lost_pressure + lost_rate_limited.",
+);
 
 const LIMITS_RESTORED: Family = Family::counter(
     "paddock_container_limits_restored_total",
     "Files of the container's limits that somebody else had changed and paddock wrote again.",
 );
 
-pub(super) const FAMILIES: [Family; 5] =
-    [INFO, OOM_KILLS, NAMESPACE_CALLS, ESCAPES, LIMITS_RESTORED];
+pub(super) const FAMILIES: [Family; 6] = [
+    INFO,
+    OOM_KILLS,
+    NAMESPACE_CALLS,
+    ESCAPES,
+    RECORDS,
+    LIMITS_RESTORED,
+];
 
 /// Series of those beyond the cap.
 const OTHER: &str = "_other";
@@ -112,6 +122,11 @@ pub(super) fn kernel_families(readings: &[Reading]) -> Vec<MetricFamily> {
             readings
                 .iter()
                 .flat_map(|one| escapes(&one.name, &one.counters.kernel)),
+        ),
+        RECORDS.with(
+            readings
+                .iter()
+                .flat_map(|one| records(&one.name, &one.counters.kernel)),
         ),
     ]
 }
@@ -186,6 +201,18 @@ fn escapes(name: &str, counters: &SlotCounters) -> Vec<(Labels, f64)> {
         }
     }
     series
+}
+
+fn records(name: &str, counters: &SlotCounters) -> Vec<(Labels, f64)> {
+    let sum = counters.records();
+    [("seen", sum.seen)]
+        .into_iter()
+        .chain(sum.parts())
+        .map(|(stage, count)| {
+            let labels = vec![("container", name.to_owned()), ("stage", stage.to_owned())];
+            (labels, float(count))
+        })
+        .collect()
 }
 
 /// Containers by state.

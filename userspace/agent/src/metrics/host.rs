@@ -25,7 +25,7 @@ const FOLDED: Family = Family::gauge(
 );
 const RECORDS: Family = Family::counter(
     "paddock_records_total",
-    "The kernel half's records by ring: seen = submitted + lost_ring_full; submitted = delivered + what is under way.",
+    "The kernel half's records by ring: seen = submitted + lost_ring_full + lost_pressure + lost_rate_limited; submitted = delivered + what is under way.",
 );
 const UNDECODABLE: Family = Family::counter(
     "paddock_records_undecodable_total",
@@ -113,12 +113,8 @@ fn records(shared: &Shared) -> Vec<(Labels, f64)> {
             Ring::Critical => ("critical", delivered[0]),
             Ring::Events => ("events", delivered[1]),
         };
-        for (stage, count) in [
-            ("seen", counters.seen),
-            ("submitted", counters.submitted),
-            ("lost_ring_full", counters.lost_ring_full),
-            ("delivered", delivered),
-        ] {
+        let ends = [("seen", counters.seen), ("delivered", delivered)];
+        for (stage, count) in counters.parts().into_iter().chain(ends) {
             series.push((
                 vec![("ring", word.to_owned()), ("stage", stage.to_owned())],
                 float(count),

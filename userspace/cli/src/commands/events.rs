@@ -165,6 +165,15 @@ fn describe(kind: &Kind) -> (&'static str, String, String) {
             "lost".to_owned(),
             format!("{count} events: this reader was too slow"),
         ),
+        Kind::Limited {
+            action,
+            reason,
+            withheld,
+        } => (
+            "-",
+            "limited".to_owned(),
+            format!("telling less ({reason}) {action}, {withheld} records withheld"),
+        ),
         Kind::Cgroup {
             action,
             actor,

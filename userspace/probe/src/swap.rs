@@ -1,0 +1,144 @@
+//! A new generation of programs in the old one's place: no call unseen, none counted twice.
+//!
+//! The maps stay. While `CONTROL` says that programs are being swapped, each event is claimed
+//! by the first program that sees it (`ebpf/programs/src/once.rs`); the new ones are attached,
+//! then the old ones let go. The order and why it holds: docs/adr/0014. A loader that dies
+//! anywhere in between leaves a state from which the next one starts over.
+
+use std::{
+    collections::HashSet,
+    path::Path,
+    thread,
+    time::{Duration, Instant},
+};
+
+use aya::{
+    maps::{Array, Map, MapData, MapInfo},
+    programs::{ProgramInfo, loaded_programs},
+};
+use aya_obj::Object;
+use paddock_abi::admission::{Control, LAYOUT};
+use rustix::thread::{MembarrierCommand, membarrier};
+
+use crate::{
+    Error,
+    load::OBJECT,
+    maps::{Maps, PINNED, typed},
+    pins,
+};
+
+/// The kernel detaches from a work queue; loaded machines take their time.
+const PATIENCE: Duration = Duration::from_secs(10);
+const PAUSE: Duration = Duration::from_millis(2);
+/// Where the kernel has no barrier to wait on (a processor without ticks).
+const SETTLED: Duration = Duration::from_millis(200);
+
+/// Whether the maps that are pinned are those that this object would make, by kind, sizes and
+/// what their content means; else a short reason.
+pub(crate) fn maps_fit(pin_dir: &Path) -> Result<(), String> {
+    let object = Object::parse(OBJECT).map_err(|error| error.to_string())?;
+    for name in PINNED {
+        let wanted = object
+            .maps
+            .get(*name)
+            .ok_or_else(|| format!("no map {name} in the object"))?;
+        let found = MapInfo::from_pin(pins::map_path(pin_dir, name))
+            .map_err(|_| format!("no map {name} is pinned"))?;
+        let kind = found.map_type().map(|kind| kind as u32);
+        let same = kind.is_ok_and(|kind| kind == wanted.map_type())
+            && found.key_size() == wanted.key_size()
+            && found.value_size() == wanted.value_size()
+            && found.max_entries() == wanted.max_entries();
+        if !same {
+            return Err(format!("map {name} has another form"));
+        }
+    }
+    let control = control(pin_dir).map_err(|error| error.to_string())?;
+    let layout = read(&control).layout;
+    if layout == LAYOUT {
+        Ok(())
+    } else {
+        Err(format!("its maps are of layout {layout}, not {LAYOUT}"))
+    }
+}
+
+fn control(pin_dir: &Path) -> Result<Array<MapData, Control>, Error> {
+    let map = MapData::from_pin(pins::map_path(pin_dir, "CONTROL"))
+        .and_then(Map::from_map_data)
+        .map_err(|source| Error::map("open pinned", "CONTROL", source))?;
+    typed("CONTROL", map)
+}
+
+pub(crate) fn read(control: &Array<MapData, Control>) -> Control {
+    control.get(&0, 0).unwrap_or_default()
+}
+
+pub(crate) fn write(control: &mut Array<MapData, Control>, value: Control) -> Result<(), Error> {
+    control
+        .set(0, value, 0)
+        .map_err(|source| Error::map("write", "CONTROL", source))
+}
+
+fn say(control: &mut Array<MapData, Control>, swapping: bool) -> Result<(), Error> {
+    let value = Control {
+        swapping: u64::from(swapping),
+        ..read(control)
+    };
+    write(control, value)
+}
+
+/// From here on every event is claimed, by the old programs too.
+pub(crate) fn begin(pin_dir: &Path) -> Result<(), Error> {
+    say(&mut control(pin_dir)?, true)?;
+    wait_for_running_programs();
+    pins::clear_new(pin_dir)
+}
+
+/// Lets events go unclaimed again, once no programs but those in force use the maps. Where
+/// others stay (somebody holds them), claims stay too, which is right and a little slower.
+pub(crate) fn settle(pin_dir: &Path, maps: &mut Maps, programs: &[String]) -> Result<(), Error> {
+    if read(&maps.control).swapping == 0 {
+        return Ok(());
+    }
+    pins::clear_new(pin_dir)?;
+    let ours: HashSet<u32> = programs
+        .iter()
+        .filter_map(|name| ProgramInfo::from_pin(pins::program_path(pin_dir, name)).ok())
+        .map(|info| info.id())
+        .collect();
+    let map = MapInfo::from_pin(pins::map_path(pin_dir, "CONTROL"))
+        .map_err(|source| Error::map("open pinned", "CONTROL", source))?
+        .id();
+    let deadline = Instant::now() + PATIENCE;
+    while others_use(map, &ours) {
+        if Instant::now() > deadline {
+            log::warn!(
+                "programs of an earlier agent are still attached; events go on being claimed"
+            );
+            return Ok(());
+        }
+        thread::sleep(PAUSE);
+    }
+    wait_for_running_programs();
+    say(&mut maps.control, false)
+}
+
+/// Whether a program that is not one of `ours` uses the map.
+fn others_use(map: u32, ours: &HashSet<u32>) -> bool {
+    loaded_programs()
+        // One that went while it was looked at is no longer there.
+        .flatten()
+        .filter(|info| !ours.contains(&info.id()))
+        .any(|info| {
+            info.map_ids()
+                .is_ok_and(|ids| ids.is_some_and(|ids| ids.contains(&map)))
+        })
+}
+
+/// No program that began before this still runs after it: a grace period of RCU, under which
+/// programs run.
+fn wait_for_running_programs() {
+    if membarrier(MembarrierCommand::Global).is_err() {
+        thread::sleep(SETTLED);
+    }
+}
