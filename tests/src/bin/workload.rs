@@ -23,7 +23,7 @@ use nix::{
 
 const USAGE: &str = "alloc BYTES | spin SECONDS | setns-loop PATH NSTYPE COUNT | \
     unshare-loop FLAGS COUNT | unshare-until PATH FLAGS | spawn-between PATH PATH PROGRAM | \
-    getppid-loop COUNT | sleep SECONDS | ids | cat PATH | \
+    timed getppid|setns|unshare|open|spawn COUNT | paced-unshare RATE SECONDS | sleep SECONDS | ids | cat PATH | \
     write PATH TEXT | stat PATH | overwrite-programs SECONDS | exit CODE | \
     bare PROGRAM | join PID PROGRAM";
 
@@ -47,7 +47,8 @@ fn run(args: &[&str]) -> Result<ExitCode> {
         ["unshare-loop", kinds, count] => unshare_loop(flags(kinds)?, count.parse()?),
         ["unshare-until", end, kinds] => unshare_until(end, flags(kinds)?)?,
         ["spawn-between", start, end, program] => spawn_between(start, end, program)?,
-        ["getppid-loop", count] => getppid_loop(count.parse()?),
+        ["timed", call, count] => timed(call, count.parse()?)?,
+        ["paced-unshare", rate, seconds] => paced_unshare(rate.parse()?, seconds.parse()?),
         ["sleep", seconds] => thread::sleep(Duration::from_secs_f64(seconds.parse()?)),
         ["ids"] => ids()?,
         ["cat", path] => print!("{}", fs::read_to_string(path)?),
@@ -205,17 +206,51 @@ fn spawn_between(start: &str, end: &str, program: &str) -> Result<()> {
 }
 
 /// Nanoseconds a call, the best of five rounds: noise only ever adds.
-fn getppid_loop(count: u32) {
-    let best = (0..5)
-        .map(|_| {
-            let start = Instant::now();
-            for _ in 0..count {
-                std::hint::black_box(nix::unistd::getppid());
-            }
-            start.elapsed().as_secs_f64() * 1e9 / f64::from(count)
-        })
-        .fold(f64::INFINITY, f64::min);
+fn timed(call: &str, count: u32) -> Result<()> {
+    let own = File::open("/proc/self/ns/uts")?;
+    let act: &dyn Fn() -> Result<()> = match call {
+        "getppid" => &|| {
+            std::hint::black_box(nix::unistd::getppid());
+            Ok(())
+        },
+        "setns" => &|| Ok(setns(&own, CloneFlags::CLONE_NEWUTS)?),
+        "unshare" => &|| Ok(unshare(CloneFlags::CLONE_NEWUTS)?),
+        "open" => &|| Ok(drop(File::open("/proc/self/status")?)),
+        "spawn" => &|| {
+            Command::new("/proc/self/exe")
+                .args(["exit", "0"])
+                .status()?;
+            Ok(())
+        },
+        _ => bail!("usage: {USAGE}"),
+    };
+    let mut best = f64::INFINITY;
+    for _ in 0..5 {
+        let start = Instant::now();
+        for _ in 0..count {
+            act()?;
+        }
+        best = best.min(start.elapsed().as_secs_f64() * 1e9 / f64::from(count));
+    }
     println!("{best:.1}");
+    Ok(())
+}
+
+/// So many calls a second, in bundles of a millisecond.
+fn paced_unshare(rate: u32, seconds: u32) {
+    const STEPS: u32 = 1000;
+    let start = Instant::now();
+    let mut calls = 0;
+    for step in 1..=seconds * STEPS {
+        let due = u64::from(rate) * u64::from(step) / u64::from(STEPS);
+        while calls < due {
+            calls += 1;
+            let _ = unshare(CloneFlags::CLONE_NEWUTS);
+        }
+        let end = start + Duration::from_millis(u64::from(step));
+        thread::sleep(end.saturating_duration_since(Instant::now()));
+    }
+    println!("{calls} calls, {:.2} s", start.elapsed().as_secs_f64());
 }
 
 /// `uts,ipc` or, for setns, `0`.

@@ -175,6 +175,10 @@ impl Hook {
         }
     }
 
+    pub(crate) fn is_syscall_exit(self) -> bool {
+        matches!(self, Self::Tracepoint("syscalls", name) if name.starts_with("sys_exit_"))
+    }
+
     /// Whether a kernel may lack the hook without the rung failing.
     pub(crate) fn left_out(self, types: &KernelTypes) -> bool {
         matches!(self, Self::FentryCompat(_) | Self::FexitCompat(_))

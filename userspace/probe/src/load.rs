@@ -30,17 +30,35 @@ pub(crate) struct Loaded {
     pub(crate) ebpf: Ebpf,
     pub(crate) attached: Vec<Attached>,
     pub(crate) statuses: Vec<CapabilityStatus>,
+    /// Attached as long as programs of two generations are; see [`bridge`].
+    pub(crate) bridge: Bridge,
 }
 
-pub(crate) fn load(config: &Config, types: &KernelTypes) -> Result<Loaded, Error> {
+pub(crate) type Bridge = BTreeMap<&'static str, FdLink>;
+
+/// `over`: the maps and the hooks are another generation's, too.
+pub(crate) fn load(config: &Config, types: &KernelTypes, over: bool) -> Result<Loaded, Error> {
     let btf = types.for_aya()?;
     let mut offsets = Offsets::find(types, page_size());
     offsets.globals.extend(tracefs::field_offsets());
     let mut ebpf = load_object(config, &btf, &offsets.globals)?;
+    let mut bridge = if over {
+        bridge(&mut ebpf, &btf)
+    } else {
+        Bridge::new()
+    };
     let mut attached = Vec::new();
     let mut statuses = Vec::new();
     for capability in LADDER {
-        let (links, status) = climb(&mut ebpf, config, types, &btf, &offsets, capability);
+        let (links, status) = climb(
+            &mut ebpf,
+            &mut bridge,
+            config,
+            types,
+            &btf,
+            &offsets,
+            capability,
+        );
         attached.extend(links.map(|links| Attached { capability, links }));
         statuses.push(status);
     }
@@ -48,7 +66,35 @@ pub(crate) fn load(config: &Config, types: &KernelTypes) -> Result<Loaded, Error
         ebpf,
         attached,
         statuses,
+        bridge,
     })
+}
+
+/// Syscalls' exit tracepoints beside whatever rung serves. Whenever a program is attached to a
+/// function or detached, the kernel takes calls that are inside it past all exit programs
+/// (`bpf_tramp_image_put`); the tracepoint takes up what those calls left.
+/// <https://github.com/torvalds/linux/blob/v6.18/kernel/bpf/trampoline.c>
+fn bridge(ebpf: &mut Ebpf, btf: &Btf) -> Bridge {
+    let hooks = LADDER
+        .iter()
+        .flat_map(|capability| capability.rungs)
+        .flat_map(|rung| rung.hooks);
+    let mut links = Bridge::new();
+    for (name, hook) in hooks.filter(|(_, hook)| hook.is_syscall_exit()) {
+        let Some(program) = ebpf.program_mut(name) else {
+            continue;
+        };
+        match attach(program, *hook, btf) {
+            Ok(link) => {
+                links.insert(name, link);
+            }
+            Err(refused) => log::warn!(
+                "{name}: {}; calls that are under way may be missed",
+                refused.reason
+            ),
+        }
+    }
+    links
 }
 
 fn load_object(
@@ -76,6 +122,7 @@ fn load_object(
 /// Tries the rungs of one capability from the best down.
 fn climb(
     ebpf: &mut Ebpf,
+    bridge: &mut Bridge,
     config: &Config,
     types: &KernelTypes,
     btf: &Btf,
@@ -102,7 +149,7 @@ fn climb(
         } else if let Some(forced) = forced.filter(|forced| *forced != rung.name) {
             Refused::because(format!("the rung is forced to {forced}"))
         } else {
-            match try_rung(ebpf, types, btf, rung) {
+            match try_rung(ebpf, bridge, types, btf, rung) {
                 Ok(links) => {
                     status.rung = Some(rung.name.to_owned());
                     return (Some(links), status);
@@ -122,6 +169,7 @@ fn climb(
 /// All hooks of a rung or none: those that were attached are detached when a later one fails.
 fn try_rung(
     ebpf: &mut Ebpf,
+    bridge: &mut Bridge,
     types: &KernelTypes,
     btf: &Btf,
     rung: &Rung,
@@ -137,7 +185,11 @@ fn try_rung(
         let program = ebpf
             .program_mut(name)
             .ok_or_else(|| Refused::because(format!("the object has no program {name}")))?;
-        let link = attach(program, *hook, btf).map_err(|error| error.of(name))?;
+        // The kernel takes a program once only on a tracepoint.
+        let link = match bridge.remove(name) {
+            Some(link) => link,
+            None => attach(program, *hook, btf).map_err(|error| error.of(name))?,
+        };
         if let Ok(info) = program.info() {
             let steps = info.verified_instruction_count().unwrap_or_default();
             log::debug!("{name}: the verifier took {steps} steps");

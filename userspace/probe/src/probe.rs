@@ -113,7 +113,8 @@ impl Probe {
             mut ebpf,
             attached,
             mut statuses,
-        } = load::load(config, &types)?;
+            bridge,
+        } = load::load(config, &types, over)?;
         let program_log = config
             .program_log
             .then(|| EbpfLogger::init(&mut ebpf).ok())
@@ -151,6 +152,7 @@ impl Probe {
         drop(ebpf);
         pins::forget(pin_dir)?;
         pins::put_in_force(pin_dir, &programs)?;
+        swap::cross(pin_dir, bridge);
         swap::settle(pin_dir, &mut maps, &programs)?;
         let manifest = Manifest {
             object: pins::fingerprint(OBJECT),

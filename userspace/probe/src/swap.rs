@@ -13,16 +13,19 @@ use std::{
 };
 
 use aya::{
-    maps::{Array, Map, MapData, MapInfo},
+    maps::{Array, HashMap, Map, MapData, MapInfo},
     programs::{ProgramInfo, loaded_programs},
 };
 use aya_obj::Object;
-use paddock_abi::admission::{Control, LAYOUT};
+use paddock_abi::{
+    admission::{Control, LAYOUT},
+    key::InFlight,
+};
 use rustix::thread::{MembarrierCommand, membarrier};
 
 use crate::{
     Error,
-    load::OBJECT,
+    load::{Bridge, OBJECT},
     maps::{Maps, PINNED, typed},
     pins,
 };
@@ -30,6 +33,8 @@ use crate::{
 /// The kernel detaches from a work queue; loaded machines take their time.
 const PATIENCE: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(2);
+/// A call of setns or unshare that takes longer is seldom.
+const CALL: Duration = Duration::from_secs(2);
 /// Where the kernel has no barrier to wait on (a processor without ticks).
 const SETTLED: Duration = Duration::from_millis(200);
 
@@ -92,6 +97,28 @@ pub(crate) fn begin(pin_dir: &Path) -> Result<(), Error> {
     say(&mut control(pin_dir)?, true)?;
     wait_for_running_programs();
     pins::clear_new(pin_dir)
+}
+
+/// Takes the bridge down when the calls that may need it are over: those under way when the
+/// last old program was let go, or for long enough.
+pub(crate) fn cross(pin_dir: &Path, bridge: Bridge) {
+    if bridge.is_empty() {
+        return;
+    }
+    // Old links go from a work queue after their names.
+    thread::sleep(SETTLED);
+    let in_flight = MapData::from_pin(pins::map_path(pin_dir, "IN_FLIGHT"))
+        .and_then(Map::from_map_data)
+        .and_then(HashMap::<_, u64, InFlight>::try_from);
+    if let Ok(in_flight) = in_flight {
+        let mut under_way: Vec<u64> = in_flight.keys().flatten().collect();
+        let deadline = Instant::now() + CALL;
+        while !under_way.is_empty() && Instant::now() < deadline {
+            under_way.retain(|thread| in_flight.get(thread, 0).is_ok());
+            thread::sleep(PAUSE);
+        }
+    }
+    drop(bridge);
 }
 
 /// Lets events go unclaimed again, once no programs but those in force use the maps. Where
