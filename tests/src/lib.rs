@@ -7,8 +7,10 @@
 pub mod bench;
 pub mod bundle;
 pub mod context;
+pub mod corpus;
 pub mod demo;
 pub mod image;
+pub mod kernels;
 pub mod launchers;
 pub mod leaks;
 pub mod metrics;

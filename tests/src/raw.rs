@@ -53,8 +53,8 @@ pub fn write(directory: &Path, name: &str, calls: &[Call]) -> Result<PathBuf> {
     Ok(path)
 }
 
-const BASE: u32 = 0x40_0000;
-const HEADERS: u32 = 64 + 56;
+pub(crate) const BASE: u32 = 0x40_0000;
+pub(crate) const HEADERS: u32 = 64 + 56;
 /// Where the results are, well above any program here.
 const RESULTS: u32 = BASE + 0x1_0000;
 
@@ -80,7 +80,7 @@ fn program(calls: &[Call]) -> Vec<u8> {
         [1, RESULTS.into(), calls.len() as u64, 0],
     );
     enter(&mut code, SYS_EXIT_GROUP, [0; 4]);
-    let mut file = headers(code.len() as u64);
+    let mut file = headers(BASE + HEADERS, code.len() as u64);
     file.extend(code);
     file
 }
@@ -110,8 +110,9 @@ fn enter_32(code: &mut Vec<u8>, number: u32, args: [u64; 4]) {
     code.extend([0xcd, 0x80]);
 }
 
-/// elf(5): one segment, readable, writable, executable, from the file's first byte on.
-fn headers(code: u64) -> Vec<u8> {
+/// elf(5): one segment, readable, writable, executable, from the file's first byte on; `start`
+/// is where it begins to run, `length` what follows the headers.
+pub(crate) fn headers(start: u32, length: u64) -> Vec<u8> {
     let mut all = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0".to_vec();
     let half = |all: &mut Vec<u8>, value: u16| all.extend(value.to_le_bytes());
     let word = |all: &mut Vec<u8>, value: u32| all.extend(value.to_le_bytes());
@@ -120,7 +121,7 @@ fn headers(code: u64) -> Vec<u8> {
     half(&mut all, 2);
     half(&mut all, 62);
     word(&mut all, 1);
-    long(&mut all, u64::from(BASE + HEADERS));
+    long(&mut all, u64::from(start));
     // Program headers at 64, no sections, no flags.
     long(&mut all, 64);
     long(&mut all, 0);
@@ -134,7 +135,7 @@ fn headers(code: u64) -> Vec<u8> {
         0,
         BASE.into(),
         BASE.into(),
-        u64::from(HEADERS) + code,
+        u64::from(HEADERS) + length,
         0x2_0000,
         0x1000,
     ] {

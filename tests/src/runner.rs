@@ -11,21 +11,50 @@ use std::{
 
 use anyhow::{Result, anyhow, bail};
 
-use crate::{context::Context, leaks::Snapshot};
+use crate::{
+    context::Context,
+    corpus::{self, Case},
+    kernels,
+    leaks::Snapshot,
+};
 
 /// One scenario: `area::name`, and what to do.
 #[derive(Clone, Copy, Debug)]
 pub struct Scenario {
     pub name: &'static str,
-    run: fn(&Context) -> Result<()>,
+    work: Work,
     alone: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Work {
+    Function(fn(&Context) -> Result<()>),
+    Case(&'static Case),
+}
+
+impl Work {
+    fn run(self, context: &Context) -> Result<()> {
+        match self {
+            Self::Function(run) => run(context),
+            Self::Case(case) => corpus::run(context, case),
+        }
+    }
 }
 
 impl Scenario {
     pub const fn new(name: &'static str, run: fn(&Context) -> Result<()>) -> Self {
         Self {
             name,
-            run,
+            work: Work::Function(run),
+            alone: false,
+        }
+    }
+
+    /// One of the corpus.
+    pub const fn of_case(name: &'static str, case: &'static Case) -> Self {
+        Self {
+            name,
+            work: Work::Case(case),
             alone: false,
         }
     }
@@ -51,7 +80,7 @@ pub fn run(scenarios: &[Scenario], filter: &str) -> bool {
     }
     for scenario in alone {
         tally.run(scenario.name, || {
-            observed(&Snapshot::take()?, Context::new()?, scenario.run)
+            observed(&Snapshot::take()?, Context::new()?, scenario)
         });
     }
     tally.report()
@@ -75,10 +104,12 @@ impl Tally {
         };
         for scenario in scenarios {
             self.run(scenario.name, || {
-                observed(&Snapshot::take()?, Context::beside(&host)?, scenario.run)
+                observed(&Snapshot::take()?, Context::beside(&host)?, scenario)
             });
         }
-        self.run(NAME, || observed(&before, host, |_| Ok(())));
+        self.run(NAME, || {
+            observed(&before, host, &Scenario::new(NAME, |_| Ok(())))
+        });
     }
 
     fn run(&mut self, name: &'static str, work: impl FnOnce() -> Result<()>) {
@@ -109,13 +140,11 @@ impl Tally {
 }
 
 /// Runs it, closes its context and compares with `before`.
-fn observed(
-    before: &Snapshot,
-    context: Context,
-    scenario: impl FnOnce(&Context) -> Result<()>,
-) -> Result<()> {
-    let result = catch_unwind(AssertUnwindSafe(|| scenario(&context)))
+fn observed(before: &Snapshot, context: Context, scenario: &Scenario) -> Result<()> {
+    let lacking = kernels::lacking(scenario.name)?;
+    let result = catch_unwind(AssertUnwindSafe(|| scenario.work.run(&context)))
         .unwrap_or_else(|panic| Err(anyhow!("panicked: {}", message(&*panic))));
+    let result = kernels::judge(lacking.as_deref(), result);
     let agent = context.agent_log();
     let closed = context.close();
     let left = before.what_is_new();

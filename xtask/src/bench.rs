@@ -119,6 +119,7 @@ fn guest(tree: &Tree, series: &str, program: &Program) -> Result<i32> {
         memory_mib: 2048,
         deterministic: true,
         interactive: false,
+        quiet: false,
         label: String::new(),
     };
     vm::boot(tree, series, &contents, &machine)?.code()

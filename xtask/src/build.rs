@@ -14,8 +14,9 @@ use crate::{
 };
 
 const KERNEL_TARGET: &str = "bpfel-unknown-none";
-/// Line information for verifier logs, and BTF.
-const KERNEL_FLAGS: &str = "-Cdebuginfo=2\u{1f}-Clink-arg=--btf";
+/// Line information for verifier logs, and BTF; one unit, so that the programs are the same
+/// wherever they are compiled.
+const KERNEL_FLAGS: &str = "-Cdebuginfo=2\u{1f}-Clink-arg=--btf\u{1f}-Ccodegen-units=1";
 
 pub(crate) fn main(tree: &Tree) -> Result<()> {
     let toolchain = setup::prepare(tree, Purpose::Run)?;
@@ -72,6 +73,7 @@ pub(crate) fn kernel_cargo(tree: &Tree, toolchain: &KernelToolchain, subcommand:
         .arg(tree.target.join("ebpf"))
         .env("CARGO_TARGET_BPFEL_UNKNOWN_NONE_LINKER", tree.bpf_linker())
         .env("CARGO_ENCODED_RUSTFLAGS", KERNEL_FLAGS)
+        .env("CARGO_INCREMENTAL", "0")
         // cargo's own, for the toolchain that runs this program.
         .env_remove("LD_LIBRARY_PATH")
         .env_remove("RUSTFLAGS");

@@ -9,6 +9,7 @@ mod run;
 mod setup;
 mod test;
 mod tree;
+mod verifier;
 mod vm;
 
 use std::process::ExitCode;
@@ -41,6 +42,8 @@ enum Task {
     Test(test::Args),
     /// Measurements, side by side in one run
     Bench(bench::Args),
+    /// What each kernel's verifier takes for each program, against tests/verifier.toml
+    Verifier(verifier::Args),
     /// Boot a Debian kernel in QEMU with paddock's binaries in it
     Vm(vm::Args),
 }
@@ -57,6 +60,7 @@ fn main() -> ExitCode {
         }),
         Task::Test(args) => test::main(&tree, &args),
         Task::Bench(args) => bench::main(&tree, &args),
+        Task::Verifier(args) => verifier::main(&tree, &args),
         Task::Vm(args) => vm::main(&tree, &args),
     });
     match done {

@@ -29,22 +29,26 @@ pub struct Control {
     pub rate_period_ns: u64,
     /// How far ahead of its rate a container may be.
     pub rate_burst_ns: u64,
-    /// 1 while programs of two generations hang on the same hooks.
+    /// While programs of two generations hang on the same hooks, the newer one's number.
     pub swapping: u64,
+    /// Number of the newest generation that was ever loaded over these maps.
+    pub generation: u64,
     /// [`LAYOUT`] of who made the maps.
     pub layout: u64,
 }
 
-/// An event that two generations of a program see: `a` and `b` tell it from every other of its
-/// hook.
+/// Who has an event that two generations of a program see: the first of them to run on its
+/// thread, at the time that is the value.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Claim {
-    pub a: u64,
-    pub b: u64,
-    /// Place in the ladder's observations.
-    pub hook: u64,
+    pub thread: u64,
+    /// In which order they run there.
+    pub order: u64,
 }
 
-const _: () = assert!(size_of::<Control>() == 32);
-const _: () = assert!(size_of::<Claim>() == 24);
+/// So old a claim at most is the same event's. Both generations hang on all hooks for longer.
+pub const FRESH_NS: u64 = 200_000_000;
+
+const _: () = assert!(size_of::<Control>() == 40);
+const _: () = assert!(size_of::<Claim>() == 16);

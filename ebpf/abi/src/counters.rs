@@ -3,7 +3,10 @@
 //! A slot's counters are one array of plain `u64` cells that hooks add to atomically; the
 //! functions here give the cell of a fact. Slot 0 is everything that no container owns.
 
-use crate::namespace::{NS_TYPES, NsType};
+use crate::{
+    activity::{ACTIVITIES, Activity, VERDICTS, Verdict},
+    namespace::{NS_TYPES, NsType},
+};
 
 /// Slots in the kernel maps, slot 0 (nobody) included.
 pub const MAX_SLOTS: u32 = 1024;
@@ -44,6 +47,39 @@ pub enum Constraint {
 pub enum EscapeKind {
     HostNamespace = 0,
     PeerNamespace = 1,
+    /// Another's process: its memory, descriptors, life.
+    Process = 2,
+    Filesystem = 3,
+    Cgroup = 4,
+    /// The kernel itself.
+    Kernel = 5,
+    /// The container's runtime.
+    Runtime = 6,
+}
+
+impl EscapeKind {
+    pub const ALL: [Self; ESCAPE_KINDS] = [
+        Self::HostNamespace,
+        Self::PeerNamespace,
+        Self::Process,
+        Self::Filesystem,
+        Self::Cgroup,
+        Self::Kernel,
+        Self::Runtime,
+    ];
+
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::HostNamespace => "host_namespace",
+            Self::PeerNamespace => "peer_namespace",
+            Self::Process => "process",
+            Self::Filesystem => "filesystem",
+            Self::Cgroup => "cgroup",
+            Self::Kernel => "kernel",
+            Self::Runtime => "runtime",
+        }
+    }
 }
 
 /// The two rings.
@@ -58,14 +94,15 @@ pub enum Ring {
 pub const SYSCALLS: usize = 3;
 pub const OUTCOMES: usize = 4;
 pub const CONSTRAINTS: usize = 2;
-pub const ESCAPE_KINDS: usize = 2;
+pub const ESCAPE_KINDS: usize = 7;
 pub const RINGS: usize = 2;
 
 const CALLS: usize = 0;
 const NS_CALLS: usize = CALLS + SYSCALLS * OUTCOMES;
 const OOM_KILLS: usize = NS_CALLS + SYSCALLS * NS_TYPES * OUTCOMES;
 const ESCAPES: usize = OOM_KILLS + CONSTRAINTS;
-const RING: usize = ESCAPES + ESCAPE_KINDS * OUTCOMES;
+const ACTS: usize = ESCAPES + ESCAPE_KINDS * OUTCOMES;
+const RING: usize = ACTS + ACTIVITIES * VERDICTS;
 /// Cells of a slot.
 pub const CELLS: usize = RING + RINGS * RingCounters::CELLS;
 
@@ -136,6 +173,13 @@ pub const fn escape_cell(kind: EscapeKind, outcome: Outcome) -> usize {
     ESCAPES + kind as usize * OUTCOMES + outcome as usize
 }
 
+/// Cell of: an activity that was judged so.
+#[must_use]
+#[inline]
+pub const fn activity_cell(activity: Activity, verdict: Verdict) -> usize {
+    ACTS + activity as usize * VERDICTS + verdict as usize
+}
+
 /// Cell of a ring's account; `field` is one of [`RingCounters`]' constants.
 #[must_use]
 #[inline]
@@ -169,6 +213,11 @@ impl SlotCounters {
     }
 
     #[must_use]
+    pub const fn activities(&self, activity: Activity, verdict: Verdict) -> u64 {
+        self.cells[activity_cell(activity, verdict)]
+    }
+
+    #[must_use]
     pub const fn ring(&self, ring: Ring) -> RingCounters {
         RingCounters {
             seen: self.cells[ring_cell(ring, RingCounters::SEEN)],
@@ -193,7 +242,7 @@ impl SlotCounters {
     }
 }
 
-const _: () = assert!(size_of::<SlotCounters>() == 8 * CELLS && CELLS == 128);
+const _: () = assert!(size_of::<SlotCounters>() == 8 * CELLS);
 const _: () = assert!(size_of::<RingCounters>() == 8 * RingCounters::CELLS);
 
 #[cfg(test)]
@@ -218,8 +267,14 @@ mod tests {
                 take(call_cell(syscall, outcome));
                 (0..NS_TYPES).for_each(|ns| take(ns_call_cell(syscall, ns, outcome)));
             }
-            take(escape_cell(EscapeKind::HostNamespace, outcome));
-            take(escape_cell(EscapeKind::PeerNamespace, outcome));
+            for kind in EscapeKind::ALL {
+                take(escape_cell(kind, outcome));
+            }
+        }
+        for activity in Activity::ALL {
+            for verdict in Verdict::ALL {
+                take(activity_cell(*activity, verdict));
+            }
         }
         take(oom_cell(Constraint::Memcg));
         take(oom_cell(Constraint::Host));

@@ -1,6 +1,6 @@
 //! Keys and values of the maps that user space writes.
 
-use crate::namespace::NS_TYPES;
+use crate::{namespace::NS_TYPES, record::PATH_LEN};
 
 /// Identity of a cgroup: kernfs ids collide between hierarchies, so the hierarchy is part of it.
 #[repr(C)]
@@ -20,8 +20,88 @@ pub struct SlotConfig {
     pub in_use: u32,
     /// Namespace types that the container shares with the host by its configuration.
     pub shared_with_host: u32,
+    /// When its first process was to run, nanoseconds since the epoch; 0 is unknown.
+    pub started_at_ns: u64,
     /// Namespaces of others that it shares by its configuration; 0 is none of that type.
     pub joined: [u32; NS_TYPES],
+}
+
+/// Where a slot stands: whose it is yet to become, and in whose it is.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SlotPlace {
+    /// One of [`slot_state`].
+    pub state: u32,
+    /// Slot of the container around it; 0 is none. What is counted here counts there, too.
+    pub parent: u32,
+}
+
+/// [`SlotPlace::state`].
+pub mod slot_state {
+    /// A container's, or nobody's where [`super::SlotConfig::in_use`] is 0.
+    pub const DECIDED: u32 = 0;
+    /// Waits in a queue for a new cgroup.
+    pub const WAITING: u32 = 1;
+    /// A new cgroup's, until user space says what the cgroup is.
+    pub const PROVISIONAL: u32 = 2;
+}
+
+/// Waiting slots for new cgroups outside of all containers, and for those within one: what a
+/// container makes cannot use up the former.
+pub const WAITING_OUTSIDE: u32 = 256;
+pub const WAITING_WITHIN: u32 = 64;
+
+/// A cgroup's path, the same in every hierarchy; NULs behind it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct PathKey {
+    pub path: [u8; PATH_LEN],
+}
+
+/// The slot of the cgroups of a path, and in how many hierarchies there is one.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PathSlot {
+    pub slot: u32,
+    pub hierarchies: u32,
+}
+
+/// A process in set-up.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SetUp {
+    /// 1: came into a container from outside; a program without a name on disk, which runtimes
+    /// execute themselves from, does not end it. 0: any program does.
+    pub arrived: u32,
+    /// 1: it may execute its own program again by name, once.
+    pub once: u32,
+    /// Inode number of its own program, which it may execute again by descriptor; 0 is none.
+    pub own: u64,
+}
+
+/// A block device that a container was given by its configuration.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct DeviceKey {
+    pub slot: u32,
+    /// As the kernel keeps it: twelve bits of major, twenty of minor.
+    pub device: u32,
+}
+
+/// A file of a container runtime's on the host.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FileKey {
+    pub inode: u64,
+    /// As the kernel keeps it.
+    pub device: u32,
+    pub pad: u32,
+}
+
+/// What a [`FileKey`] stands for.
+pub mod runtime_file {
+    pub const PROGRAM: u32 = 1;
+    pub const SOCKET: u32 = 2;
 }
 
 /// What user space tells every hook, and the self-test's switch.
@@ -85,7 +165,11 @@ pub struct InFlight {
 }
 
 const _: () = assert!(size_of::<CgroupKey>() == 16);
-const _: () = assert!(size_of::<SlotConfig>() == 40);
+const _: () = assert!(size_of::<SlotConfig>() == 48);
+const _: () = assert!(size_of::<SlotPlace>() == 8);
+const _: () = assert!(size_of::<PathKey>() == PATH_LEN);
+const _: () = assert!(size_of::<PathSlot>() == 8);
+const _: () = assert!(size_of::<SetUp>() == 16);
 const _: () = assert!(size_of::<State>() == 48);
 const _: () = assert!(size_of::<Observation>() == 48 + 24 + 8 + 64 + 16);
 const _: () = assert!(size_of::<InFlight>() == 104);

@@ -6,6 +6,7 @@
 #![no_std]
 #![forbid(unsafe_op_in_unsafe_fn)]
 
+pub mod activity;
 pub mod admission;
 pub mod counters;
 pub mod key;

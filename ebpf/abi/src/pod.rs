@@ -3,7 +3,10 @@
 use crate::{
     admission::{Claim, Control},
     counters::{RingCounters, SlotCounters},
-    key::{CgroupKey, InFlight, Observation, SlotConfig, State},
+    key::{
+        CgroupKey, DeviceKey, FileKey, InFlight, Observation, PathKey, PathSlot, SetUp, SlotConfig,
+        SlotPlace, State,
+    },
 };
 
 // SAFETY: all are repr(C) structs of integers and arrays of integers without implicit padding
@@ -14,6 +17,9 @@ unsafe impl aya::Pod for CgroupKey {}
 unsafe impl aya::Pod for Claim {}
 // SAFETY: as above.
 unsafe impl aya::Pod for Control {}
+unsafe impl aya::Pod for DeviceKey {}
+// SAFETY: as above.
+unsafe impl aya::Pod for FileKey {}
 // SAFETY: as above.
 unsafe impl aya::Pod for InFlight {}
 // SAFETY: as above.
@@ -26,3 +32,11 @@ unsafe impl aya::Pod for SlotConfig {}
 unsafe impl aya::Pod for SlotCounters {}
 // SAFETY: as above.
 unsafe impl aya::Pod for State {}
+// SAFETY: as above.
+unsafe impl aya::Pod for PathKey {}
+// SAFETY: as above.
+unsafe impl aya::Pod for PathSlot {}
+// SAFETY: as above.
+unsafe impl aya::Pod for SetUp {}
+// SAFETY: as above.
+unsafe impl aya::Pod for SlotPlace {}

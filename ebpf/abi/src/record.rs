@@ -6,6 +6,7 @@ use crate::namespace::NS_TYPES;
 
 pub const COMM_LEN: usize = 16;
 pub const PATH_LEN: usize = 256;
+pub const OBJECT_LEN: usize = 64;
 
 /// [`Header::kind`].
 pub mod kind {
@@ -14,6 +15,7 @@ pub mod kind {
     pub const CGROUP: u32 = 3;
     pub const EXEC: u32 = 4;
     pub const EXIT: u32 = 5;
+    pub const ACTIVITY: u32 = 6;
 }
 
 /// Hierarchy that a cgroup id belongs to; ids of different hierarchies collide.
@@ -25,18 +27,13 @@ pub mod hierarchy {
     pub const PIDS_V1: u32 = 3;
 }
 
-/// [`NsCall::verdict`].
-pub mod verdict {
-    pub const BENIGN: u32 = 0;
-    pub const ESCAPE_ATTEMPT: u32 = 1;
-    pub const ESCAPE: u32 = 2;
-}
-
 /// [`Cgroup::op`].
 pub mod cgroup_op {
     pub const MKDIR: u32 = 0;
     pub const ATTACH: u32 = 1;
     pub const RMDIR: u32 = 2;
+    /// `MKDIR` that took a waiting slot, the header's: what the cgroup is has to be decided.
+    pub const BIRTH: u32 = 3;
 }
 
 /// Who acted, when, and whose record it is.
@@ -54,6 +51,9 @@ pub struct Header {
     pub tgid: u32,
     pub tid: u32,
     pub uid: u32,
+    /// The process' id in its own pid namespace, and its parent's on the host.
+    pub inner_tgid: u32,
+    pub parent_tgid: u32,
     pub comm: [u8; COMM_LEN],
 }
 
@@ -69,6 +69,7 @@ pub struct NsCall {
     pub fd: i32,
     /// 0 or a negative errno; clone's child.
     pub ret: i32,
+    /// [`crate::activity::Verdict`].
     pub verdict: u32,
     /// Types asked for, by flags or by what the descriptor is.
     pub requested: u32,
@@ -136,9 +137,34 @@ pub struct Exit {
     pub pad: u32,
 }
 
-const _: () = assert!(size_of::<Header>() == 56);
-const _: () = assert!(size_of::<NsCall>() == 56 + 8 + 24 + 8 + 32);
-const _: () = assert!(size_of::<Oom>() == 56 + 16 + 16 + 24 + 16);
-const _: () = assert!(size_of::<Cgroup>() == 56 + 8 + 16 + 8 + PATH_LEN);
-const _: () = assert!(size_of::<Exec>() == 56 + PATH_LEN);
-const _: () = assert!(size_of::<Exit>() == 56 + 8);
+/// Something of [`crate::activity::TABLE`].
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Activity {
+    pub header: Header,
+    /// [`crate::activity::Activity`].
+    pub activity: u32,
+    /// [`crate::namespace::Target`].
+    pub target: u32,
+    /// [`crate::activity::Verdict`].
+    pub verdict: u32,
+    /// 0 or a positive result, or a negative errno.
+    pub ret: i32,
+    /// Flags and numbers, as each activity has them.
+    pub args: [u64; 4],
+    /// The process reached for, and its slot; 0 is none.
+    pub other_tgid: u32,
+    pub other_slot: u32,
+    /// What: a file, a file system's type, a device.
+    pub object: [u8; OBJECT_LEN],
+    /// Where to, or what the object is found in.
+    pub place: [u8; OBJECT_LEN],
+}
+
+const _: () = assert!(size_of::<Header>() == 64);
+const _: () = assert!(size_of::<NsCall>() == 64 + 8 + 24 + 8 + 32);
+const _: () = assert!(size_of::<Oom>() == 64 + 16 + 16 + 24 + 16);
+const _: () = assert!(size_of::<Cgroup>() == 64 + 8 + 16 + 8 + PATH_LEN);
+const _: () = assert!(size_of::<Exec>() == 64 + PATH_LEN);
+const _: () = assert!(size_of::<Activity>() == 64 + 16 + 32 + 8 + 2 * OBJECT_LEN);
+const _: () = assert!(size_of::<Exit>() == 64 + 8);

@@ -1,7 +1,8 @@
-//! Cgroups born, entered and gone; a child inherits its parent's slot before anyone can join it.
+//! Cgroups born, entered and gone; a new one has a slot before anyone can join it.
 
 use aya_ebpf::{
-    helpers::generated::bpf_probe_read_kernel_str, macros::btf_tracepoint,
+    helpers::{bpf_get_current_pid_tgid, generated::bpf_probe_read_kernel_str},
+    macros::btf_tracepoint,
     programs::BtfTracePointContext,
 };
 use paddock_abi::{
@@ -12,29 +13,33 @@ use paddock_abi::{
 
 use crate::{
     admit::Need,
-    count::{debug_call, header, tell_by_need},
+    birth::{born, died},
+    count::{debug_call, tell_by_need, write_header},
     maps::CGROUP_SLOT,
     offsets::*,
-    once::{MAY_RECUR_NS, UNIQUE_NS, once},
+    once::{Runs, once},
     read::{field, pointer},
-    selftest,
-    task::{self, hierarchy_of, identity, kernfs_id, slot_of},
+    selftest, setup,
+    task::{self, exempt, hierarchy_of, identity, kernfs_id, slot_of},
 };
-
-/// Places of claims.
-const ONCE_MKDIR: u32 = 0x10;
-const ONCE_ATTACH: u32 = 0x11;
 
 #[btf_tracepoint(function = "cgroup_mkdir")]
 fn btf_cgroup_mkdir(ctx: BtfTracePointContext) -> i32 {
     let cgroup = Place::of(ctx.arg(0));
     if selftest::on() {
         selftest::observe(selftest::CGROUP, task::current(), cgroup.id.cast_signed());
-    }
-    if cgroup.hierarchy == hierarchy::OTHER || !once(ONCE_MKDIR, cgroup.id, ctx.arg(0), UNIQUE_NS) {
         return 0;
     }
-    let slot = slot_of(cgroup.hierarchy, cgroup.parent_id);
+    if cgroup.hierarchy == hierarchy::OTHER || !once(Runs::NewestLast) {
+        return 0;
+    }
+    let parent = slot_of(cgroup.hierarchy, cgroup.parent_id);
+    // paddock enters its containers itself.
+    let (slot, op) = if parent == 0 && exempt((bpf_get_current_pid_tgid() >> 32) as u32) {
+        (0, cgroup_op::MKDIR)
+    } else {
+        born(ctx.arg(1), parent)
+    };
     if slot != 0 {
         let key = CgroupKey {
             id: cgroup.id,
@@ -46,7 +51,7 @@ fn btf_cgroup_mkdir(ctx: BtfTracePointContext) -> i32 {
     }
     // Nobody's births are told, too: one may be a container that another runtime makes.
     debug_call(&ctx, "cgroup_mkdir", cgroup.id.cast_signed());
-    told(cgroup_op::MKDIR, slot, &cgroup, ctx.arg(1), 0);
+    told(op, slot, &cgroup, ctx.arg(1), 0);
     0
 }
 
@@ -54,11 +59,13 @@ fn btf_cgroup_mkdir(ctx: BtfTracePointContext) -> i32 {
 fn btf_cgroup_attach_task(ctx: BtfTracePointContext) -> i32 {
     let cgroup = Place::of(ctx.arg(0));
     let mut slot = slot_of(cgroup.hierarchy, cgroup.id);
-    if slot == 0 {
+    if slot != 0 {
+        setup::attached(ctx.arg(2), slot);
+    } else {
         // A container's process that moves another one elsewhere.
         slot = identity(task::current()).slot;
     }
-    if slot == 0 || !once(ONCE_ATTACH, ctx.arg(0), ctx.arg(2), MAY_RECUR_NS) {
+    if slot == 0 || !once(Runs::NewestLast) {
         return 0;
     }
     told(cgroup_op::ATTACH, slot, &cgroup, ctx.arg(1), ctx.arg(2));
@@ -79,6 +86,7 @@ fn btf_cgroup_rmdir(ctx: BtfTracePointContext) -> i32 {
         pad: 0,
     };
     let _ = CGROUP_SLOT.remove(key);
+    died(ctx.arg(1));
     told(cgroup_op::RMDIR, slot, &cgroup, ctx.arg(1), 0);
     0
 }
@@ -107,7 +115,7 @@ impl Place {
 
 #[inline(always)]
 fn told(op: u32, slot: u32, cgroup: &Place, path: u64, moved: u64) {
-    let head = header(kind::CGROUP, slot, &identity(task::current()));
+    let actor = identity(task::current());
     let need = if op == cgroup_op::ATTACH {
         Need::Told
     } else {
@@ -117,7 +125,7 @@ fn told(op: u32, slot: u32, cgroup: &Place, path: u64, moved: u64) {
         // SAFETY: reserved memory of this record's size; each field is written before it is sent,
         // the path up to its NUL by the helper (at least its first byte by us).
         unsafe {
-            (&raw mut (*record).header).write(head);
+            write_header(&raw mut (*record).header, kind::CGROUP, slot, &actor);
             (&raw mut (*record).op).write(op);
             (&raw mut (*record).hierarchy).write(cgroup.hierarchy);
             (&raw mut (*record).id).write(cgroup.id);

@@ -11,17 +11,17 @@ use aya_ebpf::{
     programs::{BtfTracePointContext, TracePointContext},
 };
 use paddock_abi::{
+    activity::Verdict,
     counters::{NsSyscall, Outcome},
     key::InFlight,
     namespace::{NS_TYPES, Target, mask_of_flags},
-    record::verdict,
 };
 
 use crate::{
     count::debug_call,
-    ns::{count, report},
+    ns::{count, report, user_namespace},
     offsets::*,
-    once::{UNIQUE_NS, once},
+    once::{Runs, once},
     owner::{REPLACE, own},
     read::field,
     selftest,
@@ -71,18 +71,11 @@ fn tp_task_newtask(ctx: TracePointContext) -> u32 {
 /// Counts and tells, as the calling process' doing.
 #[inline(always)]
 fn made(flags: u64, child: i32, inums: &[u32; NS_TYPES]) {
-    // By the pid alone, so that both rungs agree.
-    let pid_tgid = bpf_get_current_pid_tgid();
-    if !once(
-        selftest::CLONE,
-        pid_tgid,
-        u64::from(child.cast_unsigned()),
-        UNIQUE_NS,
-    ) {
+    if !once(Runs::NewestLast) {
         return;
     }
     let actor = identity(task::current());
-    if actor.slot == 0 || task::exempt((pid_tgid >> 32) as u32) {
+    if actor.slot == 0 || task::exempt((bpf_get_current_pid_tgid() >> 32) as u32) {
         return;
     }
     let mask = mask_of_flags(flags);
@@ -101,11 +94,12 @@ fn made(flags: u64, child: i32, inums: &[u32; NS_TYPES]) {
         call.inums[index] = chosen * inums[index];
     }
     count(NsSyscall::Clone, actor.slot, mask, Outcome::Allowed);
+    user_namespace(&actor, mask, i64::from(child));
     report(
         NsSyscall::Clone,
         &call,
         i64::from(child),
         &actor,
-        verdict::BENIGN,
+        Verdict::Benign as u32,
     );
 }

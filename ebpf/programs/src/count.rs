@@ -5,24 +5,46 @@ use core::arch::asm;
 use aya_ebpf::{
     EbpfContext,
     helpers::{
-        bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_uid_gid,
-        generated::bpf_ktime_get_boot_ns,
+        bpf_get_current_pid_tgid, bpf_get_current_uid_gid,
+        generated::{bpf_get_current_comm, bpf_ktime_get_boot_ns},
     },
 };
 use paddock_abi::{
     counters::{CELLS, Ring, RingCounters, ring_cell},
-    record::Header,
+    record::{COMM_LEN, Header},
 };
 
 use crate::{
     admit::{Need, admitted},
-    maps::{CRITICAL, EVENTS, RING_COUNTERS, SLOT_COUNTERS},
-    task::Identity,
+    maps::{CRITICAL, EVENTS, RING_COUNTERS, SLOT_COUNTERS, SLOT_PLACE},
+    task::{self, Identity},
 };
 
-/// Adds one to a cell of a slot (see `paddock_abi::counters`).
+/// So many containers around one count what it does.
+pub(crate) const NESTED: usize = 3;
+
+/// Adds one to a cell of a slot (see `paddock_abi::counters`), and of those around it.
 #[inline(always)]
 pub(crate) fn bump(slot: u32, cell: usize) {
+    bump_one(slot, cell);
+    let mut around = slot;
+    for _ in 0..NESTED {
+        around = parent(around);
+        if around == 0 {
+            return;
+        }
+        bump_one(around, cell);
+    }
+}
+
+/// The slot around a slot; 0 is none.
+#[inline(always)]
+pub(crate) fn parent(slot: u32) -> u32 {
+    SLOT_PLACE.get(slot).map_or(0, |place| place.parent)
+}
+
+#[inline(always)]
+fn bump_one(slot: u32, cell: usize) {
     if cell >= CELLS {
         return;
     }
@@ -45,7 +67,8 @@ pub(crate) unsafe fn add(cell: *mut u64, amount: u64) {
 
 #[inline(always)]
 fn account(ring: Ring, slot: u32, field: usize) {
-    bump(slot, ring_cell(ring, field));
+    // Not those around it: a ring's account is the sum of all slots'.
+    bump_one(slot, ring_cell(ring, field));
     if let Some(counters) = RING_COUNTERS.get_ptr_mut(ring as u32) {
         // SAFETY: as in `bump`; `field` is a constant below the struct's five cells.
         unsafe { add(counters.cast::<u64>().add(field), 1) };
@@ -90,21 +113,27 @@ pub(crate) fn tell_by_need<T: 'static>(
     }
 }
 
-/// The header of a record about `slot` whose actor is the current task.
+/// Writes the header of a record about `slot` whose actor is the current task: field by field
+/// into the ring, since older kernels allow 512 bytes of stack over all calls.
+///
+/// SAFETY: `to` is a record's header in reserved memory.
 #[inline(always)]
-pub(crate) fn header(kind: u32, slot: u32, actor: &Identity) -> Header {
+pub(crate) unsafe fn write_header(to: *mut Header, kind: u32, slot: u32, actor: &Identity) {
     let pid_tgid = bpf_get_current_pid_tgid();
-    Header {
-        kind,
-        slot,
-        // SAFETY: the helper has no preconditions.
-        time_ns: unsafe { bpf_ktime_get_boot_ns() },
-        cgroup_id: actor.id,
-        cgroup_hierarchy: actor.hierarchy,
-        tgid: (pid_tgid >> 32) as u32,
-        tid: pid_tgid as u32,
-        uid: bpf_get_current_uid_gid() as u32,
-        comm: bpf_get_current_comm().unwrap_or_default(),
+    let task = task::current();
+    // SAFETY: the caller vouches for `to`; the helpers have no preconditions.
+    unsafe {
+        (&raw mut (*to).kind).write(kind);
+        (&raw mut (*to).slot).write(slot);
+        (&raw mut (*to).time_ns).write(bpf_ktime_get_boot_ns());
+        (&raw mut (*to).cgroup_id).write(actor.id);
+        (&raw mut (*to).cgroup_hierarchy).write(actor.hierarchy);
+        (&raw mut (*to).tgid).write((pid_tgid >> 32) as u32);
+        (&raw mut (*to).tid).write(pid_tgid as u32);
+        (&raw mut (*to).uid).write(bpf_get_current_uid_gid() as u32);
+        (&raw mut (*to).inner_tgid).write(task::inner_tgid(task));
+        (&raw mut (*to).parent_tgid).write(task::parent_tgid(task));
+        bpf_get_current_comm((&raw mut (*to).comm).cast(), COMM_LEN as u32);
     }
 }
 

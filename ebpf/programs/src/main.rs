@@ -3,7 +3,7 @@
 //! Nothing here may panic, allocate or trust a pointer: every kernel structure is read with
 //! `bpf_probe_read_kernel` at offsets that the loader took from the running kernel's BTF and
 //! checks with a self-test. A read that fails makes a value unknown, never a call fail.
-//! Kernels: 6.1 and later; which hook serves is the loader's choice (`paddock-probe`).
+//! Kernels: 5.10 and later; which hook serves is the loader's choice (`paddock-probe`).
 #![no_std]
 #![no_main]
 #![feature(asm_experimental_arch)]
@@ -29,7 +29,9 @@
     reason = "the verifier wants a bound that is a constant, not a slice's length"
 )]
 
+mod activity;
 mod admit;
+mod birth;
 mod cgroup;
 mod clone;
 mod count;
@@ -42,8 +44,10 @@ mod owner;
 mod process;
 mod read;
 mod selftest;
+mod setup;
 mod target;
 mod task;
+mod word;
 
 #[unsafe(link_section = "license")]
 #[unsafe(no_mangle)]

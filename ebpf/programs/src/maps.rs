@@ -2,13 +2,16 @@
 
 use aya_ebpf::{
     bindings::BPF_F_NO_PREALLOC,
-    btf_maps::{Array, HashMap, LruHashMap, RingBuf},
+    btf_maps::{Array, HashMap, LruHashMap, PerCpuArray, Queue, RingBuf},
     macros::btf_map,
 };
 use paddock_abi::{
     admission::{Claim, Control, EVENTS_BYTES},
     counters::{MAX_SLOTS, RINGS, RingCounters, SlotCounters},
-    key::{CgroupKey, InFlight, Observation, SlotConfig, State},
+    key::{
+        CgroupKey, DeviceKey, FileKey, InFlight, Observation, PathKey, PathSlot, SetUp, SlotConfig,
+        SlotPlace, State, WAITING_OUTSIDE, WAITING_WITHIN,
+    },
     record::Header,
 };
 
@@ -32,11 +35,51 @@ pub(crate) static NS_OWNER: HashMap<u32, u32, 65536, NO_PREALLOC> = HashMap::new
 
 /// Processes in set-up, by process id.
 #[btf_map]
-pub(crate) static EXEMPT: HashMap<u32, u32, 8192, NO_PREALLOC> = HashMap::new();
+pub(crate) static EXEMPT: HashMap<u32, SetUp, 8192, NO_PREALLOC> = HashMap::new();
+
+#[btf_map]
+pub(crate) static SLOT_PLACE: Array<SlotPlace, { MAX_SLOTS as usize }> = Array::new();
+
+/// 1 from a cgroup's birth outside of all containers until a program runs in it.
+#[btf_map]
+pub(crate) static FRESH: Array<u32, { MAX_SLOTS as usize }> = Array::new();
+
+/// Free slots that user space lays out, for cgroups born outside of all containers.
+#[btf_map]
+pub(crate) static SLOTS_OUTSIDE: Queue<u32, { WAITING_OUTSIDE as usize }> = Queue::new();
+
+/// The same for those born within one.
+#[btf_map]
+pub(crate) static SLOTS_WITHIN: Queue<u32, { WAITING_WITHIN as usize }> = Queue::new();
+
+/// Births that found none of them, outside and within.
+#[btf_map]
+pub(crate) static SLOTS_MISSED: Array<u64, 2> = Array::new();
+
+/// Slots by path, while a cgroup that was born with one is there: its twins in other hierarchies
+/// share it.
+#[btf_map]
+pub(crate) static PATH_SLOT: HashMap<PathKey, PathSlot, 2048, NO_PREALLOC> = HashMap::new();
+
+/// Where a path is put together: too long for the stack.
+#[btf_map]
+pub(crate) static PATH: PerCpuArray<PathKey, 1> = PerCpuArray::new();
 
 /// setns and unshare between entry and exit, by thread.
 #[btf_map]
 pub(crate) static IN_FLIGHT: HashMap<u64, InFlight, 8192, NO_PREALLOC> = HashMap::new();
+
+/// Block devices by the slot that was given them.
+#[btf_map]
+pub(crate) static SLOT_DEVICES: HashMap<DeviceKey, u32, 8192, NO_PREALLOC> = HashMap::new();
+
+/// Programs and sockets of the host's container runtimes.
+#[btf_map]
+pub(crate) static RUNTIME_FILES: HashMap<FileKey, u32, 256, NO_PREALLOC> = HashMap::new();
+
+/// Permitted capabilities of a thread that is about to exec.
+#[btf_map]
+pub(crate) static BEFORE_EXEC: LruHashMap<u32, u64, 1024> = LruHashMap::new();
 
 /// Processes already marked as OOM victims: each of their threads may be marked again.
 #[btf_map]
@@ -57,13 +100,13 @@ pub(crate) static CONTROL: Array<Control, 1> = Array::new();
 #[btf_map]
 pub(crate) static BUCKETS: Array<u64, { MAX_SLOTS as usize }> = Array::new();
 
-/// Events that one of two generations has taken, and when.
+/// Threads whose event one of two generations has taken, and when.
 #[btf_map]
 pub(crate) static CLAIMS: LruHashMap<Claim, u64, 4096> = LruHashMap::new();
 
 /// What the self-test's calls looked like from here, by capability.
 #[btf_map]
-pub(crate) static OBSERVED: Array<Observation, 8> = Array::new();
+pub(crate) static OBSERVED: Array<Observation, 16> = Array::new();
 
 /// Escapes, their attempts, OOM kills.
 #[btf_map]

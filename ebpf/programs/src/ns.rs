@@ -12,14 +12,16 @@ use aya_ebpf::{
     programs::{FEntryContext, FExitContext, TracePointContext},
 };
 use paddock_abi::{
+    activity::{Activity, Verdict},
     counters::{EscapeKind, NsSyscall, Outcome, Ring, call_cell, escape_cell, ns_call_cell},
     key::InFlight,
-    namespace::{NS_TYPES, Target, mask_of_flags},
-    record::{NsCall, kind, verdict},
+    namespace::{NS_TYPES, NsType, Target, mask_of_flags},
+    record::{NsCall, kind},
 };
 
 use crate::{
-    count::{bump, debug_call, header, tell},
+    activity::{Act, judge},
+    count::{bump, debug_call, tell, write_header},
     maps::{IN_FLIGHT, STATE},
     offsets::*,
     owner::{REPLACE, own, whose},
@@ -51,12 +53,12 @@ fn fentry_setns_compat(ctx: FEntryContext) -> i32 {
 
 #[fexit]
 fn fexit_setns(ctx: FExitContext) -> i32 {
-    exit_setns(&ctx, ctx.ret().unwrap_or(0))
+    exit_setns(&ctx, result(&ctx))
 }
 
 #[fexit]
 fn fexit_setns_compat(ctx: FExitContext) -> i32 {
-    exit_setns(&ctx, ctx.ret().unwrap_or(0))
+    exit_setns(&ctx, result(&ctx))
 }
 
 #[fentry]
@@ -71,12 +73,12 @@ fn fentry_unshare_compat(ctx: FEntryContext) -> i32 {
 
 #[fexit]
 fn fexit_unshare(ctx: FExitContext) -> i32 {
-    exit_unshare(&ctx, ctx.ret().unwrap_or(0))
+    exit_unshare(&ctx, result(&ctx))
 }
 
 #[fexit]
 fn fexit_unshare_compat(ctx: FExitContext) -> i32 {
-    exit_unshare(&ctx, ctx.ret().unwrap_or(0))
+    exit_unshare(&ctx, result(&ctx))
 }
 
 #[tracepoint]
@@ -101,6 +103,12 @@ fn sys_enter_unshare(ctx: TracePointContext) -> u32 {
 fn sys_exit_unshare(ctx: TracePointContext) -> u32 {
     exit_unshare(&ctx, tp(&ctx, TP_RET).cast_signed());
     0
+}
+
+/// Behind the only argument of a syscall's body. The helper for it is there since 5.17 only.
+#[inline(always)]
+fn result(ctx: &FExitContext) -> i64 {
+    ctx.arg(1)
 }
 
 #[inline(always)]
@@ -206,9 +214,9 @@ fn judge_setns(call: &mut InFlight, ret: i64) {
     let host = call.classes & (1 << Target::Host as u32) != 0;
     let peer = call.classes & (1 << Target::Peer as u32) != 0;
     let (outcome, judged) = if ret < 0 {
-        (Outcome::Failed, verdict::ESCAPE_ATTEMPT)
+        (Outcome::Failed, Verdict::EscapeAttempt as u32)
     } else {
-        (Outcome::Allowed, verdict::ESCAPE)
+        (Outcome::Allowed, Verdict::Escape as u32)
     };
     if host {
         bump(call.slot, escape_cell(EscapeKind::HostNamespace, outcome));
@@ -220,7 +228,7 @@ fn judge_setns(call: &mut InFlight, ret: i64) {
     let judged = if host || peer {
         judged
     } else {
-        verdict::BENIGN
+        Verdict::Benign as u32
     };
     report(NsSyscall::Setns, call, ret, &identity(task), judged);
 }
@@ -259,13 +267,22 @@ fn judge_unshare(call: &mut InFlight, ret: i64) {
         Outcome::Allowed
     };
     count(NsSyscall::Unshare, call.slot, mask, outcome);
+    user_namespace(&identity(task), mask, ret);
     report(
         NsSyscall::Unshare,
         call,
         ret,
         &identity(task),
-        verdict::BENIGN,
+        Verdict::Benign as u32,
     );
+}
+
+/// A user namespace, made or asked for, is told by itself: it brings every capability inside.
+#[inline(always)]
+pub(crate) fn user_namespace(who: &Identity, mask: u32, ret: i64) {
+    if mask & NsType::User.bit() != 0 {
+        judge(who, &Act::new(Activity::Userns, Target::New, ret));
+    }
 }
 
 /// Takes in what the thread is in after a success.
@@ -309,26 +326,25 @@ pub(crate) fn count(syscall: NsSyscall, slot: u32, mask: u32, outcome: Outcome) 
 
 #[inline(always)]
 pub(crate) fn report(syscall: NsSyscall, call: &InFlight, ret: i64, actor: &Identity, judged: u32) {
-    let head = header(kind::NS_CALL, call.slot, actor);
     let fill = |record: *mut NsCall| {
-        let whole = NsCall {
-            header: head,
-            flags: call.flags,
-            syscall: syscall as u32,
-            fd: call.fd,
-            ret: ret as i32,
-            verdict: judged,
-            requested: call.resolved,
-            changed: call.changed,
-            target: call.class,
-            inums: call.inums,
-        };
-        // SAFETY: reserved memory of this record's size and alignment.
-        unsafe { record.write(whole) };
+        // SAFETY: reserved memory of this record's size; each field is written.
+        unsafe {
+            write_header(&raw mut (*record).header, kind::NS_CALL, call.slot, actor);
+            (&raw mut (*record).flags).write(call.flags);
+            (&raw mut (*record).syscall).write(syscall as u32);
+            (&raw mut (*record).fd).write(call.fd);
+            (&raw mut (*record).ret).write(ret as i32);
+            (&raw mut (*record).verdict).write(judged);
+            (&raw mut (*record).requested).write(call.resolved);
+            (&raw mut (*record).changed).write(call.changed);
+            (&raw mut (*record).target).write(call.class);
+            (&raw mut (*record).inums).write(call.inums);
+        }
     };
-    if judged == verdict::BENIGN {
-        tell(Ring::Events, call.slot, fill);
+    let ring = if judged == Verdict::Benign as u32 {
+        Ring::Events
     } else {
-        tell(Ring::Critical, call.slot, fill);
-    }
+        Ring::Critical
+    };
+    tell(ring, call.slot, fill);
 }

@@ -1,49 +1,55 @@
 //! One event, one program: while a new generation of programs replaces the old one, both hang
-//! on the same hooks, and the first to claim an event has it (docs/adr/0014).
+//! on the same hooks, one runs right after the other, and one of them has the event
+//! (docs/adr/0016).
 //!
-//! Hooks that come in pairs need none of it: the second half takes what the first one left in
-//! `IN_FLIGHT`, and who comes later finds nothing.
+//! setns and unshare need none of it: the exit takes what the entry left in `IN_FLIGHT`, and who
+//! comes later finds nothing. Nor does what is only written down, the same by both.
 
-use aya_ebpf::helpers::generated::bpf_ktime_get_boot_ns;
-use paddock_abi::admission::Claim;
+use aya_ebpf::helpers::{bpf_get_current_pid_tgid, generated::bpf_ktime_get_boot_ns};
+use paddock_abi::admission::{Claim, FRESH_NS};
 
-use crate::maps::{CLAIMS, CONTROL};
+use crate::{
+    maps::{CLAIMS, CONTROL},
+    offsets::GENERATION,
+    selftest,
+};
 
-/// `BPF_NOEXIST`.
-const NEW: u64 = 1;
-/// An event that can come again in the same words is another one after so long; the two
-/// programs run one right after the other.
-pub(crate) const MAY_RECUR_NS: u64 = 2_000_000;
-/// One whose words are its own for much longer than a swap takes.
-pub(crate) const UNIQUE_NS: u64 = 1_000_000_000;
+/// In which order the kernel runs two programs on one hook.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Runs {
+    /// On functions.
+    NewestFirst = 0,
+    /// On tracepoints of both kinds.
+    NewestLast = 1,
+}
 
-/// Whether the event is this program's. Call it before anything is counted, told or changed,
-/// after the self-test has looked.
+/// Whether the event is this program's. Once a run, before anything is counted or told, and
+/// before anything is changed that the other's run would see.
 #[inline(always)]
-pub(crate) fn once(hook: u32, a: u64, b: u64, recurs_after_ns: u64) -> bool {
-    if CONTROL.get(0).is_none_or(|control| control.swapping == 0) {
+pub(crate) fn once(runs: Runs) -> bool {
+    let Some(control) = CONTROL.get(0) else {
+        return true;
+    };
+    if control.swapping == 0 || selftest::on() {
         return true;
     }
+    let newest = control.swapping == u64::from(GENERATION.load());
     let claim = Claim {
-        a,
-        b,
-        hook: u64::from(hook),
+        thread: bpf_get_current_pid_tgid(),
+        order: runs as u64,
     };
     // SAFETY: the helper has no preconditions.
     let now = unsafe { bpf_ktime_get_boot_ns() };
-    if CLAIMS.insert(claim, now, NEW).is_ok() {
+    if newest == (runs == Runs::NewestFirst) {
+        // The first has it, and says so. Full: LRU makes room.
+        let _ = CLAIMS.insert(claim, now, 0);
         return true;
     }
-    // Nothing there: the map had no room to remember it.
-    let Some(before) = CLAIMS.get_ptr_mut(claim) else {
+    let Some(at) = CLAIMS.get_ptr_mut(claim) else {
         return true;
     };
-    // SAFETY: a live element that only this event's programs write, one after the other.
-    let claimed = unsafe { before.read_volatile() };
-    if now.saturating_sub(claimed) < recurs_after_ns {
-        return false;
-    }
-    // SAFETY: as above.
-    unsafe { before.write_volatile(now) };
-    true
+    // SAFETY: a live element that only this thread's programs write, one after the other.
+    let fresh = now.saturating_sub(unsafe { at.read_volatile() }) < FRESH_NS;
+    let _ = CLAIMS.remove(claim);
+    !fresh
 }

@@ -9,8 +9,8 @@
 use aya_ebpf::{
     EbpfContext,
     helpers::bpf_get_current_pid_tgid,
-    macros::{btf_tracepoint, tracepoint},
-    programs::{BtfTracePointContext, TracePointContext},
+    macros::{btf_tracepoint, fentry, tracepoint},
+    programs::{BtfTracePointContext, FEntryContext, TracePointContext},
 };
 use paddock_abi::{
     counters::{Constraint, Ring, oom_cell},
@@ -18,7 +18,7 @@ use paddock_abi::{
 };
 
 use crate::{
-    count::{bump, debug_call, header, tell},
+    count::{bump, debug_call, tell, write_header},
     maps::OOM_MARKED,
     offsets::*,
     read::{field, pointer},
@@ -41,6 +41,12 @@ struct Limit {
 
 #[btf_tracepoint(function = "mark_victim")]
 fn btf_mark_victim(ctx: BtfTracePointContext) -> i32 {
+    known(&ctx, ctx.arg(0))
+}
+
+/// Where that passes a pid: its caller has the task.
+#[fentry]
+fn fentry_mark_oom_victim(ctx: FEntryContext) -> i32 {
     known(&ctx, ctx.arg(0))
 }
 
@@ -119,25 +125,23 @@ fn told(who: &Identity, slot: u32, limit: &Limit, victim: &Victim) {
             Constraint::Host => oom_cell(Constraint::Host),
         },
     );
-    let head = header(kind::OOM, slot, &trigger);
     tell(Ring::Critical, slot, |record: *mut Oom| {
-        let whole = Oom {
-            header: head,
-            victim_cgroup_id: who.id,
-            victim_cgroup_hierarchy: who.hierarchy,
-            constraint: limit.constraint as u32,
-            limit_bytes: limit.bytes,
-            limit_cgroup_id: limit.cgroup_id,
-            limit_cgroup_hierarchy: limit.hierarchy,
-            trigger_slot: trigger.slot,
-            victim_tgid: victim.tgid,
-            victim_tid: victim.tid,
-            victim_uid: victim.uid,
-            victim_known: victim.known,
-            victim_comm: victim.comm,
-        };
-        // SAFETY: reserved memory of this record's size and alignment.
-        unsafe { record.write(whole) };
+        // SAFETY: reserved memory of this record's size; each field is written.
+        unsafe {
+            write_header(&raw mut (*record).header, kind::OOM, slot, &trigger);
+            (&raw mut (*record).victim_cgroup_id).write(who.id);
+            (&raw mut (*record).victim_cgroup_hierarchy).write(who.hierarchy);
+            (&raw mut (*record).constraint).write(limit.constraint as u32);
+            (&raw mut (*record).limit_bytes).write(limit.bytes);
+            (&raw mut (*record).limit_cgroup_id).write(limit.cgroup_id);
+            (&raw mut (*record).limit_cgroup_hierarchy).write(limit.hierarchy);
+            (&raw mut (*record).trigger_slot).write(trigger.slot);
+            (&raw mut (*record).victim_tgid).write(victim.tgid);
+            (&raw mut (*record).victim_tid).write(victim.tid);
+            (&raw mut (*record).victim_uid).write(victim.uid);
+            (&raw mut (*record).victim_known).write(victim.known);
+            (&raw mut (*record).victim_comm).write(victim.comm);
+        }
     });
 }
 

@@ -5,7 +5,10 @@ use paddock_abi::{
     namespace::{NS_TYPES, Target},
 };
 
-use crate::maps::{NS_OWNER, SLOT_CONFIG, STATE};
+use crate::{
+    count::{NESTED, parent},
+    maps::{NS_OWNER, SLOT_CONFIG, STATE},
+};
 
 /// `BPF_NOEXIST`: keep the owner that is there.
 pub(crate) const KEEP: u64 = 1;
@@ -30,6 +33,23 @@ pub(crate) fn own(inums: &[u32; NS_TYPES], mask: u32, slot: u32, how: u64) {
     }
 }
 
+/// Another's namespaces that `slot`'s first program finds itself in are shared by configuration:
+/// its set-up brought it there, as into a pod's.
+#[inline(always)]
+pub(crate) fn share(inums: &[u32; NS_TYPES], slot: u32) {
+    let Some(config) = SLOT_CONFIG.get_ptr_mut(slot) else {
+        return;
+    };
+    for index in 0..NS_TYPES {
+        // SAFETY: copied at once; a concurrent writer replaces it as a whole.
+        let owner = unsafe { NS_OWNER.get(inums[index]) };
+        if owner.is_some_and(|owner| *owner != slot) {
+            // SAFETY: a live array element, one aligned word.
+            unsafe { (&raw mut (*config).joined[index]).write(inums[index]) };
+        }
+    }
+}
+
 /// Whose the namespace of type `index` is, for a process of `slot`.
 #[inline(always)]
 pub(crate) fn whose(state: &State, slot: u32, index: usize, inum: u32) -> Target {
@@ -51,7 +71,7 @@ pub(crate) fn whose(state: &State, slot: u32, index: usize, inum: u32) -> Target
     }
     // SAFETY: copied at once; a concurrent writer replaces it as a whole.
     match unsafe { NS_OWNER.get(inum) } {
-        Some(owner) if *owner == slot => Target::Own,
+        Some(owner) if within(*owner, slot) => Target::Own,
         _ => Target::Peer,
     }
 }
@@ -61,4 +81,15 @@ fn shared_with_host(slot: u32) -> u32 {
     SLOT_CONFIG
         .get(slot)
         .map_or(0, |config: &SlotConfig| config.shared_with_host)
+}
+
+/// Whether `slot` is `owner` or around it: what a container nests is its own.
+#[inline(always)]
+fn within(owner: u32, slot: u32) -> bool {
+    let (mut owner, mut found) = (owner, owner == slot);
+    for _ in 0..NESTED {
+        owner = parent(owner);
+        found |= owner == slot;
+    }
+    found
 }

@@ -1,6 +1,6 @@
 //! fork, exec, exit: who is in set-up, whose namespaces are whose, and the tracked ones' lives.
 //!
-//! fork hands the set-up mark on, exec and exit drop it. What a marked process has when it
+//! fork hands the set-up mark on, exec (but see `setup`) and exit drop it. What a marked process has when it
 //! execs inside a slot becomes that slot's own.
 
 use aya_ebpf::{
@@ -14,13 +14,14 @@ use paddock_abi::{
 };
 
 use crate::{
-    count::{debug_call, header, tell},
+    activity::executed,
+    count::{debug_call, tell, write_header},
     maps::{EXEMPT, OOM_MARKED},
     offsets::*,
-    once::{UNIQUE_NS, once},
-    owner::{KEEP, own},
+    once::{Runs, once},
+    owner::{KEEP, own, share},
     read::{field, pointer},
-    selftest,
+    selftest, setup,
     task::{self, exempt, identity, namespaces},
 };
 
@@ -37,8 +38,11 @@ fn btf_sched_process_fork(ctx: BtfTracePointContext) -> i32 {
     if selftest::on() {
         selftest::adopt_child(child);
     }
-    if exempt(parent) {
-        let _ = EXEMPT.insert(child, 1, 0);
+    // SAFETY: copied at once; only the process itself changes its entry.
+    if let Some(mark) = unsafe { EXEMPT.get(parent) }.copied() {
+        let _ = EXEMPT.insert(child, mark, 0);
+    } else {
+        setup::forked(ctx.arg(1), child);
     }
     0
 }
@@ -50,31 +54,37 @@ fn btf_sched_process_exec(ctx: BtfTracePointContext) -> i32 {
     if selftest::on() {
         selftest::observe(selftest::EXEC, task, 0);
     }
-    if !once(
-        selftest::EXEC,
-        bpf_get_current_pid_tgid(),
-        pointer(task, &OFF_TASK_SELF_EXEC_ID),
-        UNIQUE_NS,
-    ) {
+    if !once(Runs::NewestLast) {
         return 0;
     }
     let who = identity(task);
-    if exempt(tgid) {
+    if who.slot != 0 && setup::goes_on(tgid, task, ctx.arg(2)) {
+        return 0;
+    }
+    let from_setup = exempt(tgid);
+    if from_setup {
         let _ = EXEMPT.remove(tgid);
         if who.slot != 0 {
-            own(&namespaces(task), !0, who.slot, KEEP);
+            let inums = namespaces(task);
+            own(&inums, !0, who.slot, KEEP);
+            if setup::is_fresh(who.slot) {
+                share(&inums, who.slot);
+            }
         }
+    }
+    if who.slot != 0 {
+        setup::over(who.slot);
     }
     if who.slot == 0 {
         return 0;
     }
     debug_call(&ctx, "exec", i64::from(tgid));
+    executed(task, &who, ctx.arg(2), from_setup);
     let filename = pointer(ctx.arg(2), &OFF_BINPRM_FILENAME);
-    let head = header(kind::EXEC, who.slot, &who);
     tell(Ring::Events, who.slot, |record: *mut Exec| {
         // SAFETY: reserved memory of this record's size; the text is written up to its NUL.
         unsafe {
-            (&raw mut (*record).header).write(head);
+            write_header(&raw mut (*record).header, kind::EXEC, who.slot, &who);
             let text = (&raw mut (*record).filename).cast::<u8>();
             text.write(0);
             bpf_probe_read_kernel_str(text.cast(), PATH_LEN as u32, filename as *const _);
@@ -97,7 +107,7 @@ fn btf_sched_process_exit(ctx: BtfTracePointContext) -> i32 {
         return 0;
     }
     let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
-    let again = !once(selftest::EXIT, u64::from(tgid), signal, UNIQUE_NS);
+    let again = !once(Runs::NewestLast);
     let _ = EXEMPT.remove(tgid);
     let _ = OOM_MARKED.remove(tgid);
     let group: u32 = field(signal, &OFF_SIGNAL_FLAGS);
@@ -114,15 +124,12 @@ fn btf_sched_process_exit(ctx: BtfTracePointContext) -> i32 {
         return 0;
     }
     debug_call(&ctx, "exit", i64::from(status));
-    let head = header(kind::EXIT, who.slot, &who);
     tell(Ring::Events, who.slot, |record: *mut Exit| {
         // SAFETY: reserved memory of this record's size and alignment.
         unsafe {
-            record.write(Exit {
-                header: head,
-                status,
-                pad: 0,
-            });
+            write_header(&raw mut (*record).header, kind::EXIT, who.slot, &who);
+            (&raw mut (*record).status).write(status);
+            (&raw mut (*record).pad).write(0);
         };
     });
     0

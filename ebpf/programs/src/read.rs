@@ -11,6 +11,7 @@ use aya_ebpf::{Global, helpers::generated::bpf_probe_read_kernel};
 /// Types whose zero is a value.
 pub(crate) trait Plain: Copy {}
 impl Plain for u8 {}
+impl Plain for u16 {}
 impl Plain for i32 {}
 impl Plain for u32 {}
 impl Plain for u64 {}

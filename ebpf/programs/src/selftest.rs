@@ -18,6 +18,11 @@ pub(crate) const CLONE: u32 = 2;
 pub(crate) const CGROUP: u32 = 4;
 pub(crate) const EXEC: u32 = 5;
 pub(crate) const EXIT: u32 = 6;
+pub(crate) const MOUNT: u32 = 7;
+pub(crate) const PROCESS: u32 = 8;
+pub(crate) const SURFACE: u32 = 9;
+pub(crate) const OPEN: u32 = 10;
+pub(crate) const CONNECT: u32 = 11;
 
 /// How far up the chain of parents the first task is looked for.
 const ANCESTORS: usize = 256;

@@ -9,7 +9,7 @@ use crate::{
     maps::STATE,
     offsets::*,
     read::{at, field, pointer},
-    task::namespaces,
+    task::{namespaces, task_of_pid},
 };
 
 /// <https://github.com/torvalds/linux/blob/v6.18/include/uapi/linux/magic.h>
@@ -65,7 +65,7 @@ pub(crate) fn resolve(task: u64, fd: i32, flags: u64) -> Resolved {
 }
 
 #[inline(always)]
-fn file_of(task: u64, fd: i32) -> u64 {
+pub(crate) fn file_of(task: u64, fd: i32) -> u64 {
     let table = pointer(pointer(task, &OFF_TASK_FILES), &OFF_FILES_FDT);
     let max: u32 = field(table, &OFF_FDT_MAX_FDS);
     let fd = fd as u32;
@@ -80,12 +80,27 @@ fn file_of(task: u64, fd: i32) -> u64 {
     }
 }
 
+/// The `struct pid` of a pidfd's file; 0 where it is none.
+#[inline(always)]
+pub(crate) fn pid_of_file(file: u64) -> u64 {
+    let inode = pointer(file, &OFF_FILE_INODE);
+    let magic: u64 = field(pointer(inode, &OFF_INODE_SB), &OFF_SB_MAGIC);
+    let pidfd_fops = STATE.get(0).map_or(0, |state| state.pidfd_fops);
+    if magic == PIDFS_MAGIC {
+        pointer(inode, &OFF_INODE_PRIVATE)
+    } else if pidfd_fops != 0 && pointer(file, &OFF_FILE_OP) == pidfd_fops {
+        pointer(file, &OFF_FILE_PRIVATE_DATA)
+    } else {
+        0
+    }
+}
+
 /// The namespaces of a `struct pid`'s task: the first of `tasks[PIDTYPE_PID]`.
 #[inline(always)]
 fn of_pid(pid: u64, flags: u64, found: &mut Resolved) {
     found.mask = mask_of_flags(flags);
-    let link = pointer(pid, &OFF_PID_TASKS);
-    if link != 0 {
-        found.inums = namespaces(link - u64::from(OFF_TASK_PID_LINKS.load()));
+    let task = task_of_pid(pid);
+    if task != 0 {
+        found.inums = namespaces(task);
     }
 }

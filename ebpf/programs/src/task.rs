@@ -4,12 +4,16 @@
 //! some runtimes join v1 hierarchies only and leave the process in another's v2 cgroup.
 
 use aya_ebpf::helpers::generated::bpf_get_current_task;
-use paddock_abi::{key::CgroupKey, namespace::NS_TYPES, record::hierarchy};
+use paddock_abi::{
+    key::{CgroupKey, slot_state},
+    namespace::NS_TYPES,
+    record::hierarchy,
+};
 
 use crate::{
-    maps::{CGROUP_SLOT, EXEMPT},
+    maps::{CGROUP_SLOT, EXEMPT, SLOT_PLACE},
     offsets::*,
-    read::{field, pointer},
+    read::{at, field, pointer},
 };
 
 #[inline(always)]
@@ -141,4 +145,84 @@ pub(crate) fn namespaces(task: u64) -> [u32; NS_TYPES] {
         field(pointer(cred, &OFF_CRED_USER_NS), &OFF_USER_NS_INUM),
         field(pointer(proxy, &OFF_NSPROXY_UTS), &OFF_UTS_NS_INUM),
     ]
+}
+
+/// Whose a slot is as far as anybody knows: a cgroup that nobody has named yet is of what is
+/// around it.
+#[inline(always)]
+pub(crate) fn settled(slot: u32) -> u32 {
+    match SLOT_PLACE.get(slot) {
+        Some(place) if place.state == slot_state::PROVISIONAL => place.parent,
+        _ => slot,
+    }
+}
+
+/// The first task of a `struct pid`; 0 where it is gone.
+#[inline(always)]
+pub(crate) fn task_of_pid(pid: u64) -> u64 {
+    let link = if pid == 0 {
+        0
+    } else {
+        pointer(pid, &OFF_PID_TASKS)
+    };
+    if link == 0 {
+        0
+    } else {
+        link.wrapping_sub(u64::from(OFF_TASK_PID_LINKS.load()))
+    }
+}
+
+/// The pid namespace that a task itself is in, and its number there: the last of
+/// `pid.numbers`, of `{ int nr; struct pid_namespace *ns; }` each.
+#[inline(always)]
+fn innermost(task: u64) -> u64 {
+    let pid = pointer(task, &OFF_TASK_THREAD_PID);
+    let level: u32 = field(pid, &OFF_PID_LEVEL);
+    pid.wrapping_add(u64::from(OFF_PID_NUMBERS.load()))
+        .wrapping_add(u64::from(level & 0x3f) * 16)
+}
+
+#[inline(always)]
+pub(crate) fn pid_namespace(task: u64) -> u64 {
+    at(innermost(task).wrapping_add(8))
+}
+
+/// Process id in the task's own pid namespace.
+#[inline(always)]
+pub(crate) fn inner_tgid(task: u64) -> u32 {
+    at(innermost(pointer(task, &OFF_TASK_GROUP_LEADER)))
+}
+
+#[inline(always)]
+pub(crate) fn parent_tgid(task: u64) -> u32 {
+    field(pointer(task, &OFF_TASK_REAL_PARENT), &OFF_TASK_TGID)
+}
+
+/// The task that number `nr` means to `task`: its pid namespace's idr, a radix tree of six bits
+/// a level. 0 where there is none.
+#[inline(always)]
+pub(crate) fn find(task: u64, nr: u32) -> u64 {
+    /// `pid_max` is at most 2^22.
+    const LEVELS: usize = 4;
+    let nr = u64::from(nr);
+    let mut entry: u64 = field(pid_namespace(task), &OFF_PID_NS_TREE);
+    for level in 0..LEVELS {
+        // <https://github.com/torvalds/linux/blob/v6.18/include/linux/xarray.h>: `xa_is_node`.
+        if entry & 3 != 2 || entry < 4096 {
+            break;
+        }
+        let node = entry - 2;
+        let shift = u64::from(field::<u8>(node, &OFF_XA_NODE_SHIFT)) & 63;
+        let index = nr >> shift;
+        if level == 0 && index > 63 {
+            return 0;
+        }
+        entry = at(node
+            .wrapping_add(u64::from(OFF_XA_NODE_SLOTS.load()))
+            .wrapping_add((index & 63) * 8));
+    }
+    if entry & 3 != 0 {
+        return 0;
+    }
+    task_of_pid(entry)
 }

@@ -5,6 +5,7 @@
 use std::{
     fs::{self, File},
     io::Write as _,
+    os::unix::process::CommandExt as _,
     os::{
         fd::AsRawFd as _,
         unix::fs::{MetadataExt as _, OpenOptionsExt as _},
@@ -25,7 +26,7 @@ const USAGE: &str = "alloc BYTES | spin SECONDS | setns-loop PATH NSTYPE COUNT |
     unshare-loop FLAGS COUNT | unshare-until PATH FLAGS | spawn-between PATH PATH PROGRAM | \
     timed getppid|setns|unshare|open|spawn COUNT | paced-unshare RATE SECONDS | sleep SECONDS | ids | cat PATH | \
     write PATH TEXT | stat PATH | overwrite-programs SECONDS | exit CODE | \
-    bare PROGRAM | join PID PROGRAM";
+    bare PROGRAM | join PID PROGRAM | arrive PATH PROGRAM ARGS...";
 
 fn main() -> ExitCode {
     let args: Vec<_> = std::env::args().skip(1).collect();
@@ -57,6 +58,7 @@ fn run(args: &[&str]) -> Result<ExitCode> {
         ["overwrite-programs", seconds] => overwrite_programs(seconds.parse()?)?,
         ["bare", program] => return bare(program),
         ["join", pid, program] => return join(pid, program),
+        ["arrive", path, program, ref args @ ..] => return arrive(path, program, args),
         ["exit", code] => return Ok(ExitCode::from(code.parse::<u8>()?)),
         _ => bail!("usage: {USAGE}"),
     }
@@ -84,6 +86,16 @@ fn join(pid: &str, program: &str) -> Result<ExitCode> {
         setns(File::open(format!("/proc/{pid}/ns/{name}"))?, flag)?;
     }
     child(program)
+}
+
+/// As a runtime that enters a container: waits to be put into its cgroup, joins a namespace,
+/// makes one, and becomes the program.
+fn arrive(path: &str, program: &str, args: &[&str]) -> Result<ExitCode> {
+    let mut line = String::new();
+    std::io::stdin().read_line(&mut line)?;
+    setns(File::open(path)?, CloneFlags::empty())?;
+    unshare(CloneFlags::CLONE_NEWIPC)?;
+    Err(Command::new(program).args(args).exec()).context("exec")
 }
 
 fn child(program: &str) -> Result<ExitCode> {

@@ -8,7 +8,6 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use serde_json::Value;
 
 use crate::{
     context::{Context, eventually, finish, pure_v2},
@@ -56,40 +55,12 @@ fn check_is_right_here(context: &Context) -> Result<()> {
                 "{namespace}: {inode}"
             );
         }
-        for capability in ["setns", "unshare", "clone", "oom", "cgroup", "exec", "exit"] {
-            let status = capability_of(report, capability)?;
-            let rung = status["rung"].as_str().unwrap_or("off");
-            let call = matches!(capability, "setns" | "unshare");
-            let want = match (call, pure_v2()) {
-                (true, true) => "fentry",
-                (true, false) => "tracepoint",
-                (false, _) => "btf_tracepoint",
-            };
-            ensure!(rung == want, "{capability} is served by {rung}: {status}");
-            // This kernel refuses fentry, by exactly this errno.
-            if call && !pure_v2() {
-                let refused = &status["refused"][0];
-                ensure!(
-                    refused["rung"] == "fentry" && refused["errno"] == "EPERM",
-                    "{status}"
-                );
-            }
-        }
     }
     ensure!(
         alone["agent"].is_null() && with_agent["agent"]["pid"].is_i64(),
         "{with_agent}"
     );
     Ok(())
-}
-
-fn capability_of<'a>(report: &'a Value, name: &str) -> Result<&'a Value> {
-    let all = report["capabilities"]
-        .as_array()
-        .context("no capabilities")?;
-    all.iter()
-        .find(|one| one["capability"] == name)
-        .with_context(|| format!("no {name}"))
 }
 
 fn check_tables_fit(context: &Context) -> Result<()> {

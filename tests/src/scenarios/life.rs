@@ -22,7 +22,7 @@ use nix::{
 };
 
 use crate::{
-    context::{Context, eventually},
+    context::{Context, cgroup_file, cgroup_mounts, eventually, pure_v2},
     runner::Scenario,
 };
 
@@ -39,6 +39,7 @@ pub const ALL: &[Scenario] = &[
         "life::children_end_with_the_first",
         children_end_with_the_first,
     ),
+    Scenario::new("life::what_left_v2_ends_too", what_left_v2_ends_too),
 ];
 
 fn exit_codes(context: &Context) -> Result<()> {
@@ -291,6 +292,46 @@ fn children_end_with_the_first(context: &Context) -> Result<()> {
             .filter(|process| process.cmdline().is_ok_and(|line| line.contains(&nap)))
             .count();
         ensure!(alive == 0, "{extra:?}: {alive} children outlived it");
+    }
+    Ok(())
+}
+
+/// Somebody takes a child out of v2's cgroup and leaves it in v1's, where its limits are. In
+/// pure v2 that would be out of the container: there the child stays in.
+fn what_left_v2_ends_too(context: &Context) -> Result<()> {
+    context.start_agent(&["--detach-on-exit"])?;
+    let nap = format!("61.{}", std::process::id());
+    let script = format!("sleep {nap} & while [ ! -e /dev/shm/go ]; do sleep 0.05; done; exit 3");
+    let mut run = vec!["run", "-d", "--name", "split", "--userns", "host"];
+    run.extend(["--pid", "host", "host", "sh", "-c", &script]);
+    context.ok(&run)?;
+    let cgroup = context.inspect("split")?["cgroup"].clone();
+    let cgroup = cgroup.as_str().context("no cgroup")?;
+    let child = || -> Result<Option<i32>> {
+        let mut all = procfs::process::all_processes()?.flatten();
+        let found = all.find(|process| {
+            let line = process.cmdline().unwrap_or_default();
+            line.first().is_some_and(|name| name.ends_with("sleep")) && line.contains(&nap)
+        });
+        Ok(found.map(|process| process.pid))
+    };
+    eventually("its child is there", || Ok(child()?.is_some()))?;
+    let pid = child()?.context("no child")?.to_string();
+    if !pure_v2() {
+        fs::write("/sys/fs/cgroup/unified/cgroup.procs", &pid)?;
+    }
+    let procs = cgroup_file(cgroup, "cgroup.procs", ("pids", "cgroup.procs"));
+    let inside = fs::read_to_string(&procs)?;
+    ensure!(inside.lines().any(|line| line == pid), "{pid}: {inside}");
+    context.ok(&["exec", "split", "touch", "/dev/shm/go"])?;
+    ensure!(context.ok(&["wait", "split"])?.trim() == "3");
+    eventually("its child has ended", || Ok(child()?.is_none()))?;
+    for (_, mount) in cgroup_mounts()? {
+        let left = mount.join(cgroup);
+        eventually(
+            &format!("{} is gone", left.display()),
+            || Ok(!left.exists()),
+        )?;
     }
     Ok(())
 }

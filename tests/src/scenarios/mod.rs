@@ -6,10 +6,12 @@ pub mod agent;
 pub mod apparmor;
 pub mod article;
 pub mod cgroups;
+pub mod corpus;
 pub mod delegation;
 pub mod devices;
 pub mod faults;
 pub mod files;
+pub mod found;
 pub mod hardened;
 pub mod hostile;
 pub mod images;
@@ -21,6 +23,7 @@ pub mod namespaces;
 pub mod networks;
 pub mod ns;
 pub mod oci;
+pub mod portability;
 pub mod privilege;
 pub mod prometheus;
 pub mod ps;
@@ -62,9 +65,11 @@ pub fn all() -> Vec<Scenario> {
         oci::hostile::ALL,
         oci::apparmor::ALL,
         oci::memory_policy::ALL,
+        oci::scheduler::ALL,
         oci::listener::ALL,
         oci::net_devices::ALL,
         oci::podman::ALL,
+        oci::found::ALL,
         oci::without_cgroups::ALL,
         life::ALL,
         trace::ALL,
@@ -80,6 +85,10 @@ pub fn all() -> Vec<Scenario> {
         kernel::counts::ALL,
         kernel::less::ALL,
         kernel::swap::ALL,
+        found::ALL,
+        found::podman::ALL,
+        portability::ALL,
+        &corpus::all(),
         agent::ALL,
         prometheus::ALL,
         &images::ALL.concat(),

@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     context::{Context, finish},
+    kernels::{release, release_numbers},
     runner::Scenario,
 };
 
@@ -49,14 +50,20 @@ pub(super) fn kind_of(path: &Path) -> Result<String> {
 
 /// What `man 2 mount_setattr` says of this kernel.
 pub(super) fn can_be_mapped(path: &Path) -> Result<bool> {
-    let release = fs::read_to_string("/proc/sys/kernel/osrelease")?;
-    let mut numbers = release.split(['.', '-']).map(str::parse::<u32>);
-    let mut number = || numbers.next().context("no version")?.context("no number");
-    let version = (number()?, number()?);
+    let version = release_numbers()?;
     Ok(match kind_of(path)?.as_str() {
         "ext4" | "xfs" => version >= (5, 19),
         "tmpfs" => version >= (6, 3),
         _ => false,
+    })
+}
+
+/// What the kernel says where [`can_be_mapped`] is false: no such call, or not of this file system.
+pub(super) fn mapping_is_refused() -> Result<&'static str> {
+    Ok(if release_numbers()? < (5, 12) {
+        "idmapped mounts: Function not implemented"
+    } else {
+        "idmapped mounts: Invalid argument"
     })
 }
 
@@ -82,13 +89,12 @@ fn with_mapped_root(context: &Context, test: impl FnOnce(&Path) -> Result<()>) -
 
 /// The exact words, and nothing of it started.
 pub(super) fn not_mapped(context: &Context, args: &[&str], path: &Path) -> Result<()> {
-    let release = fs::read_to_string("/proc/sys/kernel/osrelease")?;
-    let kernel = format!("Linux {}", release.trim());
+    let kernel = format!("Linux {}", release()?);
     let words = [
         &path.display().to_string(),
         kind_of(path)?.as_str(),
         &kernel,
-        "idmapped mounts: Invalid argument",
+        mapping_is_refused()?,
         "':U'",
     ]
     .map(str::to_owned);

@@ -29,7 +29,7 @@ use std::{net::IpAddr, path::PathBuf};
 use paddock_cgroups::{DeviceAccess, DeviceRule, Layout, Limits, Stats};
 pub use paddock_cni::{PortMapping, is_name as is_network, parse_port};
 use paddock_images::Digest;
-use paddock_probe::CapabilityStatus;
+use paddock_probe::{CapabilityStatus, MapMemory};
 use serde::{Deserialize, Serialize};
 
 use crate::life::LifeOptions;
@@ -278,6 +278,9 @@ pub struct ContainerSummary {
     pub image: String,
     pub command: Vec<String>,
     pub origin: Origin,
+    /// Name of the container that it is nested in; what is counted of it is counted there, too.
+    #[serde(default)]
+    pub parent: Option<String>,
     pub state: State,
     /// First process, host pid; absent when it does not run.
     pub pid: Option<i32>,
@@ -419,8 +422,26 @@ pub struct CheckReport {
     pub lsm: Vec<String>,
     pub btf: bool,
     pub capabilities: Vec<CapabilityStatus>,
+    /// Of the kernel half's maps and rings.
+    pub memory: Memory,
     /// Present when an agent answered.
     pub agent: Option<AgentInfo>,
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Memory {
+    pub total_bytes: u64,
+    /// The largest first.
+    pub maps: Vec<MapMemory>,
+}
+
+impl From<Vec<MapMemory>> for Memory {
+    fn from(maps: Vec<MapMemory>) -> Self {
+        Self {
+            total_bytes: maps.iter().map(|map| map.bytes).sum(),
+            maps,
+        }
+    }
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]

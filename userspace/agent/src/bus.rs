@@ -117,7 +117,9 @@ pub(crate) fn lost(count: u64) -> Event {
 fn is_critical(kind: &Kind) -> bool {
     match kind {
         Kind::OomKill { .. } | Kind::Container { .. } | Kind::Limited { .. } => true,
-        Kind::NamespaceCall { verdict, .. } => *verdict != Verdict::Benign,
+        Kind::NamespaceCall { verdict, .. } | Kind::Activity { verdict, .. } => {
+            *verdict >= Verdict::EscapeAttempt
+        }
         _ => false,
     }
 }
@@ -140,6 +142,8 @@ mod tests {
             tid: 1,
             uid: 0,
             comm: String::new(),
+            inner_pid: None,
+            parent_pid: None,
         };
         Kind::Cgroup {
             action: "mkdir".into(),

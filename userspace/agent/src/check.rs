@@ -10,7 +10,7 @@ use std::{
 
 use nix::{sys::utsname::uname, unistd::mkdtemp};
 use paddock_cgroups::{Delegation, Hierarchies};
-use paddock_probe::{CapabilityStatus, Config, NsInums, Probe, Refusal};
+use paddock_probe::{CapabilityStatus, Config, MapMemory, NsInums, Probe, Refusal};
 
 use crate::{
     api::{AgentInfo, CheckReport},
@@ -50,9 +50,12 @@ pub fn report() -> Result<CheckReport, Error> {
         force: Vec::new(),
         program_log: false,
     };
-    let (capabilities, host) = match Probe::load(&config) {
+    let (kernel, host) = match Probe::load(&config) {
         Ok(probe) => {
-            let found = (probe.capabilities(), probe.host_namespaces());
+            let found = (
+                (probe.capabilities(), probe.memory()),
+                probe.host_namespaces(),
+            );
             if let Err(error) = probe.unload() {
                 tracing::warn!("{}", chain(&error));
             }
@@ -63,7 +66,7 @@ pub fn report() -> Result<CheckReport, Error> {
             if let Err(error) = Probe::unload_pins(&pin_dir) {
                 tracing::warn!("{}", chain(&error));
             }
-            (refused(&chain(&error)), host_namespaces())
+            ((refused(&chain(&error)), Vec::new()), host_namespaces())
         }
     };
     // Not empty only when unloading failed, which was told.
@@ -71,7 +74,7 @@ pub fn report() -> Result<CheckReport, Error> {
     let delegation = hierarchies.delegation();
     let parent = Path::new(delegation.base().unwrap_or_default()).join("paddock");
     let place = (parent, &delegation);
-    Ok(facts(&hierarchies, place, &host, capabilities, None))
+    Ok(facts(&hierarchies, place, &host, kernel, None))
 }
 
 /// What a running agent has.
@@ -89,7 +92,7 @@ pub(crate) fn of_agent(shared: &Shared) -> CheckReport {
         &shared.hierarchies,
         (shared.instance.cgroup_parent(), &shared.delegation),
         kernel.host(),
-        capabilities,
+        (capabilities, kernel.memory()),
         Some(agent),
     )
 }
@@ -122,7 +125,7 @@ fn facts(
     hierarchies: &Hierarchies,
     (parent, delegation): (PathBuf, &Delegation),
     host: &NsInums,
-    capabilities: Vec<CapabilityStatus>,
+    (capabilities, memory): (Vec<CapabilityStatus>, Vec<MapMemory>),
     agent: Option<AgentInfo>,
 ) -> CheckReport {
     let controllers: BTreeMap<String, String> = hierarchies
@@ -152,6 +155,7 @@ fn facts(
             .collect(),
         btf: fs::metadata(BTF).is_ok(),
         capabilities,
+        memory: memory.into(),
         agent,
     }
 }

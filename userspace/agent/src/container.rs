@@ -25,6 +25,8 @@ pub(crate) struct Container {
     pub(crate) origin: Origin,
     /// Relative to every hierarchy's mount.
     pub(crate) cgroup: String,
+    /// Name of the container that it is nested in.
+    pub(crate) parent: Option<String>,
     pub(crate) created_at_ns: u64,
     pub(crate) request: Option<CreateRequest>,
     /// Has series of its own; else it is part of `_other`.
@@ -94,6 +96,22 @@ pub(crate) struct Facts {
     pub(crate) updated: Option<Limits>,
     /// Limits of the present run that somebody had changed and that were written again.
     pub(crate) restored: u64,
+    /// Had its slot before anybody joined it.
+    pub(crate) born: bool,
+    /// What is known of a found one from its runtime.
+    pub(crate) written: Written,
+}
+
+/// What a found container's runtime wrote of it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Written {
+    /// As the cgroup's path has it.
+    pub(crate) runtime_id: Option<String>,
+    /// So often it was looked for.
+    pub(crate) tries: u32,
+    /// Out of the path.
+    pub(crate) pod_uid: Option<String>,
+    pub(crate) known: Option<crate::found::state::Written>,
 }
 
 /// What the OOM killer was told to have done in the present run, or the last.
@@ -116,6 +134,7 @@ pub(crate) struct Birth {
     pub(crate) command: Vec<String>,
     pub(crate) origin: Origin,
     pub(crate) cgroup: String,
+    pub(crate) parent: Option<String>,
     pub(crate) created_at_ns: u64,
     pub(crate) request: Option<CreateRequest>,
     pub(crate) facts: Facts,
@@ -139,6 +158,7 @@ impl Container {
             command: birth.command,
             origin: birth.origin,
             cgroup: birth.cgroup,
+            parent: birth.parent,
             created_at_ns: birth.created_at_ns,
             request: birth.request,
             labelled,
@@ -175,6 +195,22 @@ impl Container {
 
     pub(crate) fn facts(&self) -> MutexGuard<'_, Facts> {
         self.facts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Of a found one, what its runtime says; empty is unknown.
+    pub(crate) fn image(&self) -> String {
+        let known = self.facts().written.known.clone();
+        known
+            .and_then(|known| known.image)
+            .unwrap_or_else(|| self.image.clone())
+    }
+
+    /// What is known of its pod: name, namespace, uid.
+    pub(crate) fn pod(&self) -> crate::found::state::Written {
+        let written = self.facts().written.clone();
+        let mut known = written.known.unwrap_or_default();
+        known.pod_uid = known.pod_uid.or(written.pod_uid);
+        known
     }
 
     pub(crate) fn subject(&self) -> Subject {
@@ -343,6 +379,7 @@ impl Container {
     /// Reads its cgroup's freezer.
     pub(crate) fn summary(&self, kernel: &Kernel, hierarchies: &Hierarchies) -> ContainerSummary {
         let paused = self.is_paused(hierarchies);
+        let (image, pod) = (self.image(), self.pod());
         let life = self.life();
         let counters = self.kernel_counters(kernel);
         let recent = self.facts().recent.clone();
@@ -364,7 +401,8 @@ impl Container {
         ContainerSummary {
             id: self.id.clone(),
             name: self.name.clone(),
-            image: self.image.clone(),
+            image,
+            parent: self.parent.clone(),
             command: self.command.clone(),
             origin: self.origin,
             state: if paused { State::Paused } else { life.state },
@@ -389,7 +427,7 @@ impl Container {
             labels: self
                 .request
                 .as_ref()
-                .map_or_else(Vec::new, |request| request.labels.clone()),
+                .map_or_else(|| pod.labels(), |request| request.labels.clone()),
         }
     }
 
@@ -430,6 +468,7 @@ impl Default for Birth {
             command: Vec::new(),
             origin: Origin::Found,
             cgroup: String::new(),
+            parent: None,
             created_at_ns: 0,
             request: None,
             facts: Facts {

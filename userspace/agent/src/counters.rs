@@ -84,9 +84,9 @@ pub(crate) fn oom_kills(kernel: &SlotCounters) -> u64 {
     kernel.oom_kills(Constraint::Memcg) + kernel.oom_kills(Constraint::Host)
 }
 
-/// Namespaces of others that were obtained.
+/// What is another's and was obtained.
 pub(crate) fn escapes(kernel: &SlotCounters) -> u64 {
-    [EscapeKind::HostNamespace, EscapeKind::PeerNamespace]
+    EscapeKind::ALL
         .into_iter()
         .map(|kind| kernel.escapes(kind, Outcome::Allowed))
         .sum()

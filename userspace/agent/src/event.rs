@@ -6,7 +6,9 @@ use serde::{Deserialize, Serialize};
 pub const SCHEMA_VERSION: u32 = 1;
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Event {
+    /// Grows when a field changes its meaning or goes.
     pub schema_version: u32,
     /// Grows by one; gaps never occur within one agent's life.
     pub id: u64,
@@ -21,23 +23,32 @@ pub struct Event {
 
 /// The actor, as the kernel saw it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Actor {
     pub pid: i32,
     pub tid: i32,
     pub uid: u32,
     pub comm: String,
+    /// Its id in its own pid namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inner_pid: Option<i32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent_pid: Option<i32>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
     Benign,
+    Notable,
     EscapeAttempt,
     Escape,
 }
 
 /// One namespace type in a setns, unshare or clone.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct NamespaceTarget {
     /// `uts`, as in /proc/PID/ns.
     pub namespace: String,
@@ -47,6 +58,7 @@ pub struct NamespaceTarget {
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Kind {
     /// Life of a container: `created`, `started`, `paused`, `unpaused`, `updated`, `found`,
@@ -86,6 +98,31 @@ pub enum Kind {
         exit_code: i32,
         signal: Option<i32>,
     },
+    /// Something that concerns the container's walls: docs/verdicts.md.
+    Activity {
+        /// `mount`, `ptrace`, …
+        activity: String,
+        actor: Actor,
+        /// `own`, `peer`, `host`, `new`, `unknown`.
+        target: String,
+        /// `allowed`, `failed`.
+        outcome: String,
+        errno: Option<String>,
+        /// What: a file, a file system's type.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        object: Option<String>,
+        /// Where to, or in what it is found.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        place: Option<String>,
+        /// The process reached for, and its container's name.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        other_pid: Option<i32>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        other_container: Option<String>,
+        /// Flags and numbers, as each activity has them.
+        arguments: Vec<u64>,
+        verdict: Verdict,
+    },
     /// In a followed stream only: this reader was too slow and missed as many.
     Lost {
         count: u64,
@@ -106,3 +143,7 @@ pub enum Kind {
         cgroup_id: u64,
     },
 }
+
+#[cfg(test)]
+#[path = "event_docs.rs"]
+mod docs;

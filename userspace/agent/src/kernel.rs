@@ -10,12 +10,27 @@ use std::sync::{
 
 use paddock_cgroups::CgroupIds;
 use paddock_probe::{
-    CapabilityStatus, CgroupKey, Error, EventReader, NsInums, Probe, ProgramStats, Ring,
-    RingCounters, Shares, Slot, SlotCounters,
+    CapabilityStatus, CgroupKey, Error, EventReader, FileId, MapMemory, NsInums, Probe,
+    ProgramStats, Ring, RingCounters, RuntimeFile, Shares, Slot, SlotCounters,
 };
 
 /// What a probe's `capabilities` can name, for saying that none is served.
-const CAPABILITIES: [&str; 7] = ["setns", "unshare", "clone", "oom", "cgroup", "exec", "exit"];
+const CAPABILITIES: [&str; 14] = [
+    "setns",
+    "unshare",
+    "clone",
+    "oom",
+    "cgroup",
+    "exec",
+    "exit",
+    "mount",
+    "process",
+    "signal",
+    "privilege",
+    "kernel",
+    "open",
+    "connect",
+];
 
 #[derive(Debug)]
 pub(crate) struct Kernel {
@@ -49,6 +64,7 @@ impl Kernel {
             capability: capability.to_owned(),
             rung: None,
             refused: Vec::new(),
+            caveat: None,
         };
         Self {
             probe: Mutex::new(None),
@@ -89,13 +105,25 @@ impl Kernel {
         ids: &CgroupIds,
         shares: &Shares,
     ) -> Result<Option<Slot>, EnrolError> {
+        self.enrol_within(ids, shares, Slot(0))
+    }
+
+    /// The same, within the container of slot `around` (0: none).
+    pub(crate) fn enrol_within(
+        &self,
+        ids: &CgroupIds,
+        shares: &Shares,
+        around: Slot,
+    ) -> Result<Option<Slot>, EnrolError> {
         let mut guard = self.lock();
         let Some(probe) = guard.as_mut() else {
             return Ok(None);
         };
-        let slot = probe.allocate_slot().ok_or(EnrolError::Full)?;
+        let slot = probe.allocate_slot().or_else(|| probe.take_laid_out());
+        let slot = slot.ok_or(EnrolError::Full)?;
         let entered = probe
             .configure_slot(slot, shares)
+            .and_then(|()| probe.confirm(slot, around))
             .and_then(|()| keys(ids).try_for_each(|key| probe.track(key, slot)));
         if let Err(source) = entered {
             // The first error is the one to tell.
@@ -128,12 +156,87 @@ impl Kernel {
         .map_err(|source| EnrolError::Map { source })
     }
 
-    pub(crate) fn configure(&self, slot: Slot, shares: &Shares) -> Result<(), Error> {
-        self.with((), |probe| probe.configure_slot(slot, shares))
+    /// The slot that one of these cgroups was born with, if that is not decided yet.
+    pub(crate) fn provisional(&self, ids: &CgroupIds) -> Option<Slot> {
+        let guard = self.lock();
+        let probe = guard.as_ref()?;
+        keys(ids)
+            .filter_map(|key| probe.slot_of(key))
+            .find(|slot| probe.is_provisional(*slot))
+    }
+
+    pub(crate) fn is_provisional(&self, slot: Slot) -> bool {
+        let guard = self.lock();
+        guard
+            .as_ref()
+            .is_some_and(|probe| probe.is_provisional(slot))
+    }
+
+    pub(crate) fn provisional_slots(&self) -> Vec<Slot> {
+        let guard = self.lock();
+        guard
+            .as_ref()
+            .map_or_else(Vec::new, Probe::provisional_slots)
+    }
+
+    /// Slots of containers, a predecessor's included.
+    pub(crate) fn slots(&self) -> Vec<Slot> {
+        self.lock().as_ref().map_or_else(Vec::new, Probe::slots)
+    }
+
+    pub(crate) fn confirm(&self, slot: Slot, around: Slot) -> Result<(), Error> {
+        self.with((), |probe| probe.confirm(slot, around))
+    }
+
+    pub(crate) fn join(&self, cgroup: CgroupKey, path: &str, whole: Slot) -> Result<(), Error> {
+        self.with((), |probe| probe.join(cgroup, path, whole))
+    }
+
+    pub(crate) fn give_back(&self, cgroup: CgroupKey, path: &str) -> Result<(), Error> {
+        self.with((), |probe| probe.give_back(cgroup, path))
+    }
+
+    pub(crate) fn birth_paths(&self, slots: &[Slot]) -> Result<Vec<(String, Slot)>, Error> {
+        self.with(Vec::new(), |probe| probe.birth_paths(slots))
+    }
+
+    pub(crate) fn lay_out_slots(&self) -> Result<(), Error> {
+        self.with((), Probe::lay_out_slots)
+    }
+
+    /// Births that found no slot laid out: outside of all containers, and within one.
+    pub(crate) fn missed_births(&self) -> Option<[u64; 2]> {
+        let guard = self.lock();
+        guard.as_ref()?.missed_births().ok()
+    }
+
+    pub(crate) fn share_with_host(
+        &self,
+        slot: Slot,
+        types: u32,
+        started_at_ns: u64,
+    ) -> Result<(), Error> {
+        self.with((), |probe| {
+            probe.share_with_host(slot, types, started_at_ns)
+        })
     }
 
     pub(crate) fn own_namespaces(&self, slot: Slot, inums: &NsInums) -> Result<(), Error> {
         self.with((), |probe| probe.own_namespaces(slot, inums))
+    }
+
+    /// See `paddock_probe::RuntimeFile`.
+    pub(crate) fn set_runtime_files(&self, files: &[(FileId, RuntimeFile)]) -> Result<(), Error> {
+        self.with((), |probe| probe.set_runtime_files(files))
+    }
+
+    /// Block devices that the container was given.
+    pub(crate) fn give_devices(&self, slot: Slot, devices: &[(u32, u32)]) -> Result<(), Error> {
+        self.with((), |probe| {
+            devices
+                .iter()
+                .try_for_each(|(major, minor)| probe.give_device(slot, *major, *minor))
+        })
     }
 
     pub(crate) fn release(&self, slot: Slot) -> Result<(), Error> {
@@ -172,6 +275,11 @@ impl Kernel {
             .as_ref()
             .map(Probe::program_stats)
             .unwrap_or_default()
+    }
+
+    /// Of maps and rings; empty without a kernel half.
+    pub(crate) fn memory(&self) -> Vec<MapMemory> {
+        self.lock().as_ref().map(Probe::memory).unwrap_or_default()
     }
 
     /// The rings' reader, once; `None` without a kernel half.

@@ -28,6 +28,7 @@ pub mod ns;
 mod options;
 mod readiness;
 mod registry;
+mod runtime_files;
 mod server;
 mod shared;
 mod telling;

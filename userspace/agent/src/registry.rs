@@ -66,6 +66,18 @@ impl Registry {
         })
     }
 
+    pub(crate) fn has_id(&self, id: &str) -> bool {
+        self.lock().by_id.contains_key(id)
+    }
+
+    /// One that paddock launched, by its cgroup.
+    pub(crate) fn launched_at(&self, cgroup: &str) -> Option<Arc<Container>> {
+        // `paddock/INSTANCE/ID`: most paths need no search.
+        let id = cgroup.rsplit('/').next()?;
+        let found = self.lock().by_id.get(id).map(Arc::clone)?;
+        (found.origin == crate::api::Origin::Launched && found.cgroup == cgroup).then_some(found)
+    }
+
     pub(crate) fn has_name(&self, name: &str) -> bool {
         self.lock().names.contains(name)
     }

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use nix::errno::Errno;
 use paddock_probe::{
-    Actor as Task, Body, CgroupOp, Constraint, EventReader, NsSyscall, Record, Ring, Slot, Target,
-    Verdict as Judged,
+    Actor as Task, BATCH, Body, CgroupOp, Constraint, EventReader, NsSyscall, Record, Ring, Slot,
+    Target, Verdict as Judged,
 };
 use tokio::sync::watch;
 
@@ -28,6 +28,7 @@ pub(crate) async fn run(
     mut shutdown: watch::Receiver<bool>,
 ) {
     let before = handed_to_predecessors(&shared, &mut reader);
+    let mut early = Vec::new();
     loop {
         let delivered = reader.delivered();
         shared
@@ -41,8 +42,19 @@ pub(crate) async fn run(
             Ok(batch) => {
                 shared.kernel.add_undecodable(batch.undecodable);
                 let boot_ns = clock::boot_ns();
+                let whole = batch.records.len() < BATCH;
                 for record in batch.records {
-                    tell(&shared, boot_ns, &record);
+                    if is_early(&shared, &record) {
+                        early.push(record);
+                    } else {
+                        tell(&shared, boot_ns, &record);
+                    }
+                }
+                // Both rings were seen to their end.
+                if whole || early.len() >= BATCH {
+                    for record in early.drain(..) {
+                        tell(&shared, boot_ns, &record);
+                    }
                 }
             }
             Err(error) => {
@@ -51,6 +63,13 @@ pub(crate) async fn run(
             }
         }
     }
+}
+
+/// The critical ring is read first: what its container was born with is in the other one.
+fn is_early(shared: &Shared, record: &Record) -> bool {
+    record.ring == Ring::Critical
+        && record.slot != Slot(0)
+        && shared.registry.of_slot(record.slot).is_none()
 }
 
 /// Records that were submitted and are not in the rings any more when this agent starts.
@@ -82,12 +101,19 @@ fn handed_to_predecessors(shared: &Arc<Shared>, reader: &mut EventReader) -> [u6
 }
 
 fn tell(shared: &Arc<Shared>, boot_ns: u64, record: &Record) {
+    found::born(shared, record);
     let container = if record.slot == Slot(0) {
         None
     } else {
         shared.registry.of_slot(record.slot)
     };
-    let kind = kind(record, container.as_deref());
+    if container.is_none() && shared.found.is_nobodys(record.slot) {
+        if let Body::Cgroup { op, path, .. } = &record.body {
+            found::noticed(shared, *op, path);
+        }
+        return;
+    }
+    let kind = kind(shared, record, container.as_deref());
     if let (
         Some(container),
         Body::OomKill {
@@ -120,7 +146,7 @@ fn tell(shared: &Arc<Shared>, boot_ns: u64, record: &Record) {
     shared.bus.publish(boot_ns + record.time_ns, subject, kind);
 }
 
-fn kind(record: &Record, container: Option<&Container>) -> Kind {
+fn kind(shared: &Shared, record: &Record, container: Option<&Container>) -> Kind {
     match &record.body {
         Body::NsCall {
             syscall,
@@ -132,8 +158,8 @@ fn kind(record: &Record, container: Option<&Container>) -> Kind {
         } => Kind::NamespaceCall {
             syscall: syscall_name(*syscall).to_owned(),
             actor: actor(&record.actor),
-            outcome: if *ret < 0 { "failed" } else { "allowed" }.to_owned(),
-            errno: (*ret < 0).then(|| format!("{:?}", Errno::from_raw(ret.saturating_neg()))),
+            outcome: outcome(*ret),
+            errno: errno(*ret),
             flags: *flags,
             fd: *fd,
             targets: targets
@@ -144,11 +170,33 @@ fn kind(record: &Record, container: Option<&Container>) -> Kind {
                     inode: target.inum.map(u64::from),
                 })
                 .collect(),
-            verdict: match verdict {
-                Judged::Benign => Verdict::Benign,
-                Judged::EscapeAttempt => Verdict::EscapeAttempt,
-                Judged::Escape => Verdict::Escape,
-            },
+            verdict: judged(*verdict),
+        },
+        Body::Activity {
+            activity,
+            target,
+            verdict,
+            ret,
+            args,
+            other_tgid,
+            other_slot,
+            object,
+            place,
+        } => Kind::Activity {
+            activity: activity.name().to_owned(),
+            actor: actor(&record.actor),
+            target: target_name(*target).to_owned(),
+            outcome: outcome(*ret),
+            errno: errno(*ret),
+            object: given(object),
+            place: given(place),
+            other_pid: other_tgid.map(u32::cast_signed),
+            other_container: (*other_slot != Slot(0))
+                .then(|| shared.registry.of_slot(*other_slot))
+                .flatten()
+                .map(|other| other.name.clone()),
+            arguments: args.to_vec(),
+            verdict: judged(*verdict),
         },
         Body::OomKill {
             victim,
@@ -186,6 +234,27 @@ fn kind(record: &Record, container: Option<&Container>) -> Kind {
     }
 }
 
+fn outcome(ret: i32) -> String {
+    if ret < 0 { "failed" } else { "allowed" }.to_owned()
+}
+
+fn errno(ret: i32) -> Option<String> {
+    (ret < 0).then(|| format!("{:?}", Errno::from_raw(ret.saturating_neg())))
+}
+
+fn given(text: &str) -> Option<String> {
+    (!text.is_empty()).then(|| text.to_owned())
+}
+
+fn judged(verdict: Judged) -> Verdict {
+    match verdict {
+        Judged::Benign => Verdict::Benign,
+        Judged::Notable => Verdict::Notable,
+        Judged::EscapeAttempt => Verdict::EscapeAttempt,
+        Judged::Escape => Verdict::Escape,
+    }
+}
+
 pub(crate) fn syscall_name(syscall: NsSyscall) -> &'static str {
     match syscall {
         NsSyscall::Setns => "setns",
@@ -217,5 +286,11 @@ fn actor(task: &Task) -> Actor {
         tid: task.tid.cast_signed(),
         uid: task.uid,
         comm: task.comm.clone(),
+        inner_pid: known(task.inner_tgid),
+        parent_pid: known(task.parent_tgid),
     }
+}
+
+fn known(pid: u32) -> Option<i32> {
+    (pid != 0).then_some(pid.cast_signed())
 }

@@ -190,6 +190,15 @@ impl Cgroup {
         }
     }
 
+    /// v1's file that keeps real-time policies from all in it: its budget is 0, and the kernel
+    /// answers a bare EPERM, to any root.
+    pub fn without_real_time(&self) -> Option<PathBuf> {
+        let place = self.place("cpu")?;
+        let path = place.file("cpu.rt_runtime_us");
+        let budget = file::read_optional(&path).ok()??;
+        (place.version == Version::V1 && budget == "0").then_some(path)
+    }
+
     /// Limits device nodes where v1's controller is mounted. Else the v2 directory, to which the
     /// caller is to attach [`devices::device_program`] of the same rules.
     pub fn limit_devices(&self, rules: &[devices::DeviceRule]) -> Result<Option<OwnedFd>, Error> {

@@ -3,12 +3,13 @@
 use std::ffi::CStr;
 
 use paddock_abi::{
+    activity::{Activity, Verdict},
     counters::{Constraint, NsSyscall, Ring},
     namespace::{NS_TYPES, NsType, Target},
-    record::{COMM_LEN, PATH_LEN, cgroup_op, kind, verdict},
+    record::{COMM_LEN, OBJECT_LEN, PATH_LEN, cgroup_op, kind},
 };
 
-use crate::{Actor, Body, CgroupKey, CgroupOp, NamespaceTarget, Record, Slot, Verdict};
+use crate::{Actor, Body, CgroupKey, CgroupOp, NamespaceTarget, Record, Slot};
 
 /// `None`: no known kind, or not its size.
 pub(crate) fn decode(ring: Ring, bytes: &[u8]) -> Option<Record> {
@@ -25,6 +26,7 @@ pub(crate) fn decode(ring: Ring, bytes: &[u8]) -> Option<Record> {
             filename: reader.text::<PATH_LEN>()?,
         },
         kind::EXIT => exit(&mut reader)?,
+        kind::ACTIVITY => activity(&mut reader)?,
         _ => return None,
     };
     reader.bytes.is_empty().then_some(Record {
@@ -43,6 +45,8 @@ fn actor(reader: &mut Reader<'_>) -> Option<Actor> {
         tgid: reader.u32()?,
         tid: reader.u32()?,
         uid: reader.u32()?,
+        inner_tgid: reader.u32()?,
+        parent_tgid: reader.u32()?,
         comm: reader.text::<COMM_LEN>()?,
         cgroup: CgroupKey::from_parts(hierarchy, cgroup_id),
     })
@@ -58,12 +62,7 @@ fn ns_call(reader: &mut Reader<'_>) -> Option<Body> {
     };
     let fd = reader.i32()?;
     let ret = reader.i32()?;
-    let verdict = match reader.u32()? {
-        verdict::BENIGN => Verdict::Benign,
-        verdict::ESCAPE_ATTEMPT => Verdict::EscapeAttempt,
-        verdict::ESCAPE => Verdict::Escape,
-        _ => return None,
-    };
+    let verdict = verdict(reader.u32()?)?;
     let _requested = reader.u32()?;
     let changed = reader.u32()?;
     let target: [u8; NS_TYPES] = reader.array()?;
@@ -125,6 +124,8 @@ fn oom(reader: &mut Reader<'_>) -> Option<Body> {
             tgid,
             tid: thread,
             uid,
+            inner_tgid: 0,
+            parent_tgid: 0,
             comm,
             cgroup,
         },
@@ -137,8 +138,10 @@ fn oom(reader: &mut Reader<'_>) -> Option<Body> {
 }
 
 fn cgroup(reader: &mut Reader<'_>) -> Option<Body> {
-    let op = match reader.u32()? {
-        cgroup_op::MKDIR => CgroupOp::Mkdir,
+    let op = reader.u32()?;
+    let birth = op == cgroup_op::BIRTH;
+    let op = match op {
+        cgroup_op::MKDIR | cgroup_op::BIRTH => CgroupOp::Mkdir,
         cgroup_op::ATTACH => CgroupOp::Attach,
         cgroup_op::RMDIR => CgroupOp::Rmdir,
         _ => return None,
@@ -148,12 +151,40 @@ fn cgroup(reader: &mut Reader<'_>) -> Option<Body> {
     let moved = (reader.u32()?, reader.u32()?);
     Some(Body::Cgroup {
         op,
+        birth,
         cgroup: CgroupKey::from_parts(hierarchy, id),
         id,
         parent_id,
         path: reader.text::<PATH_LEN>()?,
         moved: (op == CgroupOp::Attach).then_some(moved),
     })
+}
+
+fn activity(reader: &mut Reader<'_>) -> Option<Body> {
+    let number = reader.u32()?;
+    let activity = *Activity::ALL.get(usize::try_from(number).ok()?)?;
+    let target = class(u8::try_from(reader.u32()?).ok()?)?;
+    let verdict = verdict(reader.u32()?)?;
+    let ret = reader.i32()?;
+    let args = [reader.u64()?, reader.u64()?, reader.u64()?, reader.u64()?];
+    let (other_tgid, other_slot) = (reader.u32()?, reader.u32()?);
+    Some(Body::Activity {
+        activity,
+        target,
+        verdict,
+        ret,
+        args,
+        other_tgid: (other_tgid != 0).then_some(other_tgid),
+        other_slot: Slot(other_slot),
+        object: reader.text::<OBJECT_LEN>()?,
+        place: reader.text::<OBJECT_LEN>()?,
+    })
+}
+
+fn verdict(number: u32) -> Option<Verdict> {
+    Verdict::ALL
+        .into_iter()
+        .find(|verdict| *verdict as u32 == number)
 }
 
 /// The status word of wait(2): low seven bits the signal, the next byte the code.

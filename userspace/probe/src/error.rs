@@ -46,6 +46,11 @@ pub enum Error {
         path: PathBuf,
         source: Box<aya::programs::links::LinkError>,
     },
+    #[error("cannot attach {path} again")]
+    Program {
+        path: PathBuf,
+        source: Box<aya::programs::ProgramError>,
+    },
     #[error("the event rings were already taken")]
     EventsTaken,
     #[error("cannot wait for the event rings")]

@@ -9,7 +9,7 @@ use tokio::io::{Interest, unix::AsyncFd};
 use crate::{Error, Record, decode::decode};
 
 /// Records in a batch at most.
-const BATCH: usize = 1024;
+pub const BATCH: usize = 1024;
 
 type RingFd = AsyncFd<RingBuf<MapData>>;
 

@@ -30,6 +30,13 @@ impl CgroupKey {
         }
     }
 
+    /// The directory's inode number.
+    pub fn id(self) -> u64 {
+        match self {
+            Self::Unified(id) | Self::MemoryV1(id) | Self::PidsV1(id) => id,
+        }
+    }
+
     pub(crate) fn to_abi(self) -> key::CgroupKey {
         let (hierarchy, id) = match self {
             Self::Unified(id) => (hierarchy::UNIFIED, id),

@@ -13,8 +13,15 @@ pub(crate) enum Hook {
     /// The 32-bit entry's body; left out where the kernel has none.
     FentryCompat(&'static str),
     FexitCompat(&'static str),
+    /// Any function of the kernel, by its name.
+    FentryFunction(&'static str),
     Btf(&'static str),
     Tracepoint(&'static str, &'static str),
+    /// A function of the kernel's by its own name.
+    FexitFunction(&'static str),
+    /// A system call that a kernel may be built without, by its body or by its tracepoint.
+    FexitIfThere(&'static str),
+    ExitIfThere(&'static str),
 }
 
 pub(crate) struct Rung {
@@ -114,6 +121,14 @@ pub(crate) const LADDER: &[Capability] = &[
                 name: "btf_tracepoint",
                 hooks: &[("btf_mark_victim", Hook::Btf("mark_victim"))],
             },
+            // Before 6.9 and in stable series without its backport: the function that fires it.
+            Rung {
+                name: "fentry",
+                hooks: &[(
+                    "fentry_mark_oom_victim",
+                    Hook::FentryFunction("mark_oom_victim"),
+                )],
+            },
             Rung {
                 name: "tracepoint",
                 hooks: &[("tp_mark_victim", Hook::Tracepoint("oom", "mark_victim"))],
@@ -137,7 +152,13 @@ pub(crate) const LADDER: &[Capability] = &[
     Capability {
         name: "exec",
         observed: 5,
-        needs: &[Group::Identity, Group::Namespaces, Group::Process],
+        needs: &[
+            Group::Identity,
+            Group::Namespaces,
+            Group::Descriptors,
+            Group::Mounts,
+            Group::Process,
+        ],
         rungs: &[Rung {
             name: "btf_tracepoint",
             hooks: &[
@@ -155,6 +176,273 @@ pub(crate) const LADDER: &[Capability] = &[
             hooks: &[("btf_sched_process_exit", Hook::Btf("sched_process_exit"))],
         }],
     },
+    Capability {
+        name: "mount",
+        observed: 7,
+        needs: &[
+            Group::Identity,
+            Group::Namespaces,
+            Group::Descriptors,
+            Group::Mounts,
+        ],
+        rungs: &[
+            Rung {
+                name: "fentry",
+                hooks: &[
+                    ("fexit_mount", Hook::FexitIfThere("mount")),
+                    ("fexit_move_mount", Hook::FexitIfThere("move_mount")),
+                    ("fexit_open_tree", Hook::FexitIfThere("open_tree")),
+                    ("fexit_fsopen", Hook::FexitIfThere("fsopen")),
+                    ("fexit_pivot_root", Hook::FexitIfThere("pivot_root")),
+                    ("fexit_chroot", Hook::FexitIfThere("chroot")),
+                    ("fexit_chdir", Hook::FexitIfThere("chdir")),
+                    ("fexit_fchdir", Hook::FexitIfThere("fchdir")),
+                ],
+            },
+            Rung {
+                name: "tracepoint",
+                hooks: &[
+                    ("sys_exit_mount", Hook::ExitIfThere("sys_exit_mount")),
+                    (
+                        "sys_exit_move_mount",
+                        Hook::ExitIfThere("sys_exit_move_mount"),
+                    ),
+                    (
+                        "sys_exit_open_tree",
+                        Hook::ExitIfThere("sys_exit_open_tree"),
+                    ),
+                    ("sys_exit_fsopen", Hook::ExitIfThere("sys_exit_fsopen")),
+                    (
+                        "sys_exit_pivot_root",
+                        Hook::ExitIfThere("sys_exit_pivot_root"),
+                    ),
+                    ("sys_exit_chroot", Hook::ExitIfThere("sys_exit_chroot")),
+                    ("sys_exit_chdir", Hook::ExitIfThere("sys_exit_chdir")),
+                    ("sys_exit_fchdir", Hook::ExitIfThere("sys_exit_fchdir")),
+                ],
+            },
+        ],
+    },
+    Capability {
+        name: "process",
+        observed: 8,
+        needs: &[
+            Group::Identity,
+            Group::Namespaces,
+            Group::Descriptors,
+            Group::Processes,
+        ],
+        rungs: &[
+            Rung {
+                name: "fentry",
+                hooks: &[
+                    ("fexit_ptrace", Hook::FexitIfThere("ptrace")),
+                    (
+                        "fexit_process_vm_readv",
+                        Hook::FexitIfThere("process_vm_readv"),
+                    ),
+                    (
+                        "fexit_process_vm_writev",
+                        Hook::FexitIfThere("process_vm_writev"),
+                    ),
+                    ("fexit_pidfd_getfd", Hook::FexitIfThere("pidfd_getfd")),
+                ],
+            },
+            Rung {
+                name: "tracepoint",
+                hooks: &[
+                    ("sys_exit_ptrace", Hook::ExitIfThere("sys_exit_ptrace")),
+                    (
+                        "sys_exit_process_vm_readv",
+                        Hook::ExitIfThere("sys_exit_process_vm_readv"),
+                    ),
+                    (
+                        "sys_exit_process_vm_writev",
+                        Hook::ExitIfThere("sys_exit_process_vm_writev"),
+                    ),
+                    (
+                        "sys_exit_pidfd_getfd",
+                        Hook::ExitIfThere("sys_exit_pidfd_getfd"),
+                    ),
+                ],
+            },
+        ],
+    },
+    // Its hook has no self-test: a signal of the loader's to itself would be its own.
+    Capability {
+        name: "signal",
+        observed: 12,
+        needs: &[Group::Identity, Group::Namespaces, Group::Signals],
+        rungs: &[Rung {
+            name: "btf_tracepoint",
+            hooks: &[("btf_signal_generate", Hook::Btf("signal_generate"))],
+        }],
+    },
+    // Its hook only remembers what the one of exec compares with.
+    Capability {
+        name: "privilege",
+        observed: 13,
+        needs: &[Group::Identity, Group::Process],
+        rungs: &[
+            Rung {
+                name: "fentry",
+                hooks: &[(
+                    "fentry_begin_new_exec",
+                    Hook::FentryFunction("begin_new_exec"),
+                )],
+            },
+            Rung {
+                name: "btf_tracepoint",
+                hooks: &[("btf_sched_prepare_exec", Hook::Btf("sched_prepare_exec"))],
+            },
+        ],
+    },
+    Capability {
+        name: "kernel",
+        observed: 9,
+        needs: &[
+            Group::Identity,
+            Group::Namespaces,
+            Group::Descriptors,
+            Group::Processes,
+        ],
+        rungs: &[
+            Rung {
+                name: "fentry",
+                hooks: &[
+                    ("fexit_bpf", Hook::FexitIfThere("bpf")),
+                    ("fexit_init_module", Hook::FexitIfThere("init_module")),
+                    ("fexit_finit_module", Hook::FexitIfThere("finit_module")),
+                    ("fexit_delete_module", Hook::FexitIfThere("delete_module")),
+                    ("fexit_kexec_load", Hook::FexitIfThere("kexec_load")),
+                    (
+                        "fexit_kexec_file_load",
+                        Hook::FexitIfThere("kexec_file_load"),
+                    ),
+                    (
+                        "fexit_perf_event_open",
+                        Hook::FexitIfThere("perf_event_open"),
+                    ),
+                    ("fexit_io_uring_setup", Hook::FexitIfThere("io_uring_setup")),
+                    ("fexit_keyctl", Hook::FexitIfThere("keyctl")),
+                    ("fexit_add_key", Hook::FexitIfThere("add_key")),
+                    ("fexit_request_key", Hook::FexitIfThere("request_key")),
+                    ("fexit_userfaultfd", Hook::FexitIfThere("userfaultfd")),
+                    ("fexit_iopl", Hook::FexitIfThere("iopl")),
+                    ("fexit_ioperm", Hook::FexitIfThere("ioperm")),
+                ],
+            },
+            Rung {
+                name: "tracepoint",
+                hooks: &[
+                    ("sys_exit_bpf", Hook::ExitIfThere("sys_exit_bpf")),
+                    (
+                        "sys_exit_init_module",
+                        Hook::ExitIfThere("sys_exit_init_module"),
+                    ),
+                    (
+                        "sys_exit_finit_module",
+                        Hook::ExitIfThere("sys_exit_finit_module"),
+                    ),
+                    (
+                        "sys_exit_delete_module",
+                        Hook::ExitIfThere("sys_exit_delete_module"),
+                    ),
+                    (
+                        "sys_exit_kexec_load",
+                        Hook::ExitIfThere("sys_exit_kexec_load"),
+                    ),
+                    (
+                        "sys_exit_kexec_file_load",
+                        Hook::ExitIfThere("sys_exit_kexec_file_load"),
+                    ),
+                    (
+                        "sys_exit_perf_event_open",
+                        Hook::ExitIfThere("sys_exit_perf_event_open"),
+                    ),
+                    (
+                        "sys_exit_io_uring_setup",
+                        Hook::ExitIfThere("sys_exit_io_uring_setup"),
+                    ),
+                    ("sys_exit_keyctl", Hook::ExitIfThere("sys_exit_keyctl")),
+                    ("sys_exit_add_key", Hook::ExitIfThere("sys_exit_add_key")),
+                    (
+                        "sys_exit_request_key",
+                        Hook::ExitIfThere("sys_exit_request_key"),
+                    ),
+                    (
+                        "sys_exit_userfaultfd",
+                        Hook::ExitIfThere("sys_exit_userfaultfd"),
+                    ),
+                    ("sys_exit_iopl", Hook::ExitIfThere("sys_exit_iopl")),
+                    ("sys_exit_ioperm", Hook::ExitIfThere("sys_exit_ioperm")),
+                ],
+            },
+        ],
+    },
+    Capability {
+        name: "open",
+        observed: 10,
+        needs: &[
+            Group::Identity,
+            Group::Namespaces,
+            Group::Descriptors,
+            Group::Mounts,
+            Group::Files,
+        ],
+        rungs: &[
+            Rung {
+                name: "fentry",
+                hooks: &[
+                    (
+                        "fexit_security_file_open",
+                        Hook::FexitFunction("security_file_open"),
+                    ),
+                    ("fexit_mknod", Hook::FexitIfThere("mknod")),
+                    ("fexit_mknodat", Hook::FexitIfThere("mknodat")),
+                    (
+                        "fexit_open_by_handle_at",
+                        Hook::FexitIfThere("open_by_handle_at"),
+                    ),
+                ],
+            },
+            Rung {
+                name: "tracepoint",
+                hooks: &[
+                    ("sys_exit_open", Hook::ExitIfThere("sys_exit_open")),
+                    ("sys_exit_openat", Hook::ExitIfThere("sys_exit_openat")),
+                    ("sys_exit_openat2", Hook::ExitIfThere("sys_exit_openat2")),
+                    ("sys_exit_creat", Hook::ExitIfThere("sys_exit_creat")),
+                    ("sys_exit_mknod", Hook::ExitIfThere("sys_exit_mknod")),
+                    ("sys_exit_mknodat", Hook::ExitIfThere("sys_exit_mknodat")),
+                    (
+                        "sys_exit_open_by_handle_at",
+                        Hook::ExitIfThere("sys_exit_open_by_handle_at"),
+                    ),
+                ],
+            },
+        ],
+    },
+    Capability {
+        name: "connect",
+        observed: 11,
+        needs: &[
+            Group::Identity,
+            Group::Descriptors,
+            Group::Mounts,
+            Group::Sockets,
+        ],
+        rungs: &[
+            Rung {
+                name: "fentry",
+                hooks: &[("fexit_connect", Hook::FexitIfThere("connect"))],
+            },
+            Rung {
+                name: "tracepoint",
+                hooks: &[("sys_exit_connect", Hook::ExitIfThere("sys_exit_connect"))],
+            },
+        ],
+    },
 ];
 
 #[cfg(target_arch = "x86_64")]
@@ -169,22 +457,36 @@ impl Hook {
     /// The kernel function of a syscall hook.
     pub(crate) fn function(self) -> Option<String> {
         match self {
-            Self::Fentry(call) | Self::Fexit(call) => Some(format!("{NATIVE}{call}")),
+            Self::Fentry(call) | Self::Fexit(call) | Self::FexitIfThere(call) => {
+                Some(format!("{NATIVE}{call}"))
+            }
+            Self::FexitFunction(name) | Self::FentryFunction(name) => Some(name.to_owned()),
             Self::FentryCompat(call) | Self::FexitCompat(call) => Some(format!("{COMPAT}{call}")),
-            Self::Btf(_) | Self::Tracepoint(..) => None,
+            Self::Btf(_) | Self::Tracepoint(..) | Self::ExitIfThere(_) => None,
         }
     }
 
-    pub(crate) fn is_syscall_exit(self) -> bool {
-        matches!(self, Self::Tracepoint("syscalls", name) if name.starts_with("sys_exit_"))
+    /// The end of a call whose entry has a program, too.
+    pub(crate) fn takes_up_what_entry_left(self) -> bool {
+        matches!(
+            self,
+            Self::Tracepoint("syscalls", "sys_exit_setns" | "sys_exit_unshare")
+        )
     }
 
     /// Whether a kernel may lack the hook without the rung failing.
     pub(crate) fn left_out(self, types: &KernelTypes) -> bool {
-        matches!(self, Self::FentryCompat(_) | Self::FexitCompat(_))
-            && !self
-                .function()
-                .is_some_and(|name| types.has_function(&name))
+        matches!(
+            self,
+            Self::FentryCompat(_) | Self::FexitCompat(_) | Self::FexitIfThere(_)
+        ) && !self
+            .function()
+            .is_some_and(|name| types.has_function(&name))
+    }
+
+    /// Whether the tracepoint's absence is the system call's.
+    pub(crate) fn may_lack(self) -> bool {
+        matches!(self, Self::ExitIfThere(_))
     }
 
     /// What the kernel's types already say against the hook.

@@ -1,20 +1,25 @@
 //! Load the kernel half, choose each capability's hook by what the kernel offers, decode records.
 //!
 //! Knows nothing of containers: it deals in cgroup ids, slots and namespace inode numbers.
-//! Kernels: 6.1 and later with BTF. Without root or BTF, [`Probe::load`] fails with one line;
+//! Kernels: 5.10 and later with BTF. Without root or BTF, [`Probe::load`] fails with one line;
 //! a kernel that refuses a hook costs the capability a rung, never the whole probe.
 #![forbid(unsafe_code)]
 
+mod attachment;
+mod births;
 mod capability;
 mod config;
 mod decode;
 mod error;
 mod events;
+mod files;
 mod identity;
 mod kernel_types;
 mod ladder;
 mod load;
 mod maps;
+mod memory;
+mod memory_lock;
 mod offsets;
 mod pins;
 mod probe;
@@ -25,17 +30,22 @@ mod selftest;
 mod slots;
 mod swap;
 mod tracefs;
+mod verify;
 
 pub use capability::{CapabilityStatus, Refusal};
 pub use config::Config;
 pub use error::Error;
-pub use events::{Batch, EventReader};
+pub use events::{BATCH, Batch, EventReader};
+pub use files::{FileId, RuntimeFile};
 pub use identity::{CgroupKey, NsInums, Slot};
+pub use memory::MapMemory;
 pub use paddock_abi::{
+    activity::{Activity, Pair, TABLE as VERDICTS, Verdict},
     counters::{Constraint, EscapeKind, NsSyscall, Outcome, Ring, RingCounters, SlotCounters},
     namespace::{NS_TYPES, NsType, Target},
 };
 pub use probe::{Probe, ProgramStats, RecordRate};
 pub use program_log::ProgramLog;
-pub use record::{Actor, Body, CgroupOp, NamespaceTarget, Record, Verdict};
+pub use record::{Actor, Body, CgroupOp, NamespaceTarget, Record};
 pub use slots::Shares;
+pub use verify::{Verified, verify_all};

@@ -1,20 +1,22 @@
 //! Puts the object into the kernel and climbs the ladder: the best rung that loads and attaches wins.
 
-use std::{collections::BTreeMap, error::Error as StdError, io};
+use std::{collections::BTreeMap, error::Error as StdError, io, path::Path};
 
 use aya::{
     Btf, Ebpf, EbpfLoader,
-    programs::{Program, ProgramError, links::FdLink},
+    programs::{Program, ProgramError},
 };
 use nix::errno::Errno;
 
 use crate::{
     CapabilityStatus, Config, Error, Refusal,
+    attachment::{self, Attachment},
     kernel_types::KernelTypes,
     ladder::{Capability, Hook, LADDER, Rung},
     maps::PINNED,
+    memory_lock,
     offsets::Offsets,
-    pins, tracefs,
+    pins, swap, tracefs,
 };
 
 /// The kernel half as `cargo xtask build` made it.
@@ -23,7 +25,7 @@ pub(crate) static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("PADDOCK_EBPF
 /// A rung that serves.
 pub(crate) struct Attached {
     pub(crate) capability: &'static Capability,
-    pub(crate) links: Vec<(&'static str, FdLink)>,
+    pub(crate) links: Vec<(&'static str, Attachment)>,
 }
 
 pub(crate) struct Loaded {
@@ -34,15 +36,17 @@ pub(crate) struct Loaded {
     pub(crate) bridge: Bridge,
 }
 
-pub(crate) type Bridge = BTreeMap<&'static str, FdLink>;
+pub(crate) type Bridge = BTreeMap<&'static str, Attachment>;
 
-/// `over`: the maps and the hooks are another generation's, too.
-pub(crate) fn load(config: &Config, types: &KernelTypes, over: bool) -> Result<Loaded, Error> {
+/// `generation`: from the second on, maps and hooks are another one's, too.
+pub(crate) fn load(config: &Config, types: &KernelTypes, generation: u32) -> Result<Loaded, Error> {
+    let _raised = memory_lock::raise();
     let btf = types.for_aya()?;
-    let mut offsets = Offsets::find(types, page_size());
-    offsets.globals.extend(tracefs::field_offsets());
-    let mut ebpf = load_object(config, &btf, &offsets.globals)?;
-    let mut bridge = if over {
+    let mut offsets = offsets(types);
+    offsets.globals.insert("GENERATION", generation);
+    let pin_dir = Some(config.pin_dir.as_path());
+    let mut ebpf = load_object(config.program_log, pin_dir, &btf, &offsets.globals)?;
+    let mut bridge = if generation > swap::FIRST {
         bridge(&mut ebpf, &btf)
     } else {
         Bridge::new()
@@ -80,11 +84,11 @@ fn bridge(ebpf: &mut Ebpf, btf: &Btf) -> Bridge {
         .flat_map(|capability| capability.rungs)
         .flat_map(|rung| rung.hooks);
     let mut links = Bridge::new();
-    for (name, hook) in hooks.filter(|(_, hook)| hook.is_syscall_exit()) {
+    for (name, hook) in hooks.filter(|(_, hook)| hook.takes_up_what_entry_left()) {
         let Some(program) = ebpf.program_mut(name) else {
             continue;
         };
-        match attach(program, *hook, btf) {
+        match verify(program, *hook, btf).and_then(|()| attach(program, *hook)) {
             Ok(link) => {
                 links.insert(name, link);
             }
@@ -97,19 +101,28 @@ fn bridge(ebpf: &mut Ebpf, btf: &Btf) -> Bridge {
     links
 }
 
-fn load_object(
-    config: &Config,
+pub(crate) fn offsets(types: &KernelTypes) -> Offsets {
+    let mut offsets = Offsets::find(types, page_size());
+    offsets.globals.extend(tracefs::field_offsets());
+    offsets
+}
+
+pub(crate) fn load_object(
+    program_log: bool,
+    pin_dir: Option<&Path>,
     btf: &Btf,
     globals: &BTreeMap<&'static str, u32>,
 ) -> Result<Ebpf, Error> {
-    let level = if config.program_log { u8::MAX } else { 0 };
+    let level = if program_log { u8::MAX } else { 0 };
     let mut loader = EbpfLoader::new();
     loader
         .btf(Some(btf))
         .override_global("AYA_LOG_LEVEL", &level, true);
     // A map whose pin is there is taken over, any other is made and pinned.
-    for name in PINNED {
-        loader.map_pin_path(name, pins::map_path(&config.pin_dir, name));
+    if let Some(pin_dir) = pin_dir {
+        for name in PINNED {
+            loader.map_pin_path(name, pins::map_path(pin_dir, name));
+        }
     }
     for (global, value) in globals {
         loader.override_global(global, value, true);
@@ -128,11 +141,12 @@ fn climb(
     btf: &Btf,
     offsets: &Offsets,
     capability: &'static Capability,
-) -> (Option<Vec<(&'static str, FdLink)>>, CapabilityStatus) {
+) -> (Option<Vec<(&'static str, Attachment)>>, CapabilityStatus) {
     let mut status = CapabilityStatus {
         capability: capability.name.to_owned(),
         rung: None,
         refused: Vec::new(),
+        caveat: None,
     };
     let missing = capability
         .needs
@@ -152,6 +166,10 @@ fn climb(
             match try_rung(ebpf, bridge, types, btf, rung) {
                 Ok(links) => {
                     status.rung = Some(rung.name.to_owned());
+                    let held = |(_, link): &(_, _)| matches!(link, Attachment::Held(..));
+                    if links.iter().any(held) {
+                        status.caveat = Some(attachment::CAVEAT.to_owned());
+                    }
                     return (Some(links), status);
                 }
                 Err(refused) => refused,
@@ -173,7 +191,23 @@ fn try_rung(
     types: &KernelTypes,
     btf: &Btf,
     rung: &Rung,
-) -> Result<Vec<(&'static str, FdLink)>, Refused> {
+) -> Result<Vec<(&'static str, Attachment)>, Refused> {
+    let by_tracefs =
+        |(_, hook): &(_, Hook)| matches!(hook, Hook::Tracepoint(..) | Hook::ExitIfThere(_));
+    if !rung.hooks.iter().any(by_tracefs) {
+        return attach_all(ebpf, bridge, types, btf, rung);
+    }
+    tracefs::with_tracefs(|| attach_all(ebpf, bridge, types, btf, rung))
+        .map_err(|error| Refused::from_error("mount tracefs", &error))?
+}
+
+fn attach_all(
+    ebpf: &mut Ebpf,
+    bridge: &mut Bridge,
+    types: &KernelTypes,
+    btf: &Btf,
+    rung: &Rung,
+) -> Result<Vec<(&'static str, Attachment)>, Refused> {
     let mut links = Vec::new();
     for (name, hook) in rung.hooks {
         if hook.left_out(types) {
@@ -186,57 +220,79 @@ fn try_rung(
             .program_mut(name)
             .ok_or_else(|| Refused::because(format!("the object has no program {name}")))?;
         // The kernel takes a program once only on a tracepoint.
-        let link = match bridge.remove(name) {
-            Some(link) => link,
-            None => attach(program, *hook, btf).map_err(|error| error.of(name))?,
+        let hung = bridge.remove(name).map_or_else(
+            || verify(program, *hook, btf).and_then(|()| attach(program, *hook)),
+            Ok,
+        );
+        let link = match hung {
+            Ok(link) => link,
+            // The kernel was built without the call.
+            Err(refused) if hook.may_lack() && refused.errno.as_deref() == Some("ENOENT") => {
+                continue;
+            }
+            Err(refused) => return Err(refused.of(name)),
         };
-        if let Ok(info) = program.info() {
-            let steps = info.verified_instruction_count().unwrap_or_default();
-            log::debug!("{name}: the verifier took {steps} steps");
-        }
         links.push((*name, link));
     }
     Ok(links)
 }
 
-fn attach(program: &mut Program, hook: Hook, btf: &Btf) -> Result<FdLink, Refused> {
+/// Past the kernel's verifier, attached to nothing yet.
+pub(crate) fn verify(program: &mut Program, hook: Hook, btf: &Btf) -> Result<(), Refused> {
     let function = hook.function().unwrap_or_default();
-    let link = match (hook, program) {
-        (Hook::Fentry(_) | Hook::FentryCompat(_), Program::FEntry(program)) => {
+    match (hook, program) {
+        (
+            Hook::Fentry(_) | Hook::FentryCompat(_) | Hook::FentryFunction(_),
+            Program::FEntry(program),
+        ) => {
             program.load(&function, btf)?;
-            let id = program.attach()?;
-            program.take_link(id)?.into()
         }
-        (Hook::Fexit(_) | Hook::FexitCompat(_), Program::FExit(program)) => {
+        (
+            Hook::Fexit(_) | Hook::FexitCompat(_) | Hook::FexitIfThere(_) | Hook::FexitFunction(_),
+            Program::FExit(program),
+        ) => {
             program.load(&function, btf)?;
-            let id = program.attach()?;
-            program.take_link(id)?.into()
         }
-        (Hook::Btf(name), Program::BtfTracePoint(program)) => {
-            program.load(name, btf)?;
-            let id = program.attach()?;
-            program.take_link(id)?.into()
-        }
-        (Hook::Tracepoint(category, name), Program::TracePoint(program)) => {
+        (Hook::Btf(name), Program::BtfTracePoint(program)) => program.load(name, btf)?,
+        (Hook::Tracepoint(..) | Hook::ExitIfThere(_), Program::TracePoint(program)) => {
             program.load()?;
-            let id = tracefs::with_tracefs(|| program.attach(category, name))
-                .map_err(|error| Refused::from_error("mount tracefs", &error))??;
-            FdLink::try_from(program.take_link(id)?)
-                .map_err(|error| Refused::from_error("pin", &error))?
         }
-        _ => {
-            return Err(Refused::because(
-                "the program is of another kind".to_owned(),
-            ));
+        _ => return Err(Refused::of_another_kind()),
+    }
+    Ok(())
+}
+
+fn attach(program: &mut Program, hook: Hook) -> Result<Attachment, Refused> {
+    let link = match (hook, program) {
+        (_, Program::FEntry(program)) => {
+            let id = program.attach()?;
+            program.take_link(id)?.into()
         }
+        (_, Program::FExit(program)) => {
+            let id = program.attach()?;
+            program.take_link(id)?.into()
+        }
+        (_, Program::BtfTracePoint(program)) => {
+            let id = program.attach()?;
+            program.take_link(id)?.into()
+        }
+        (Hook::Tracepoint(..) | Hook::ExitIfThere(_), Program::TracePoint(program)) => {
+            let (category, name) = match hook {
+                Hook::Tracepoint(category, name) => (category, name),
+                Hook::ExitIfThere(name) => ("syscalls", name),
+                _ => return Err(Refused::of_another_kind()),
+            };
+            return Ok(attachment::to_tracepoint(program, category, name)?);
+        }
+        _ => return Err(Refused::of_another_kind()),
     };
-    Ok(link)
+    Ok(Attachment::Link(link))
 }
 
 /// Why a rung does not serve.
-struct Refused {
-    errno: Option<String>,
-    reason: String,
+pub(crate) struct Refused {
+    pub(crate) errno: Option<String>,
+    pub(crate) reason: String,
 }
 
 impl Refused {
@@ -245,6 +301,10 @@ impl Refused {
             errno: None,
             reason,
         }
+    }
+
+    fn of_another_kind() -> Self {
+        Self::because("the program is of another kind".to_owned())
     }
 
     fn from_error(op: &str, error: &(dyn StdError + 'static)) -> Self {
@@ -279,6 +339,8 @@ impl From<ProgramError> for Refused {
                 }
                 refused
             }
+            // Of its mount alone.
+            ProgramError::IOError(_) => Self::from_error("mount tracefs", &error),
             _ => Self::from_error("attach", &error),
         }
     }

@@ -1,10 +1,10 @@
 //! Typed handles of the kernel half's maps, fresh or from pins.
 
-use aya::maps::{Array, HashMap, Map, MapData, MapError, RingBuf};
+use aya::maps::{Array, HashMap, Map, MapData, MapError, Queue, RingBuf};
 use paddock_abi::{
     admission::Control,
     counters::{RingCounters, SlotCounters},
-    key::{CgroupKey, SlotConfig, State},
+    key::{CgroupKey, DeviceKey, FileKey, PathKey, PathSlot, SetUp, SlotConfig, SlotPlace, State},
 };
 
 use crate::Error;
@@ -16,7 +16,16 @@ pub(crate) const PINNED: &[&str] = &[
     "SLOT_CONFIG",
     "NS_OWNER",
     "EXEMPT",
+    "SLOT_PLACE",
+    "FRESH",
+    "SLOTS_OUTSIDE",
+    "SLOTS_WITHIN",
+    "SLOTS_MISSED",
+    "PATH_SLOT",
+    "SLOT_DEVICES",
+    "RUNTIME_FILES",
     "IN_FLIGHT",
+    "BEFORE_EXEC",
     "OOM_MARKED",
     "CONTROL",
     "BUCKETS",
@@ -32,7 +41,15 @@ pub(crate) struct Maps {
     pub(crate) cgroup_slot: HashMap<MapData, CgroupKey, u32>,
     pub(crate) slot_config: Array<MapData, SlotConfig>,
     pub(crate) ns_owner: HashMap<MapData, u32, u32>,
-    pub(crate) exempt: HashMap<MapData, u32, u32>,
+    pub(crate) exempt: HashMap<MapData, u32, SetUp>,
+    pub(crate) slot_place: Array<MapData, SlotPlace>,
+    pub(crate) fresh: Array<MapData, u32>,
+    /// `SLOTS_OUTSIDE` and `SLOTS_WITHIN`.
+    pub(crate) waiting: [Queue<MapData, u32>; 2],
+    pub(crate) slots_missed: Array<MapData, u64>,
+    pub(crate) path_slot: HashMap<MapData, PathKey, PathSlot>,
+    pub(crate) slot_devices: HashMap<MapData, DeviceKey, u32>,
+    pub(crate) runtime_files: HashMap<MapData, FileKey, u32>,
     pub(crate) slot_counters: Array<MapData, SlotCounters>,
     pub(crate) ring_counters: Array<MapData, RingCounters>,
     pub(crate) control: Array<MapData, Control>,
@@ -51,6 +68,16 @@ impl Maps {
             slot_config: typed("SLOT_CONFIG", source("SLOT_CONFIG")?)?,
             ns_owner: typed("NS_OWNER", source("NS_OWNER")?)?,
             exempt: typed("EXEMPT", source("EXEMPT")?)?,
+            slot_place: typed("SLOT_PLACE", source("SLOT_PLACE")?)?,
+            fresh: typed("FRESH", source("FRESH")?)?,
+            waiting: [
+                typed("SLOTS_OUTSIDE", source("SLOTS_OUTSIDE")?)?,
+                typed("SLOTS_WITHIN", source("SLOTS_WITHIN")?)?,
+            ],
+            slots_missed: typed("SLOTS_MISSED", source("SLOTS_MISSED")?)?,
+            path_slot: typed("PATH_SLOT", source("PATH_SLOT")?)?,
+            slot_devices: typed("SLOT_DEVICES", source("SLOT_DEVICES")?)?,
+            runtime_files: typed("RUNTIME_FILES", source("RUNTIME_FILES")?)?,
             slot_counters: typed("SLOT_COUNTERS", source("SLOT_COUNTERS")?)?,
             ring_counters: typed("RING_COUNTERS", source("RING_COUNTERS")?)?,
             control: typed("CONTROL", source("CONTROL")?)?,

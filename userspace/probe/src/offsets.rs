@@ -12,6 +12,11 @@ pub(crate) enum Group {
     Descriptors,
     Memory,
     Process,
+    Processes,
+    Signals,
+    Mounts,
+    Files,
+    Sockets,
 }
 
 /// What was found, by the programs' global, and what was not.
@@ -223,11 +228,6 @@ const FIELDS: &[Row] = &[
         &[("task_struct", "exit_code")],
     ),
     (
-        "OFF_TASK_SELF_EXEC_ID",
-        Group::Process,
-        &[("task_struct", "self_exec_id")],
-    ),
-    (
         "OFF_SIGNAL_FLAGS",
         Group::Process,
         &[("signal_struct", "flags")],
@@ -247,15 +247,116 @@ const FIELDS: &[Row] = &[
         Group::Process,
         &[("linux_binprm", "filename")],
     ),
+    (
+        "OFF_TASK_GROUP_LEADER",
+        Group::Identity,
+        &[("task_struct", "group_leader")],
+    ),
+    (
+        "OFF_TASK_THREAD_PID",
+        Group::Identity,
+        &[("task_struct", "thread_pid")],
+    ),
+    ("OFF_PID_LEVEL", Group::Identity, &[("pid", "level")]),
+    ("OFF_PID_NUMBERS", Group::Identity, &[("pid", "numbers")]),
+    ("OFF_CRED_EUID", Group::Process, &[("cred", "euid")]),
+    (
+        "OFF_CRED_PERMITTED",
+        Group::Process,
+        &[("cred", "cap_permitted")],
+    ),
+    (
+        "OFF_BINPRM_FILE",
+        Group::Process,
+        &[("linux_binprm", "file")],
+    ),
+    (
+        "OFF_BINPRM_FDPATH",
+        Group::Process,
+        &[("linux_binprm", "fdpath")],
+    ),
+    ("OFF_TASK_MM", Group::Process, &[("task_struct", "mm")]),
+    (
+        "OFF_MM_EXE_FILE",
+        Group::Process,
+        &[("mm_struct", "exe_file")],
+    ),
+    ("OFF_INODE_NLINK", Group::Process, &[("inode", "i_nlink")]),
+    (
+        "OFF_PID_NS_TREE",
+        Group::Processes,
+        &[
+            ("pid_namespace", "idr"),
+            ("idr", "idr_rt"),
+            ("xarray", "xa_head"),
+        ],
+    ),
+    (
+        "OFF_XA_NODE_SHIFT",
+        Group::Processes,
+        &[("xa_node", "shift")],
+    ),
+    (
+        "OFF_XA_NODE_SLOTS",
+        Group::Processes,
+        &[("xa_node", "slots")],
+    ),
+    (
+        "OFF_SIGINFO_CODE",
+        Group::Signals,
+        &[("kernel_siginfo", "si_code")],
+    ),
+    ("OFF_TASK_FS", Group::Mounts, &[("task_struct", "fs")]),
+    ("OFF_FS_PWD", Group::Mounts, &[("fs_struct", "pwd")]),
+    ("OFF_FS_ROOT", Group::Mounts, &[("fs_struct", "root")]),
+    ("OFF_FILE_PATH", Group::Mounts, &[("file", "f_path")]),
+    ("OFF_PATH_MNT", Group::Mounts, &[("path", "mnt")]),
+    ("OFF_PATH_DENTRY", Group::Mounts, &[("path", "dentry")]),
+    ("OFF_MOUNT_MNT", Group::Mounts, &[("mount", "mnt")]),
+    ("OFF_MOUNT_NS", Group::Mounts, &[("mount", "mnt_ns")]),
+    (
+        "OFF_DENTRY_NAME",
+        Group::Mounts,
+        &[("dentry", "d_name"), ("qstr", "name")],
+    ),
+    ("OFF_DENTRY_INODE", Group::Mounts, &[("dentry", "d_inode")]),
+    (
+        "OFF_DENTRY_PARENT",
+        Group::Mounts,
+        &[("dentry", "d_parent")],
+    ),
+    ("OFF_FILE_MODE", Group::Files, &[("file", "f_mode")]),
+    ("OFF_FILE_FLAGS", Group::Files, &[("file", "f_flags")]),
+    ("OFF_INODE_MODE", Group::Mounts, &[("inode", "i_mode")]),
+    ("OFF_INODE_NUMBER", Group::Mounts, &[("inode", "i_ino")]),
+    ("OFF_INODE_RDEV", Group::Files, &[("inode", "i_rdev")]),
+    ("OFF_SB_DEV", Group::Mounts, &[("super_block", "s_dev")]),
+    ("OFF_PROC_INODE_PID", Group::Files, &[("proc_inode", "pid")]),
+    (
+        "OFF_PROC_INODE_VFS",
+        Group::Files,
+        &[("proc_inode", "vfs_inode")],
+    ),
+    ("OFF_KN_PRIV", Group::Files, &[("kernfs_node", "priv")]),
+    ("OFF_SOCKET_SK", Group::Sockets, &[("socket", "sk")]),
+    (
+        "OFF_SOCK_FAMILY",
+        Group::Sockets,
+        &[("sock", "__sk_common"), ("sock_common", "skc_family")],
+    ),
+    ("OFF_UNIX_PATH", Group::Sockets, &[("unix_sock", "path")]),
+    ("OFF_UNIX_PEER", Group::Sockets, &[("unix_sock", "peer")]),
 ];
 
 const NS_INUM: (&str, &str) = ("ns_common", "inum");
 
-/// `pt_regs` fields of a syscall's first two arguments, native and 32-bit entry.
+/// `pt_regs` fields of a syscall's first arguments, native and 32-bit entry.
 #[cfg(target_arch = "x86_64")]
 const REGISTERS: &[Row] = &[
     ("OFF_REGS_ARG0", Group::Descriptors, &[("pt_regs", "di")]),
     ("OFF_REGS_ARG1", Group::Descriptors, &[("pt_regs", "si")]),
+    ("OFF_REGS_ARG2", Group::Descriptors, &[("pt_regs", "dx")]),
+    ("OFF_REGS_ARG3", Group::Descriptors, &[("pt_regs", "r10")]),
     (
         "OFF_COMPAT_REGS_ARG0",
         Group::Descriptors,
@@ -287,6 +388,7 @@ impl Offsets {
         }
         found.controllers(types);
         found.namespace_type(types);
+        found.renamed(types);
         found.optional(types, page_size);
         found
     }
@@ -333,6 +435,36 @@ impl Offsets {
         } else {
             self.missing
                 .push((Group::Descriptors, "ns_common.ns_type".to_owned()));
+        }
+    }
+
+    /// What has had several names.
+    fn renamed(&mut self, types: &KernelTypes) {
+        // <https://github.com/torvalds/linux/commit/3aa63a569c64>; a `timespec64` before it.
+        let seconds = ["i_ctime_sec", "__i_ctime", "i_ctime"];
+        let seconds = seconds.iter().find_map(|name| types.offset("inode", name));
+        let nanoseconds = types
+            .offset("inode", "i_ctime_nsec")
+            .or_else(|| Some(seconds? + types.offset("timespec64", "tv_nsec")?));
+        // Since 6.15 it is read under RCU alone.
+        let parent = ["__parent", "parent"];
+        let parent = parent
+            .iter()
+            .find_map(|name| types.offset("kernfs_node", name));
+        for (global, group, offset, path) in [
+            ("OFF_INODE_CTIME", Group::Process, seconds, "inode.i_ctime"),
+            (
+                "OFF_INODE_CTIME_NSEC",
+                Group::Process,
+                nanoseconds,
+                "inode.i_ctime",
+            ),
+            ("OFF_KN_PARENT", Group::Files, parent, "kernfs_node.parent"),
+        ] {
+            match offset {
+                Some(offset) => drop(self.globals.insert(global, offset)),
+                None => self.missing.push((group, path.to_owned())),
+            }
         }
     }
 

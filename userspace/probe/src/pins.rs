@@ -5,18 +5,20 @@
 //! maps the next programs may go on with (`swap`). What is not yet in force is `new_PROGRAM`'s.
 
 use std::{
+    collections::HashSet,
     fs, io,
     os::unix::fs::{DirBuilderExt, MetadataExt},
     path::{Path, PathBuf},
 };
 
+use aya::programs::links::{FdLink, PinnedLink};
 use nix::{
     mount::{MntFlags, MsFlags, mount, umount2},
     sys::statfs::{BPF_FS_MAGIC, statfs},
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{CapabilityStatus, Config, Error, NsInums};
+use crate::{CapabilityStatus, Config, Error, NsInums, attachment::Place};
 
 /// What a successor needs to take over.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,6 +28,8 @@ pub(crate) struct Manifest {
     pub(crate) program_log: bool,
     pub(crate) capabilities: Vec<CapabilityStatus>,
     pub(crate) programs: Vec<String>,
+    /// Those of them that have no link.
+    pub(crate) held: Vec<(String, Place)>,
     pub(crate) host: NsInums,
 }
 
@@ -130,6 +134,26 @@ pub(crate) fn any_map(pin_dir: &Path) -> bool {
         .any(|entry| entry.file_name().to_string_lossy().starts_with("map_"))
 }
 
+/// Ids of the programs whose links are in force.
+pub(crate) fn programs_of_links(pin_dir: &Path) -> Result<HashSet<u32>, Error> {
+    let entries = fs::read_dir(pin_dir).map_err(Error::io("list", pin_dir))?;
+    let mut programs = HashSet::new();
+    for entry in entries {
+        let entry = entry.map_err(Error::io("list", pin_dir))?;
+        if !entry.file_name().to_string_lossy().starts_with("link_") {
+            continue;
+        }
+        let path = entry.path();
+        let of = |source| Error::Link {
+            path: path.clone(),
+            source: Box::new(source),
+        };
+        let link = FdLink::from(PinnedLink::from_pin(&path).map_err(of)?);
+        programs.insert(link.info().map_err(of)?.program_id());
+    }
+    Ok(programs)
+}
+
 /// Removes what never came into force.
 pub(crate) fn clear_new(pin_dir: &Path) -> Result<(), Error> {
     remove_where(pin_dir, |name| name.starts_with(NEW))
@@ -227,6 +251,7 @@ mod tests {
             program_log: false,
             capabilities: Vec::new(),
             programs: Vec::new(),
+            held: Vec::new(),
             host: [0; 8],
         };
         assert!(manifest.fits(b"object", &config));

@@ -17,6 +17,7 @@ use paddock_abi::{
 
 use crate::{
     CapabilityStatus, Config, Error, EventReader, NsInums, Ring, RingCounters, Slot, SlotCounters,
+    attachment::{self, Attachment, Kept},
     kernel_types::KernelTypes,
     load::{self, Loaded, OBJECT},
     maps::{Maps, typed},
@@ -28,9 +29,9 @@ use crate::{
 /// A loaded kernel half. Dropping it leaves links and maps pinned and working;
 /// [`Probe::unload`] takes everything away. `Send`, no method blocks for long.
 pub struct Probe {
-    pin_dir: PathBuf,
+    pub(crate) pin_dir: PathBuf,
     pub(crate) maps: Maps,
-    links: Vec<PinnedLink>,
+    links: Vec<Kept>,
     pub(crate) manifest: Manifest,
     adopted: bool,
     program_log: Option<ProgramLog>,
@@ -73,7 +74,7 @@ impl Probe {
         if pins::any_map(&config.pin_dir) {
             let swapped = swap::maps_fit(&config.pin_dir).and_then(|()| {
                 swap::begin(&config.pin_dir)
-                    .and_then(|()| Self::put(config, true))
+                    .and_then(|generation| Self::put(config, generation))
                     .map_err(|error| error.to_string())
             });
             match swapped {
@@ -82,19 +83,23 @@ impl Probe {
             }
         }
         pins::clear(&config.pin_dir)?;
-        Self::put(config, false)
+        Self::put(config, swap::FIRST)
     }
 
     fn adopt(config: &Config, manifest: Manifest) -> Result<Self, Error> {
         let pin_dir = &config.pin_dir;
         let mut links = Vec::new();
         for program in &manifest.programs {
+            if let Some((_, place)) = manifest.held.iter().find(|(held, _)| held == program) {
+                links.push(attachment::again(pin_dir, program, place)?);
+                continue;
+            }
             let path = pins::link_path(pin_dir, program);
             let link = PinnedLink::from_pin(&path).map_err(|source| Error::Link {
                 path,
                 source: Box::new(source),
             })?;
-            links.push(link);
+            links.push(Kept::Pinned(link));
         }
         let mut maps = Maps::from(|name| {
             MapData::from_pin(pins::map_path(pin_dir, name))
@@ -107,18 +112,19 @@ impl Probe {
     }
 
     /// Loads this object's programs, over another generation's or where none are.
-    fn put(config: &Config, over: bool) -> Result<Self, Error> {
+    fn put(config: &Config, generation: u32) -> Result<Self, Error> {
         let types = KernelTypes::read()?;
         let Loaded {
             mut ebpf,
             attached,
             mut statuses,
             bridge,
-        } = load::load(config, &types, over)?;
+        } = load::load(config, &types, generation)?;
         let program_log = config
             .program_log
             .then(|| EbpfLogger::init(&mut ebpf).ok())
             .flatten();
+        let over = generation > swap::FIRST;
         let pin_dir = &config.pin_dir;
         let mut take = |name| ebpf.take_map(name).ok_or(Error::NoMap { name });
         let mut maps = Maps::from(&mut take)?;
@@ -126,6 +132,7 @@ impl Probe {
         if !over {
             let control = Control {
                 layout: LAYOUT,
+                generation: generation.into(),
                 ..Control::default()
             };
             swap::write(&mut maps.control, control)?;
@@ -134,6 +141,7 @@ impl Probe {
             selftest::run(&mut maps, &observed, attached, &mut statuses, &types)?;
         let mut links = Vec::new();
         let mut programs = Vec::new();
+        let mut held = Vec::new();
         for (name, link) in attached.into_iter().flat_map(|rung| rung.links) {
             let path = pins::new_program_path(pin_dir, name);
             if let Some(program) = ebpf.program_mut(name) {
@@ -142,14 +150,23 @@ impl Probe {
                     .map_err(|source| Error::Pin { path, source })?;
             }
             let path = pins::new_link_path(pin_dir, name);
-            links.push(
-                link.pin(&path)
+            links.push(match link {
+                Attachment::Link(link) => link
+                    .pin(&path)
+                    .map(Kept::Pinned)
                     .map_err(|source| Error::Pin { path, source })?,
-            );
+                Attachment::Held(link, place) => {
+                    held.push((name.to_owned(), place));
+                    Kept::Held(link)
+                }
+            });
             programs.push(name.to_owned());
         }
         // With them goes what was loaded and does not serve.
         drop(ebpf);
+        if over {
+            swap::both_attached();
+        }
         pins::forget(pin_dir)?;
         pins::put_in_force(pin_dir, &programs)?;
         swap::cross(pin_dir, bridge);
@@ -160,6 +177,7 @@ impl Probe {
             program_log: config.program_log,
             capabilities: statuses,
             programs,
+            held,
             host,
         };
         manifest.write(pin_dir)?;
@@ -170,7 +188,7 @@ impl Probe {
     fn new(
         config: &Config,
         maps: Maps,
-        links: Vec<PinnedLink>,
+        links: Vec<Kept>,
         manifest: Manifest,
         adopted: bool,
         program_log: Option<ProgramLog>,

@@ -1,6 +1,7 @@
 //! Records as plain Rust values.
 
 use paddock_abi::{
+    activity::{Activity, Verdict},
     counters::{Constraint, NsSyscall, Ring},
     namespace::{NsType, Target},
 };
@@ -26,6 +27,10 @@ pub struct Actor {
     pub tgid: u32,
     pub tid: u32,
     pub uid: u32,
+    /// The process' id in its own pid namespace; 0 where it was not read.
+    pub inner_tgid: u32,
+    /// Its parent's process id; 0 where it was not read.
+    pub parent_tgid: u32,
     pub comm: String,
     /// `None` where it was not read.
     pub cgroup: Option<CgroupKey>,
@@ -60,6 +65,8 @@ pub enum Body {
     },
     Cgroup {
         op: CgroupOp,
+        /// It took the record's slot, and what it is has to be decided.
+        birth: bool,
         /// `None` in a v1 hierarchy that serves no identity.
         cgroup: Option<CgroupKey>,
         /// Directory's inode number, whatever the hierarchy.
@@ -73,6 +80,22 @@ pub enum Body {
     Exec {
         /// As given to execve; cut at 255 bytes.
         filename: String,
+    },
+    /// See [`paddock_abi::activity::TABLE`].
+    Activity {
+        activity: Activity,
+        target: Target,
+        verdict: Verdict,
+        /// Negative is an errno.
+        ret: i32,
+        /// Flags and numbers, as each activity has them.
+        args: [u64; 4],
+        /// The process reached for, and its container.
+        other_tgid: Option<u32>,
+        other_slot: Slot,
+        /// What, and where to or in what it is found; cut at 63 bytes.
+        object: String,
+        place: String,
     },
     Exit {
         /// `None` where a signal ended it.
@@ -89,13 +112,6 @@ pub struct NamespaceTarget {
     pub inum: Option<u32>,
     /// Whether the caller is in another one after the call.
     pub changed: bool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    Benign,
-    EscapeAttempt,
-    Escape,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,7 +3,10 @@
 use std::collections::HashSet;
 
 use aya::maps::MapError;
-use paddock_abi::{counters::MAX_SLOTS, key::SlotConfig};
+use paddock_abi::{
+    counters::MAX_SLOTS,
+    key::{SetUp, SlotConfig, SlotPlace, slot_state},
+};
 
 use crate::{CgroupKey, Error, NsInums, Probe, Slot, SlotCounters};
 
@@ -12,6 +15,9 @@ use crate::{CgroupKey, Error, NsInums, Probe, Slot, SlotCounters};
 pub struct Shares {
     /// Types that are the host's: a mask of [`crate::NsType::bit`].
     pub with_host: u32,
+    /// When its first process was to run, nanoseconds since the epoch; 0 is unknown. Programs that
+    /// are younger have drifted.
+    pub started_at_ns: u64,
     /// Another container's namespaces that it was put into; 0 is none of that type.
     pub joined: NsInums,
 }
@@ -36,13 +42,19 @@ impl Probe {
             .slot_counters
             .set(free, SlotCounters::ZERO, 0)
             .ok()?;
+        self.maps
+            .slot_place
+            .set(free, SlotPlace::default(), 0)
+            .ok()?;
+        self.maps.fresh.set(free, 0, 0).ok()?;
         self.maps.slot_config.set(free, config, 0).ok()?;
         self.next_slot = 1 + free % (MAX_SLOTS - 1);
         Some(Slot(free))
     }
 
-    /// Slots in use, a dead predecessor's included.
+    /// Containers' slots, a dead predecessor's included.
     pub fn slots(&self) -> Vec<Slot> {
+        let decided = |slot: &Slot| self.place(*slot).state == slot_state::DECIDED;
         (1..MAX_SLOTS)
             .filter(|slot| {
                 self.maps
@@ -51,6 +63,7 @@ impl Probe {
                     .is_ok_and(|config| config.in_use != 0)
             })
             .map(Slot)
+            .filter(decided)
             .collect()
     }
 
@@ -59,7 +72,32 @@ impl Probe {
         let config = SlotConfig {
             in_use: 1,
             shared_with_host: shares.with_host,
+            started_at_ns: shares.started_at_ns,
             joined: shares.joined,
+        };
+        self.maps
+            .slot_config
+            .set(slot.0, config, 0)
+            .map_err(|source| Error::map("write", "SLOT_CONFIG", source))
+    }
+
+    /// The same of the host's alone, and when its first process was to run (0: unknown): what else
+    /// it shares, the kernel half may have seen.
+    pub fn share_with_host(
+        &mut self,
+        slot: Slot,
+        types: u32,
+        started_at_ns: u64,
+    ) -> Result<(), Error> {
+        let config = self
+            .maps
+            .slot_config
+            .get(&slot.0, 0)
+            .map_err(|source| Error::map("read", "SLOT_CONFIG", source))?;
+        let config = SlotConfig {
+            shared_with_host: types,
+            started_at_ns,
+            ..config
         };
         self.maps
             .slot_config
@@ -78,6 +116,8 @@ impl Probe {
             self.untrack(cgroup)?;
         }
         self.disown_namespaces(slots)?;
+        self.leave_places(slots)?;
+        self.take_devices(slots)?;
         for slot in slots {
             self.maps
                 .slot_counters
@@ -149,7 +189,7 @@ impl Probe {
     pub fn exempt(&mut self, pid: u32) -> Result<(), Error> {
         self.maps
             .exempt
-            .insert(pid, 1, 0)
+            .insert(pid, SetUp::default(), 0)
             .map_err(|source| Error::map("write", "EXEMPT", source))
     }
 
@@ -160,7 +200,7 @@ impl Probe {
 }
 
 /// All entries; those deleted meanwhile are left out, those seen twice stay twice.
-fn entries<K, V>(
+pub(crate) fn entries<K, V>(
     map: &'static str,
     entries: impl Iterator<Item = Result<(K, V), MapError>>,
 ) -> Result<Vec<(K, V)>, Error> {
@@ -171,7 +211,7 @@ fn entries<K, V>(
 }
 
 /// Deleting what is not there is no error.
-fn gone(map: &'static str, result: Result<(), MapError>) -> Result<(), Error> {
+pub(crate) fn gone(map: &'static str, result: Result<(), MapError>) -> Result<(), Error> {
     match result {
         Ok(()) | Err(MapError::KeyNotFound | MapError::ElementNotFound) => Ok(()),
         Err(MapError::SyscallError(error))

@@ -2,7 +2,7 @@
 //!
 //! The maps stay. While `CONTROL` says that programs are being swapped, each event is claimed
 //! by the first program that sees it (`ebpf/programs/src/once.rs`); the new ones are attached,
-//! then the old ones let go. The order and why it holds: docs/adr/0014. A loader that dies
+//! then the old ones let go. The order and why it holds: docs/adr/0016. A loader that dies
 //! anywhere in between leaves a state from which the next one starts over.
 
 use std::{
@@ -18,7 +18,7 @@ use aya::{
 };
 use aya_obj::Object;
 use paddock_abi::{
-    admission::{Control, LAYOUT},
+    admission::{Control, FRESH_NS, LAYOUT},
     key::InFlight,
 };
 use rustix::thread::{MembarrierCommand, membarrier};
@@ -30,6 +30,8 @@ use crate::{
     pins,
 };
 
+/// Generation over fresh maps.
+pub(crate) const FIRST: u32 = 1;
 /// The kernel detaches from a work queue; loaded machines take their time.
 const PATIENCE: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(2);
@@ -84,19 +86,34 @@ pub(crate) fn write(control: &mut Array<MapData, Control>, value: Control) -> Re
         .map_err(|source| Error::map("write", "CONTROL", source))
 }
 
-fn say(control: &mut Array<MapData, Control>, swapping: bool) -> Result<(), Error> {
+/// From here on every event is claimed, by the old programs too. The number of the generation
+/// to come.
+pub(crate) fn begin(pin_dir: &Path) -> Result<u32, Error> {
+    pins::clear_new(pin_dir)?;
+    let mut control = control(pin_dir)?;
+    let before = read(&control);
+    if before.swapping != 0 {
+        // One died on the way. Each hook has two programs at most, and one of them is the newest.
+        let in_force = pins::programs_of_links(pin_dir)?;
+        if !alone(pin_dir, &in_force)? {
+            log::warn!("programs of an earlier agent stay attached; counts may be too high");
+        }
+    }
+    let generation = before.generation + 1;
     let value = Control {
-        swapping: u64::from(swapping),
-        ..read(control)
+        swapping: generation,
+        generation,
+        ..before
     };
-    write(control, value)
+    write(&mut control, value)?;
+    wait_for_running_programs();
+    Ok(u32::try_from(generation).unwrap_or(u32::MAX))
 }
 
-/// From here on every event is claimed, by the old programs too.
-pub(crate) fn begin(pin_dir: &Path) -> Result<(), Error> {
-    say(&mut control(pin_dir)?, true)?;
-    wait_for_running_programs();
-    pins::clear_new(pin_dir)
+/// From when on each event that only the old programs saw is too long ago to be taken for one
+/// of the new ones'.
+pub(crate) fn both_attached() {
+    thread::sleep(Duration::from_nanos(FRESH_NS));
 }
 
 /// Takes the bridge down when the calls that may need it are over: those under way when the
@@ -133,21 +150,31 @@ pub(crate) fn settle(pin_dir: &Path, maps: &mut Maps, programs: &[String]) -> Re
         .filter_map(|name| ProgramInfo::from_pin(pins::program_path(pin_dir, name)).ok())
         .map(|info| info.id())
         .collect();
+    if !alone(pin_dir, &ours)? {
+        log::warn!("programs of an earlier agent are still attached; events go on being claimed");
+        return Ok(());
+    }
+    wait_for_running_programs();
+    let value = Control {
+        swapping: 0,
+        ..read(&maps.control)
+    };
+    write(&mut maps.control, value)
+}
+
+/// Waits until no programs but `ours` use the maps.
+fn alone(pin_dir: &Path, ours: &HashSet<u32>) -> Result<bool, Error> {
     let map = MapInfo::from_pin(pins::map_path(pin_dir, "CONTROL"))
         .map_err(|source| Error::map("open pinned", "CONTROL", source))?
         .id();
     let deadline = Instant::now() + PATIENCE;
-    while others_use(map, &ours) {
+    while others_use(map, ours) {
         if Instant::now() > deadline {
-            log::warn!(
-                "programs of an earlier agent are still attached; events go on being claimed"
-            );
-            return Ok(());
+            return Ok(false);
         }
         thread::sleep(PAUSE);
     }
-    wait_for_running_programs();
-    say(&mut maps.control, false)
+    Ok(true)
 }
 
 /// Whether a program that is not one of `ours` uses the map.

@@ -9,12 +9,17 @@ use nix::{
     errno::Errno,
     mount::{MsFlags, mount},
     sched::{CloneFlags, unshare},
+    sys::statfs::{TRACEFS_MAGIC, statfs},
 };
 
 const MOUNT_POINT: &str = "/sys/kernel/tracing";
 
-/// Runs `work` in a thread that sees tracefs at its usual place.
+/// Runs `work` where tracefs is at its usual place.
 pub(crate) fn with_tracefs<T: Send>(work: impl FnOnce() -> T + Send) -> io::Result<T> {
+    // Once more over itself is EBUSY.
+    if statfs(MOUNT_POINT).is_ok_and(|found| found.filesystem_type() == TRACEFS_MAGIC) {
+        return Ok(work());
+    }
     thread::scope(|scope| {
         let worker = scope.spawn(|| {
             mount_privately()?;

@@ -119,6 +119,15 @@ pub struct Scheduler {
     pub period: u64,
 }
 
+impl Scheduler {
+    /// What v1's real-time budgets are for; `SCHED_DEADLINE` has its own.
+    pub fn is_real_time(&self) -> bool {
+        [libc::SCHED_FIFO, libc::SCHED_RR]
+            .iter()
+            .any(|policy| u32::try_from(*policy) == Ok(self.policy))
+    }
+}
+
 /// What others are told of the container: the child's own hooks on stdin, a seccomp listener.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct States {

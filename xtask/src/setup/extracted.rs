@@ -21,7 +21,7 @@ struct Package {
     programs: &'static [&'static str],
 }
 
-const PACKAGES: [Package; 2] = [
+const PACKAGES: [Package; 3] = [
     Package {
         name: "prometheus",
         dir: "usr/bin",
@@ -31,6 +31,11 @@ const PACKAGES: [Package; 2] = [
         name: "apparmor",
         dir: "sbin",
         programs: &["apparmor_parser"],
+    },
+    Package {
+        name: "systemd-container",
+        dir: "usr/bin",
+        programs: &["systemd-nspawn"],
     },
 ];
 

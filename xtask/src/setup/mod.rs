@@ -13,11 +13,12 @@ use std::{
     env, fs,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 use anyhow::{Context as _, Result};
 
-use crate::tree::Tree;
+use crate::{cmd, tree::Tree};
 
 /// What the set-up is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -44,9 +45,25 @@ pub(crate) enum KernelToolchain {
     Nightly,
 }
 
+impl KernelToolchain {
+    /// As `rustc -V` says it.
+    pub(crate) fn version(&self) -> Result<String> {
+        let mut rustc = match self {
+            Self::Debian { rustc } => Command::new(rustc),
+            Self::Nightly => Command::new("rustc"),
+        };
+        if *self == Self::Nightly {
+            rustc.env("RUSTUP_TOOLCHAIN", "nightly");
+        }
+        // cargo's own, for the toolchain that runs this program.
+        rustc.env_remove("LD_LIBRARY_PATH");
+        cmd::output(rustc.arg("-V")).map(|text| text.trim().to_owned())
+    }
+}
+
 pub(crate) fn main(tree: &Tree, args: &Args) -> Result<()> {
     prepare(tree, args.purpose)?;
-    crate::cmd::step("everything is there");
+    cmd::step("everything is there");
     Ok(())
 }
 
@@ -81,7 +98,7 @@ pub(crate) fn path_with_extracted(tree: &Tree) -> Result<std::ffi::OsString> {
 pub(crate) fn find_program(tree: &Tree, name: &str) -> Result<Option<PathBuf>> {
     let mut dirs = extracted::program_dirs(tree)?.into_iter();
     let extracted = dirs.find_map(|dir| Some(dir.join(name)).filter(|file| file.is_file()));
-    Ok(extracted.or_else(|| crate::cmd::find_program(name)))
+    Ok(extracted.or_else(|| cmd::find_program(name)))
 }
 
 /// By the owner of this process' folder in procfs: its effective user.
@@ -91,5 +108,5 @@ pub(crate) fn is_root() -> bool {
 
 /// Whether any of the programs is there.
 fn has_program(name: &str) -> bool {
-    crate::cmd::find_program(name).is_some() || Path::new("/usr/sbin").join(name).is_file()
+    cmd::find_program(name).is_some() || Path::new("/usr/sbin").join(name).is_file()
 }

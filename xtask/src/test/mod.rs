@@ -30,9 +30,13 @@ use crate::{
 
 /// The oldest kernel that is promised, and the newest there is.
 const MATRIX: [&str; 2] = ["6.1", "newest"];
+/// What `--vm all` means.
+pub(crate) const ALL: [&str; 5] = ["5.10", "6.1", "6.12", "6.18", "newest"];
 const GUEST_TIMEOUT: Duration = Duration::from_mins(40);
 /// A scenario mostly waits for one emulated CPU: two guests fill the two that CI has.
-const AT_ONCE: usize = 2;
+pub(crate) const AT_ONCE: usize = 2;
+/// What compiled the kernel half, for the scenario that knows what its verifier takes.
+const COMPILER: &str = "PADDOCK_EBPF_COMPILER";
 /// What a client of registries wants to find, also where it speaks plain HTTP.
 const CERTIFICATES: &str = "/etc/ssl/certs/ca-certificates.crt";
 /// Witnesses and peers of scenarios, put into the guests.
@@ -51,7 +55,7 @@ pub(crate) struct Args {
     /// Only scenarios on this machine's kernel
     #[arg(long)]
     host: bool,
-    /// Only scenarios in a guest with this kernel series (6.1, newest, …), or all
+    /// Only scenarios in a guest with this kernel series (6.1, newest, …), or all five
     #[arg(long = "vm", value_name = "VERSION")]
     guests: Vec<String>,
     /// Only scenarios whose name contains this
@@ -68,6 +72,7 @@ pub(crate) fn main(tree: &Tree, args: &Args) -> Result<i32> {
     let everything = places && args.filter.is_none();
     let toolchain = setup::prepare(tree, Purpose::Test)?;
     build::kernel_half(tree, &toolchain)?;
+    let compiler = toolchain.version()?;
     let mut parts = Vec::new();
     if everything {
         lint::all(tree, &toolchain)?;
@@ -79,10 +84,10 @@ pub(crate) fn main(tree: &Tree, args: &Args) -> Result<i32> {
     build::binaries(tree)?;
     if places || args.host {
         step("scenarios on this machine");
-        parts.push(("this machine".to_owned(), host(tree, args)?));
+        parts.push(("this machine".to_owned(), host(tree, args, &compiler)?));
     }
-    for pair in guests(args, places).chunks(AT_ONCE) {
-        parts.extend(side_by_side(tree, pair, args));
+    for pair in series(&args.guests, places.then_some(&MATRIX)).chunks(AT_ONCE) {
+        parts.extend(side_by_side(tree, pair, args, &compiler));
     }
     println!("\nafter {} s:", start.elapsed().as_secs());
     let mut sum = Count::default();
@@ -97,38 +102,38 @@ pub(crate) fn main(tree: &Tree, args: &Args) -> Result<i32> {
     Ok(i32::from(sum.failed > 0 || sum.passed == 0))
 }
 
-fn guests(args: &Args, places: bool) -> Vec<String> {
+/// Those named, `all` being all five; `more` besides.
+pub(crate) fn series(named: &[String], more: Option<&[&str]>) -> Vec<String> {
     let mut chosen: Vec<String> = Vec::new();
-    for one in &args.guests {
+    for one in named {
         if one == "all" {
-            chosen.extend(MATRIX.map(str::to_owned));
+            chosen.extend(ALL.map(str::to_owned));
         } else {
             chosen.push(one.clone());
         }
     }
-    if places {
-        chosen.extend(MATRIX.map(str::to_owned));
-    }
+    chosen.extend(more.into_iter().flatten().map(|&one| one.to_owned()));
     chosen
 }
 
-fn host(tree: &Tree, args: &Args) -> Result<Count> {
+fn host(tree: &Tree, args: &Args, compiler: &str) -> Result<Count> {
     let mut command = Command::new(tree.binary("paddock-scenarios"));
     command
         .args(&args.filter)
         .env("PADDOCK_BIN", tree.binary("paddock"))
         .env("PADDOCK_WORKLOAD", tree.binary("paddock-workload"))
+        .env(COMPILER, compiler)
         .env("PATH", setup::path_with_extracted(tree)?);
     follow(&mut command)
 }
 
 /// A guest that could not even be started counts as one failure.
-fn side_by_side(tree: &Tree, all: &[String], args: &Args) -> Vec<(String, Count)> {
+fn side_by_side(tree: &Tree, all: &[String], args: &Args, compiler: &str) -> Vec<(String, Count)> {
     step(&format!("scenarios on Linux {}", all.join(" and ")));
     thread::scope(|scope| {
         let running: Vec<_> = all
             .iter()
-            .map(|series| scope.spawn(|| guest(tree, series, args)))
+            .map(|series| scope.spawn(|| guest(tree, series, args, compiler)))
             .collect();
         let ended = running.into_iter().map(|thread| match thread.join() {
             Ok(Ok(count)) => count,
@@ -145,11 +150,14 @@ fn side_by_side(tree: &Tree, all: &[String], args: &Args) -> Vec<(String, Count)
     })
 }
 
-fn guest(tree: &Tree, series: &str, args: &Args) -> Result<Count> {
-    let mut script = "export PADDOCK_BIN=/usr/bin/paddock\n\
-        export PADDOCK_WORKLOAD=/usr/bin/paddock-workload\n\
-        exec paddock-scenarios"
-        .to_owned();
+fn guest(tree: &Tree, series: &str, args: &Args, compiler: &str) -> Result<Count> {
+    let mut script = format!(
+        "export PADDOCK_BIN=/usr/bin/paddock\n\
+         export PADDOCK_WORKLOAD=/usr/bin/paddock-workload\n\
+         export {COMPILER}={}\n\
+         exec paddock-scenarios",
+        vm::quoted(compiler)
+    );
     if let Some(filter) = &args.filter {
         script.push(' ');
         script.push_str(&vm::quoted(filter));
@@ -164,6 +172,7 @@ fn guest(tree: &Tree, series: &str, args: &Args) -> Result<Count> {
         memory_mib: 2048,
         deterministic: false,
         interactive: false,
+        quiet: false,
         label: format!("[{series}] "),
     };
     let ended = vm::boot(tree, series, &contents, &machine)?;

@@ -65,6 +65,7 @@ pub(crate) fn main(tree: &Tree, args: &Args) -> Result<i32> {
         memory_mib: args.memory,
         deterministic: args.deterministic,
         interactive: args.command.is_empty(),
+        quiet: false,
         label: String::new(),
     };
     boot(tree, &args.series, &contents, &machine)?.code()

@@ -33,6 +33,8 @@ pub(crate) struct Machine {
     pub(crate) deterministic: bool,
     /// The caller's terminal is the guest's.
     pub(crate) interactive: bool,
+    /// The output is for the caller alone.
+    pub(crate) quiet: bool,
     /// Before each line shown, where guests run side by side.
     pub(crate) label: String,
 }
@@ -176,8 +178,10 @@ fn follow(child: &mut Child, machine: &Machine, log: &Path) -> Ended {
         {
             ended.output.push_str(text);
             ended.output.push('\n');
-            // Nobody listening is no reason to stop the guest.
-            let _ = writeln!(io::stdout(), "{}{text}", machine.label);
+            if !machine.quiet {
+                // Nobody listening is no reason to stop the guest.
+                let _ = writeln!(io::stdout(), "{}{text}", machine.label);
+            }
         }
     }
 }

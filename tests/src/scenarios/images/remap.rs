@@ -18,8 +18,9 @@ use super::{base, layer_dir, layout, refused, run::uppers, tar_layer, with_scrat
 use crate::{
     context::{Context, eventually, finish},
     image::{Entry, Layer, Tar, busybox, listing},
+    kernels::release,
     runner::Scenario,
-    scenarios::remap::{can_be_mapped, kind_of, map_of, pid},
+    scenarios::remap::{can_be_mapped, kind_of, map_of, mapping_is_refused, pid},
 };
 
 pub(super) const ALL: &[Scenario] = &[
@@ -145,11 +146,11 @@ pub(in crate::scenarios) fn not_mapped(
 ) -> Result<()> {
     let run = ["run", "--rm", "--name", "refused"];
     let output = context.paddock(&[&run[..], flags, &[image, "true"]].concat())?;
-    let release = fs::read_to_string("/proc/sys/kernel/osrelease")?;
     let why = format!(
-        "/fs ({}, Linux {}): cannot show an image's owners as the container's ids (idmapped mounts: Invalid argument); keep images on a file system that has them, such as ext4, by --data-dir, or leave --userns-remap out (exit 125)",
+        "/fs ({}, Linux {}): cannot show an image's owners as the container's ids ({}); keep images on a file system that has them, such as ext4, by --data-dir, or leave --userns-remap out (exit 125)",
         kind_of(&context.data)?,
-        release.trim()
+        release()?,
+        mapping_is_refused()?
     );
     let layer = format!("paddock: refused: {}/images/layer/", context.data.display());
     refused(&output, 125, &[&layer, &why])?;

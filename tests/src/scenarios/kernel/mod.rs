@@ -11,11 +11,17 @@ pub mod counts;
 pub mod less;
 pub mod swap;
 
-const CALLS: &str = "paddock_container_namespace_calls_total";
-const ESCAPES: &str = "paddock_container_escapes_total";
+pub(super) const CALLS: &str = "paddock_container_namespace_calls_total";
+pub(super) const ESCAPES: &str = "paddock_container_escapes_total";
 const OOM: &str = "paddock_container_oom_kills_total";
 
-fn calls(metrics: &Metrics, container: &str, syscall: &str, namespace: &str, outcome: &str) -> f64 {
+pub(super) fn calls(
+    metrics: &Metrics,
+    container: &str,
+    syscall: &str,
+    namespace: &str,
+    outcome: &str,
+) -> f64 {
     let labels = [
         ("container", container),
         ("syscall", syscall),
@@ -53,7 +59,7 @@ fn of_container(metrics: &Metrics, name: &str, stage: &str) -> f64 {
 }
 
 /// A number that should be exactly this.
-pub(super) fn equal(what: &str, saw: f64, want: u32) -> Result<()> {
+pub(crate) fn equal(what: &str, saw: f64, want: u32) -> Result<()> {
     ensure!(
         (saw - f64::from(want)).abs() < 0.5,
         "{what}: {saw} instead of {want}"
@@ -62,7 +68,7 @@ pub(super) fn equal(what: &str, saw: f64, want: u32) -> Result<()> {
 }
 
 /// Flags of a container that may unshare and join: the host's user namespace, CAP_SYS_ADMIN.
-fn able<'a>(name: &'a str, volumes: &[&'a str]) -> Vec<&'a str> {
+pub(super) fn able<'a>(name: &'a str, volumes: &[&'a str]) -> Vec<&'a str> {
     let mut args = vec![
         "run",
         "--name",

@@ -3,7 +3,7 @@
 //!
 //! Programs of another build are stood in for by `--debug-programs`: other instructions on the
 //! same hooks over the same maps. What it does not show is a build whose maps differ, which
-//! begins anew (docs/adr/0014).
+//! begins anew (docs/adr/0016).
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -25,6 +25,7 @@ pub const ALL: &[Scenario] = &[
         "limits::huge_pages_are_in_their_file",
         huge_pages_are_in_their_file,
     ),
+    Scenario::new("limits::rdma_and_misc", rdma_and_misc),
     Scenario::new("limits::any_v2_file_by_name", any_v2_file_by_name),
     Scenario::new(
         "limits::real_time_is_refused_in_words",
@@ -53,8 +54,11 @@ pub(super) fn cgroup_of(context: &Context, name: &str) -> Result<String> {
 
 fn every_flag_is_in_its_file(context: &Context) -> Result<()> {
     context.start_agent(&["--detach-on-exit"])?;
-    let (here, not_here): (Vec<&Row>, Vec<&Row>) =
-        ROWS.iter().partition(|row| row.file("").is_some());
+    context.ok(&["run", "-d", "--name", "plain", "host", "sleep", "300"])?;
+    let plain = cgroup_of(context, "plain")?;
+    let (here, not_here): (Vec<&Row>, Vec<&Row>) = ROWS
+        .iter()
+        .partition(|row| row.file("").is_some() && !row.is_too_new(&plain));
     let flags = here.iter().map(|row| format!("{}={}", row.flag, row.run.0));
     let mut line: Vec<String> = ["run", "-d", "--name", "all"].map(str::to_owned).to_vec();
     line.extend(flags);
@@ -244,6 +248,45 @@ fn huge_pages_are_in_their_file(context: &Context) -> Result<()> {
             ),
         "{output:?}"
     );
+    Ok(())
+}
+
+/// No machine here has what these count: the kernel's own refusal, of the right line in the right
+/// file, is the witness.
+fn rdma_and_misc(context: &Context) -> Result<()> {
+    const NONE: &str = "nothing";
+    context.start_agent(&["--detach-on-exit"])?;
+    context.ok(&["run", "-d", "--name", "rare", "host", "sleep", "300"])?;
+    let cgroup = cgroup_of(context, "rare")?;
+    for (controller, value, line, errno) in [
+        (
+            "rdma",
+            "hca_handle=2,hca_object=max",
+            "hca_handle=2 hca_object=max",
+            "No such device",
+        ),
+        ("misc", "4", "4", "Invalid argument"),
+    ] {
+        let flag = format!("--{controller}-limit={NONE}={value}");
+        let output = context.paddock(&["update", &flag, "rare"])?;
+        let why = if pure_v2() {
+            format!("write \"{NONE} {line}\" to /sys/fs/cgroup/{cgroup}/{controller}.max: {errno}")
+        } else {
+            format!("no mounted cgroup hierarchy has the {controller} controller")
+        };
+        let want = format!("paddock: rare: its limits are as they were: {why}");
+        ensure!(
+            output.code == Some(1) && output.stderr.trim_end() == want,
+            "{output:?}, not {want}"
+        );
+        // `run` takes the same.
+        let output = context.paddock(&["run", "--rm", &flag, "host", "true"])?;
+        let why = if pure_v2() { errno } else { why.as_str() };
+        ensure!(
+            output.code == Some(125) && output.stderr.trim_end().ends_with(why),
+            "{output:?}, not {why}"
+        );
+    }
     Ok(())
 }
 

@@ -178,6 +178,8 @@ fn bad_values_are_one_line(context: &Context) -> Result<()> {
         ("--device-read-bps", "/dev/null:1m"),
         ("--device-write-iops", "/nowhere:1"),
         ("--hugetlb-limit", "2MB"),
+        ("--rdma-limit", "mlx5_0=2"),
+        ("--misc-limit", "sev=-2"),
         ("--cgroup-conf", "memory.high"),
         ("--cgroup-conf", "../memory.high=1"),
         ("--cgroup-conf", "cgroup.procs=1"),

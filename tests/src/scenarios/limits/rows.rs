@@ -162,6 +162,11 @@ impl Row {
         }
     }
 
+    /// The version of cgroups has it and this kernel not yet: cpu.max.burst before 5.14.
+    pub(super) fn is_too_new(&self, cgroup: &str) -> bool {
+        self.file(cgroup).is_some_and(|file| !file.exists())
+    }
+
     pub(super) fn check(&self, cgroup: &str, want: (&str, &str, &str)) -> Result<()> {
         let path = self.file(cgroup).context("no file")?;
         let want = if pure_v2() { want.2 } else { want.1 };
@@ -178,6 +183,15 @@ impl Row {
 
     /// `run` with it fails, in exactly these words.
     pub(super) fn is_refused(&self, context: &Context) -> Result<()> {
+        if let Some(file) = self.file("") {
+            let file = file.file_name().unwrap_or_default().to_string_lossy();
+            let own = if pure_v2() { "v2" } else { "v1" };
+            let want = format!(
+                "paddock: {}: the cpu controller (cgroup {own}) has no {file} on this kernel",
+                self.limit
+            );
+            return refused(context, &format!("{}={}", self.flag, self.run.0), &want);
+        }
         let (own, other) = if pure_v2() {
             ("v2", "v1")
         } else {

@@ -1,6 +1,7 @@
 //! `paddock oci`: an OCI runtime's verbs on bundles made here.
 
 pub mod apparmor;
+pub mod found;
 pub mod hooks;
 pub mod hostile;
 pub mod inside;
@@ -8,6 +9,7 @@ pub mod listener;
 pub mod memory_policy;
 pub mod net_devices;
 pub mod podman;
+pub mod scheduler;
 pub mod verbs;
 pub mod without_cgroups;
 

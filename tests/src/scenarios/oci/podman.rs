@@ -32,15 +32,21 @@ fn podman(context: &Context) -> Result<()> {
     let before: Vec<PathBuf> = parents()?;
     let bundle = Bundle::new(context, &config(&["true"]))?;
     let result = with_podman(context, &bundle);
+    remove_parents(&before)?;
+    result
+}
+
+/// Those that were not there before.
+pub fn remove_parents(before: &[PathBuf]) -> Result<()> {
     for directory in parents()?.into_iter().filter(|one| !before.contains(one)) {
         // conmon's, which podman keeps for the next one.
         let _ = fs::remove_dir(directory.join("conmon"));
         let _ = fs::remove_dir(directory);
     }
-    result
+    Ok(())
 }
 
-fn parents() -> Result<Vec<PathBuf>> {
+pub fn parents() -> Result<Vec<PathBuf>> {
     let mounts = cgroup_mounts()?.into_iter();
     let all = mounts.map(|(_, mount)| mount.join(PARENT));
     Ok(all.filter(|directory| directory.is_dir()).collect())

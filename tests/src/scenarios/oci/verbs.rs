@@ -299,6 +299,11 @@ fn pause_ps_list_events(context: &Context) -> Result<()> {
     bundle.ok(&["delete", "busy"])?;
     let features: Value = serde_json::from_str(&bundle.ok(&["features"])?)?;
     ensure!(features["linux"]["cgroup"]["v2"] == true, "{features}");
+    let newest = features["ociVersionMax"] == "1.3.0";
+    ensure!(
+        newest && features["linux"]["netDevices"]["enabled"] == true,
+        "{features}"
+    );
     fs::remove_file(bundle.path.join("config.json"))?;
     bundle.ok(&["spec"])?;
     let spec: Value = serde_json::from_str(&bundle.read("config.json")?)?;

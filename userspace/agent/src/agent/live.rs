@@ -17,7 +17,7 @@ use super::{Error, GRACE};
 use crate::{
     api::{Origin, State},
     chain::chain,
-    clock, found, launch, metrics, server,
+    clock, found, launch, metrics, runtime_files, server,
     shared::Shared,
     telling, withheld,
 };
@@ -44,6 +44,7 @@ pub(super) async fn live(shared: Arc<Shared>, web: Option<TcpListener>) -> Resul
     tokio::spawn(launch::keep_limits(Arc::clone(&shared)));
     tokio::spawn(found::run(Arc::clone(&shared)));
     tokio::spawn(withheld::watch(Arc::clone(&shared)));
+    tokio::spawn(runtime_files::run(Arc::clone(&shared)));
     let mut servers = vec![watched(
         &shared,
         "API",
@@ -98,9 +99,17 @@ async fn take_up(shared: &Arc<Shared>) {
                 .inherited
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner);
-            inherited.extend(tracked);
+            let decided = tracked
+                .into_iter()
+                .filter(|(_, slot)| !shared.kernel.is_provisional(*slot));
+            inherited.extend(decided);
         }
         Err(error) => tracing::error!("{}", chain(&error)),
+    }
+    let left = shared.kernel.slots();
+    // What is born from now on is missed by nobody.
+    if let Err(error) = shared.kernel.lay_out_slots() {
+        tracing::error!("cannot lay out slots for new containers: {}", chain(&error));
     }
     let unfinished = launch::reconcile(shared);
     let walker = Arc::clone(shared);
@@ -111,7 +120,8 @@ async fn take_up(shared: &Arc<Shared>) {
     });
     // A panic in it has told of itself.
     let _ = walk.await;
-    release_unclaimed(shared);
+    release_unclaimed(shared, left);
+    tokio::spawn(found::births::keep(Arc::clone(shared)));
     match shared.kernel.take_events() {
         Ok(Some(reader)) => {
             tokio::spawn(telling::run(
@@ -126,19 +136,20 @@ async fn take_up(shared: &Arc<Shared>) {
     unfinished.finish(shared).await;
 }
 
-/// Slots of containers that went while no agent looked.
-fn release_unclaimed(shared: &Shared) {
+/// Slots of containers that went while no agent looked. What is undecided waits for its record.
+fn release_unclaimed(shared: &Shared, mut left: Vec<Slot>) {
     let mut inherited = shared
         .inherited
         .lock()
         .unwrap_or_else(PoisonError::into_inner);
-    let mut slots: Vec<Slot> = inherited.drain().map(|(_, slot)| slot).collect();
-    slots.sort_unstable();
-    slots.dedup();
-    for slot in slots {
-        if let Err(error) = shared.kernel.release(slot) {
-            tracing::warn!("cannot free slot {}: {}", slot.0, chain(&error));
-        }
+    inherited.clear();
+    drop(inherited);
+    left.retain(|slot| shared.registry.of_slot(*slot).is_none());
+    if left.is_empty() {
+        return;
+    }
+    if let Err(error) = shared.kernel.release_all(&left) {
+        tracing::warn!("cannot free slots: {}", chain(&error));
     }
 }
 

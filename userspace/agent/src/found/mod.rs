@@ -3,8 +3,10 @@
 //! One is tracked from its cgroup's making on, before there is a process in it, and gone when
 //! the cgroup is. Without a kernel half the tree is walked every few seconds instead.
 
+pub(crate) mod births;
 pub(crate) mod pattern;
 mod settle;
+pub(crate) mod state;
 mod walk;
 
 use std::{
@@ -14,14 +16,14 @@ use std::{
 };
 
 use paddock_cgroups::{Cgroup, Stats};
-use paddock_probe::{CgroupOp, Shares, SlotCounters};
+use paddock_probe::{CgroupOp, Record, Shares, Slot, SlotCounters};
 use tokio::{sync::mpsc, time::sleep};
 
-use self::pattern::Match;
+use self::{births::Births, pattern::Match};
 use crate::{
     api::{Origin, State},
     clock,
-    container::{Birth, Container, End, Facts},
+    container::{Birth, Container, End, Facts, Written},
     counters::Counters,
     instance::fnv1a,
     naming,
@@ -33,12 +35,17 @@ const NET: Duration = Duration::from_secs(30);
 const ONLY: Duration = Duration::from_secs(1);
 /// Noticed paths that wait; what does not fit is found by the next walk.
 const WAITING: usize = 1024;
+/// Containers within one that get entries of their own; more are parts of it.
+const NESTED: usize = 64;
 
 #[derive(Debug)]
 pub(crate) struct Found {
     by_path: Mutex<HashMap<String, Arc<Container>>>,
     noticed: mpsc::Sender<Match>,
     waiting: Mutex<Option<mpsc::Receiver<Match>>>,
+    births: Births,
+    /// Held while one is taken in.
+    making: Mutex<()>,
 }
 
 impl Found {
@@ -48,11 +55,35 @@ impl Found {
             by_path: Mutex::default(),
             noticed,
             waiting: Mutex::new(Some(waiting)),
+            births: Births::default(),
+            making: Mutex::default(),
         }
+    }
+
+    fn making(&self) -> MutexGuard<'_, ()> {
+        self.making.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether it was given a cgroup that turned out to be no container's, and nobody since.
+    pub(crate) fn is_nobodys(&self, slot: Slot) -> bool {
+        self.births.is_nobodys(slot)
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Arc<Container>>> {
         self.by_path.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A cgroup was made with a slot of its own: whose that is, is decided before more is told of it.
+pub(crate) fn born(shared: &Arc<Shared>, record: &Record) {
+    if let paddock_probe::Body::Cgroup {
+        birth: true,
+        cgroup: Some(cgroup),
+        path,
+        ..
+    } = &record.body
+    {
+        births::born(shared, record.slot, *cgroup, path);
     }
 }
 
@@ -117,6 +148,7 @@ pub(crate) async fn run(shared: Arc<Shared>) {
             let _inside = handle.enter();
             if noticed.is_empty() {
                 walk(&this);
+                births::decide_lost(&this);
             }
             for container in noticed {
                 consider(&this, container, false);
@@ -157,6 +189,7 @@ fn consider(shared: &Arc<Shared>, found: Match, at_start: bool) {
             return;
         }
     };
+    let _making = shared.found.making();
     let known = shared.found.lock().get(&found.path).map(Arc::clone);
     if let Some(container) = known {
         // Runtimes make its directories one hierarchy after another.
@@ -168,17 +201,25 @@ fn consider(shared: &Arc<Shared>, found: Match, at_start: bool) {
         }
         return;
     }
-    let slot = match shared.inherited(&ids) {
+    let outer = enclosing(shared, &found.path);
+    if !has_room(shared, outer.as_deref()) {
+        return;
+    }
+    let around = births::slot_of(outer.as_deref());
+    // Born meanwhile, or left by a predecessor: its other hierarchies may be new.
+    let provisional = shared.kernel.provisional(&ids);
+    let given = provisional.or_else(|| shared.inherited(&ids));
+    let slot = match given {
         Some(slot) => {
-            // Its other hierarchies may be new.
-            let tracked = shared.kernel.track(&ids, slot);
-            tracked
+            let confirmed = shared.kernel.confirm(slot, around);
+            confirmed
+                .and_then(|()| shared.kernel.track(&ids, slot))
                 .map(|()| Some(slot))
                 .map_err(|error| error.to_string())
         }
         None => shared
             .kernel
-            .enrol(&ids, &Shares::default())
+            .enrol_within(&ids, &Shares::default(), around)
             .map_err(|error| crate::chain::chain(&error)),
     };
     let slot = slot.unwrap_or_else(|error| {
@@ -186,9 +227,59 @@ fn consider(shared: &Arc<Shared>, found: Match, at_start: bool) {
         None
     });
     let inode = ids.unified.or(ids.memory_v1).or(ids.pids_v1).unwrap_or(0);
-    let id = found.id.unwrap_or_else(|| made_up_id(&found.path, inode));
+    let watched = Watched {
+        slot,
+        inode,
+        born: provisional.is_some(),
+        at_start,
+    };
+    register(shared, found, watched, outer);
+}
+
+/// The nearest container around a cgroup.
+fn enclosing(shared: &Shared, path: &str) -> Option<Arc<Container>> {
+    let ends = path.match_indices('/').map(|(end, _)| &path[..end]);
+    let above: Vec<&str> = ends.collect();
+    above.into_iter().rev().find_map(|prefix| {
+        let found = shared.found.lock().get(prefix).map(Arc::clone);
+        found.or_else(|| shared.registry.launched_at(prefix))
+    })
+}
+
+/// Whoever makes cgroups within a container cannot use up what all need.
+fn has_room(shared: &Shared, outer: Option<&Container>) -> bool {
+    let Some(outer) = outer else { return true };
+    let found = shared.found.lock();
+    let nested = found
+        .values()
+        .filter(|one| one.parent.as_ref() == Some(&outer.name));
+    nested.count() < NESTED
+}
+
+/// How a container was found.
+#[derive(Clone, Copy, Debug)]
+struct Watched {
+    slot: Option<Slot>,
+    /// Of its cgroup.
+    inode: u64,
+    /// Its slot is from its cgroup's birth.
+    born: bool,
+    /// It was there before the agent.
+    at_start: bool,
+}
+
+/// Takes one in, whose slot is its own already.
+fn register(shared: &Arc<Shared>, found: Match, watched: Watched, outer: Option<Arc<Container>>) {
+    // Nobody's cgroup may pass for another's container; and what an inner runtime knows is not
+    // on this host.
+    let known_id = |id: &String| !shared.registry.has_id(id);
+    let own_id = found.id.filter(known_id);
+    let runtime_id = own_id.clone().filter(|_| outer.is_none());
+    let written = runtime_id.as_deref().and_then(state::written);
+    let named = written.as_ref().and_then(|written| written.name.clone());
+    let id = own_id.unwrap_or_else(|| made_up_id(&found.path, watched.inode));
     let taken = |name: &str| shared.registry.has_name(name);
-    let name = naming::unused(&found.name, "-", taken);
+    let name = naming::unused(&named.unwrap_or(found.name), "-", taken);
     let Ok(reservation) = shared.registry.reserve(&name) else {
         return;
     };
@@ -199,10 +290,18 @@ fn consider(shared: &Arc<Shared>, found: Match, at_start: bool) {
         command: Vec::new(),
         origin: Origin::Found,
         cgroup: found.path.clone(),
+        parent: outer.map(|outer| outer.name.clone()),
         created_at_ns: clock::now_ns(),
         request: None,
         facts: Facts {
-            slot,
+            slot: watched.slot,
+            born: watched.born,
+            written: Written {
+                runtime_id,
+                tries: 0,
+                pod_uid: found.pod_uid,
+                known: written,
+            },
             ..Facts::default()
         },
     };
@@ -213,7 +312,11 @@ fn consider(shared: &Arc<Shared>, found: Match, at_start: bool) {
         .insert(found.path, Arc::clone(&container));
     tracing::info!("{}: found at /{}", container.name, container.cgroup);
     shared.publish(&container, "found");
-    tokio::spawn(settle::settle(Arc::clone(shared), container, at_start));
+    tokio::spawn(settle::settle(
+        Arc::clone(shared),
+        container,
+        watched.at_start,
+    ));
 }
 
 /// 64 hex digits like the others', the same for the same cgroup.

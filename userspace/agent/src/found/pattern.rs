@@ -2,18 +2,26 @@
 //!
 //! | Runtime | Last component |
 //! |---|---|
-//! | docker | `docker-ID.scope`, or `ID` below `docker` |
+//! | docker | `docker-ID.scope`, or `ID` in `docker` |
 //! | podman | `libpod-ID.scope`, `libpod-ID` |
-//! | containerd, CRI-O | `cri-containerd-ID.scope`, `crio-ID.scope`, `nerdctl-ID.scope`, or `ID` below `kubepods` |
-//! | LXC | `lxc.payload.NAME` |
-//! | systemd-nspawn | `machine-NAME.scope` |
+//! | containerd, nerdctl | `cri-containerd-ID.scope`, `nerdctl-ID.scope`, or `ID` in `default`, `k8s.io`, `moby` |
+//! | CRI-O | `crio-ID.scope`, `crio-ID` |
+//! | Kubernetes | `ID` anywhere below `kubepods…`; the pod's uid is in the path |
+//! | any of them with the other cgroup driver's notation | `SLICE:PREFIX:ID` |
+//! | LXC | `lxc.payload.NAME`, or `NAME` in `lxc` |
+//! | systemd-nspawn | `machine-NAME.scope`, `systemd-nspawn@NAME.service` |
 //!
-//! The outermost match is the container: what it nests is part of it. paddock's own, of every
-//! instance, are not found but known.
+//! systemd's services and scopes are containers where a glob says so. The innermost match is the
+//! container, those around it are its parents. paddock's own, of every instance, are not found
+//! but known; what is nested in them is found.
 
 use crate::naming;
 
 const SCOPES: [&str; 5] = ["docker-", "libpod-", "cri-containerd-", "crio-", "nerdctl-"];
+/// Parents in which a bare id is a container: cgroupfs drivers use nothing else.
+const BARE: [&str; 4] = ["docker", "default", "k8s.io", "moby"];
+/// `paddock/INSTANCE/ID`.
+const OWN_DEPTH: usize = 3;
 
 /// A container's cgroup.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,56 +32,120 @@ pub(crate) struct Match {
     pub(crate) id: Option<String>,
     /// Docker-style: 12 digits of the id, else a name out of the path.
     pub(crate) name: String,
+    /// Of the Kubernetes pod that it is in.
+    pub(crate) pod_uid: Option<String>,
 }
 
 /// The container that the cgroup at `path` (absolute within its hierarchy) is, or is part of.
 pub(crate) fn find(path: &str, globs: &[String]) -> Option<Match> {
     let components: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
-    // Below the root or a delegated cgroup; within another runtime's container it is that one's.
+    let all = components.len();
+    // Below the root or a delegated cgroup; what another runtime's container nests is found.
     let own = components.iter().position(|part| *part == "paddock");
-    (1..=own.unwrap_or(components.len())).find_map(|length| {
-        let prefix = &components[..length];
-        let path = prefix.join("/");
-        let last = *prefix.last()?;
-        let tracked = || {
-            globs
-                .iter()
-                .any(|glob| matches(glob.trim_start_matches('/'), &path))
-        };
-        let (id, name) = match runtime_id(prefix) {
-            Some(id) => (Some(id.to_owned()), id[..12].to_owned()),
-            None => match machine_name(last) {
-                Some(name) => (None, naming::sanitised(name)),
-                None if tracked() => (None, naming::sanitised(last)),
-                None => return None,
-            },
-        };
-        Some(Match { path, id, name })
+    let (before, within) = own.map_or((all, all), |own| (own, own + OWN_DEPTH));
+    let lengths = (within + 1..=all).rev().chain((1..=before).rev());
+    lengths
+        .filter_map(|length| components.get(..length))
+        .find_map(|prefix| container(prefix, globs))
+}
+
+/// Whether exactly this cgroup is one.
+fn container(prefix: &[&str], globs: &[String]) -> Option<Match> {
+    let path = prefix.join("/");
+    let (last, parents) = prefix.split_last()?;
+    let tracked = || {
+        globs
+            .iter()
+            .any(|glob| matches(glob.trim_start_matches('/'), &path))
+    };
+    let (id, name) = match runtime_id(last, parents) {
+        Some(id) => (Some(id.to_owned()), id[..12].to_owned()),
+        None => match machine_name(last, parents) {
+            Some(name) => (None, naming::sanitised(&unescaped(name))),
+            None if tracked() => (None, naming::sanitised(&unescaped(last))),
+            None => return None,
+        },
+    };
+    Some(Match {
+        pod_uid: pod_uid(prefix),
+        path,
+        id,
+        name,
     })
 }
 
-fn runtime_id<'a>(prefix: &[&'a str]) -> Option<&'a str> {
-    let (last, parents) = prefix.split_last()?;
+fn runtime_id<'a>(last: &'a str, parents: &[&str]) -> Option<&'a str> {
     let bare = last.strip_suffix(".scope").unwrap_or(last);
     let scoped = SCOPES.iter().find_map(|scope| bare.strip_prefix(scope));
-    // cgroupfs drivers use bare ids, below a parent that tells whose they are.
-    let below = parents
-        .iter()
-        .any(|parent| *parent == "docker" || parent.starts_with("kubepods"));
-    scoped.or(below.then_some(*last)).filter(|id| is_id(id))
+    // A cgroupfs driver that was given systemd's notation.
+    let noted = || {
+        let mut parts = last.rsplitn(3, ':');
+        let id = parts.next()?;
+        parts.nth(1).map(|_| id)
+    };
+    let below = parents.last().is_some_and(|parent| BARE.contains(parent))
+        || parents.iter().any(|parent| parent.starts_with("kubepods"));
+    scoped
+        .or_else(noted)
+        .or(below.then_some(last))
+        .filter(|id| is_id(id))
 }
 
 fn is_id(text: &str) -> bool {
     text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-fn machine_name(last: &str) -> Option<&str> {
+fn machine_name<'a>(last: &'a str, parents: &[&str]) -> Option<&'a str> {
+    if parents.last() == Some(&"lxc") {
+        return Some(last);
+    }
     if let Some(name) = last.strip_prefix("lxc.payload.") {
         return Some(name);
+    }
+    if let Some(name) = last.strip_prefix("systemd-nspawn@") {
+        return name.strip_suffix(".service");
     }
     let name = last.strip_prefix("machine-")?.strip_suffix(".scope")?;
     // libvirt's virtual machines: no container's walls to watch.
     (!name.starts_with("qemu")).then_some(name)
+}
+
+/// systemd's `\xHH` of a unit's name.
+fn unescaped(name: &str) -> String {
+    let mut parts = name.split("\\x");
+    let mut text = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let byte = part
+            .get(..2)
+            .and_then(|hex| u8::from_str_radix(hex, 16).ok());
+        if let Some(byte) = byte.filter(u8::is_ascii_graphic) {
+            text.push(char::from(byte));
+            text.push_str(&part[2..]);
+        } else {
+            text.push_str("\\x");
+            text.push_str(part);
+        }
+    }
+    text
+}
+
+/// `podUID` below `kubepods`, or `kubepods-QOS-podUID.slice` with `_` for `-`.
+fn pod_uid(prefix: &[&str]) -> Option<String> {
+    let below = prefix.iter().position(|part| part.contains("kubepods"))?;
+    prefix[below..].iter().rev().find_map(|part| {
+        let part = part.split(':').next()?;
+        let part = part.strip_suffix(".slice").unwrap_or(part);
+        let uid = match part.rsplit_once("-pod") {
+            Some((_, uid)) => uid,
+            None => part.strip_prefix("pod")?,
+        };
+        let uid = uid.replace('_', "-");
+        let plausible = (8..=64).contains(&uid.len())
+            && uid
+                .bytes()
+                .all(|byte| byte.is_ascii_hexdigit() || byte == b'-');
+        plausible.then_some(uid)
+    })
 }
 
 /// `*` and `?` within a component, as in a shell.
@@ -119,39 +191,83 @@ mod tests {
     use super::*;
 
     const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+    const UID: &str = "1f4a2c5e-89ab-4cde-8f01-23456789abcd";
 
     fn found(path: &str) -> Option<(String, String)> {
         find(path, &["/byhand*".into(), "/a/?/x".into()]).map(|found| (found.path, found.name))
     }
 
+    /// Paths as /proc/PID/cgroup showed them, ID and UID put in.
     #[test]
     fn known_runtimes_containers_are_found() {
-        for path in [
-            format!("/docker/{ID}"),
-            format!("/system.slice/docker-{ID}.scope"),
-            format!("/libpod_parent/libpod-{ID}"),
-            format!("/machine.slice/libpod-{ID}.scope"),
-            format!("/kubepods.slice/kubepods-pod1.slice/cri-containerd-{ID}.scope"),
-            format!("/kubepods.slice/kubepods-pod1.slice/crio-{ID}.scope"),
-            format!("/kubepods/besteffort/pod1/{ID}"),
+        for (path, pod) in [
+            // v2 and hybrid, systemd's driver.
+            ("/system.slice/docker-ID.scope", false),
+            ("/machine.slice/libpod-ID.scope", false),
+            (
+                "/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-ID.scope",
+                false,
+            ),
+            (
+                "/machine.slice/machine-libpod_pod_ID.slice/libpod-ID.scope",
+                false,
+            ),
+            ("/system.slice/nerdctl-ID.scope", false),
+            (
+                "/kubepods.slice/kubepods-podUID_.slice/cri-containerd-ID.scope",
+                true,
+            ),
+            (
+                "/kubepods.slice/kubepods-besteffort.slice/kubepods-besteffort-podUID_.slice/crio-ID.scope",
+                true,
+            ),
+            (
+                "/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-podUID_.slice/cri-containerd-ID.scope",
+                true,
+            ),
+            // cgroupfs drivers, and v1.
+            ("/docker/ID", false),
+            ("/libpod_parent/libpod-ID", false),
+            ("/default/ID", false),
+            ("/k8s.io/ID", false),
+            ("/moby/ID", false),
+            ("/kubepods/podUID/ID", true),
+            ("/kubepods/burstable/podUID/ID", true),
+            ("/kubepods/besteffort/podUID/crio-ID", true),
+            (
+                "/system.slice/containerd.service/kubepods-burstable-podUID_.slice:cri-containerd:ID",
+                true,
+            ),
+            ("/system.slice:docker:ID", false),
         ] {
+            let path = path
+                .replace("UID_", &UID.replace('-', "_"))
+                .replace("UID", UID)
+                .replace("ID", ID);
             let expected = path.trim_start_matches('/').to_owned();
-            assert_eq!(
-                found(&path),
-                Some((expected.clone(), "0123456789ab".into()))
-            );
-            // What it nests is part of it.
+            let saw = find(&path, &[]).unwrap_or_else(|| panic!("{path}"));
+            assert_eq!((&saw.path, saw.name.as_str()), (&expected, &ID[..12]));
+            assert_eq!(saw.id.as_deref(), Some(ID));
+            assert_eq!(saw.pod_uid.as_deref(), pod.then_some(UID), "{path}");
+            // What is below it is part of it, unless it is one itself.
             assert_eq!(found(&format!("{path}/init.scope")).unwrap().0, expected);
-            assert_eq!(found(&format!("{path}/docker/{ID}")).unwrap().0, expected);
+            let nested = format!("{path}/docker/{ID}");
+            assert_eq!(found(&nested).unwrap().0, nested[1..]);
         }
-        assert_eq!(
-            found("/lxc.payload.web/x").unwrap(),
-            ("lxc.payload.web".into(), "web".into())
-        );
-        assert_eq!(
-            found("/machine.slice/machine-a\\x2db.scope").unwrap().1,
-            "a_x2db"
-        );
+        for (path, name) in [
+            ("/lxc.payload.web", "web"),
+            ("/lxc/web", "web"),
+            ("/machine.slice/machine-a\\x2db.scope", "a-b"),
+            (
+                "/machine.slice/machine-lxc\\x2d42\\x2dweb.scope",
+                "lxc-42-web",
+            ),
+            ("/machine.slice/systemd-nspawn@web.service", "web"),
+        ] {
+            let expected = (path[1..].to_owned(), name.to_owned());
+            assert_eq!(found(path), Some(expected.clone()));
+            assert_eq!(found(&format!("{path}/payload/init.scope")), Some(expected));
+        }
     }
 
     #[test]
@@ -159,20 +275,42 @@ mod tests {
         for path in [
             "/",
             "/docker",
+            "/lxc",
+            "/lxc.monitor.web",
+            "/lxc.pivot",
+            "/kubepods.slice/kubepods-pod1.slice",
             "/system.slice/docker.service",
+            "/system.slice/nginx.service",
             "/user.slice/user-1000.slice",
             "/machine.slice/machine-qemu\\x2d1\\x2dvm.scope",
             &format!("/machine.slice/libpod-conmon-{ID}.scope"),
+            &format!("/machine.slice/machine-libpod_pod_{ID}.slice"),
             &format!("/crio-conmon-{ID}.scope"),
             &format!("/other/{ID}"),
+            &format!("/docker/buildkit/{ID}"),
             &format!("/paddock/default/{ID}"),
+            &format!("/paddock/default/docker-{ID}.scope"),
             &format!("/system.slice/paddock.service/paddock/default/docker-{ID}.scope"),
+            &format!("/paddock/default/{ID}/init.scope"),
             "/docker/short",
         ] {
             assert_eq!(found(path), None, "{path}");
         }
         let within = format!("/docker/{ID}/paddock/default/{ID}");
         assert_eq!(found(&within).unwrap().0, format!("docker/{ID}"));
+        let nested = format!("/paddock/default/{ID}/libpod_parent/libpod-{ID}/x");
+        assert_eq!(
+            found(&nested).unwrap().0,
+            format!("paddock/default/{ID}/libpod_parent/libpod-{ID}")
+        );
+    }
+
+    #[test]
+    fn units_are_containers_where_a_glob_says_so() {
+        let globs = ["/system.slice/*.service".to_owned()];
+        let saw = find("/system.slice/a\\x40b.service/sub", &globs).unwrap();
+        assert_eq!(saw.name, "a_b.service");
+        assert_eq!(find("/system.slice/a.scope", &globs), None);
     }
 
     #[test]

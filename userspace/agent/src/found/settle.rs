@@ -7,10 +7,11 @@
 use std::{sync::Arc, time::Duration};
 
 use paddock_cgroups::Cgroup;
-use paddock_probe::{NS_TYPES, NsInums, NsType, Shares};
+use paddock_probe::{NS_TYPES, NsInums, NsType};
 use procfs::process::Process;
 use tokio::time::{Instant, timeout};
 
+use super::state;
 use crate::{api::State, clock, container::Container, namespaces, shared::Shared};
 
 /// Set-up takes a runtime some tenths of a second.
@@ -20,6 +21,8 @@ const EMPTY: Duration = Duration::from_secs(1);
 const SETTING_UP: Duration = Duration::from_millis(100);
 /// Of a crowd, these are enough to see whose namespaces it has.
 const SAMPLE: usize = 64;
+/// So often what its runtime wrote is looked for.
+const TRIES: u32 = 20;
 
 pub(super) async fn settle(shared: Arc<Shared>, container: Arc<Container>, at_start: bool) {
     let mut shutdown = shared.shutdown.subscribe();
@@ -57,6 +60,7 @@ fn look(shared: &Shared, container: &Container) -> Option<Own> {
     if container.state() == State::Exited {
         return None;
     }
+    read_written(container);
     let pids = Cgroup::open(&shared.hierarchies, &container.cgroup)
         .and_then(|cgroup| cgroup.pids())
         .unwrap_or_default();
@@ -82,9 +86,11 @@ fn look(shared: &Shared, container: &Container) -> Option<Own> {
         .or(processes.first());
     if let Some(main) = main {
         facts.namespaces = main.inums;
+        let born = facts.born;
         drop(facts);
-        // Once for each: it may join others' later, which does not make them its own.
-        if container.life().main != Some((main.pid, main.start_time)) {
+        // Once for each: it may join others' later, which does not make them its own. The kernel
+        // half saw by itself what was brought into one that was born with its slot.
+        if !born && container.life().main != Some((main.pid, main.start_time)) {
             shared.enter_namespaces(container);
         }
         let (pid, start_time) = (main.pid, main.start_time);
@@ -99,6 +105,22 @@ fn look(shared: &Shared, container: &Container) -> Option<Own> {
         }
     }
     Some(own)
+}
+
+/// Its runtime may write it down later than it makes the cgroup.
+fn read_written(container: &Container) {
+    let id = {
+        let mut facts = container.facts();
+        let written = &mut facts.written;
+        if written.known.is_some() || written.tries >= TRIES {
+            return;
+        }
+        written.tries += 1;
+        written.runtime_id.clone()
+    };
+    if let Some(known) = id.as_deref().and_then(state::written) {
+        container.facts().written.known = Some(known);
+    }
 }
 
 #[derive(Debug)]
@@ -128,17 +150,16 @@ fn see(pid: i32, host: &NsInums) -> Option<Seen> {
 }
 
 fn decide(shared: &Shared, container: &Container, shared_types: u32) {
-    let told = Shares {
-        with_host: shared_types,
-        ..Shares::default()
-    };
     let slot = {
         let mut facts = container.facts();
         facts.shared = shared_types;
         facts.slot
     };
     if let Some(slot) = slot
-        && let Err(error) = shared.kernel.configure(slot, &told)
+        && let Err(error) =
+            shared
+                .kernel
+                .share_with_host(slot, shared_types, first_process_ns(container))
     {
         Shared::warn(
             container,
@@ -151,6 +172,16 @@ fn decide(shared: &Shared, container: &Container, shared_types: u32) {
         container.name,
         namespaces::names(shared_types).join(",")
     );
+}
+
+/// When its first process began; 0 where that is not known.
+fn first_process_ns(container: &Container) -> u64 {
+    let Some((_, ticks)) = container.life().main else {
+        return 0;
+    };
+    let per_second = procfs::ticks_per_second().max(1);
+    let since_boot = u128::from(ticks) * 1_000_000_000 / u128::from(per_second);
+    clock::boot_ns().saturating_add(u64::try_from(since_boot).unwrap_or(u64::MAX))
 }
 
 fn all_types() -> u32 {

@@ -125,6 +125,7 @@ pub(super) fn birth(config: Config, facts: Facts) -> Birth {
         command: config.request.args.clone(),
         origin: Origin::Launched,
         cgroup: config.cgroup,
+        parent: None,
         created_at_ns: config.created_at_ns,
         request: Some(config.request),
         facts,

@@ -35,6 +35,15 @@ pub(super) fn devices(request: &CreateRequest) -> Result<(Vec<Device>, Vec<Devic
     Ok((nodes, rules))
 }
 
+/// Numbers of the block devices that were asked for by name; one that has gone is none.
+pub(super) fn blocks(request: &CreateRequest) -> Vec<(u32, u32)> {
+    let nodes = request.devices.iter().filter_map(|device| one(device).ok());
+    nodes
+        .filter(|(node, _)| node.kind == 'b')
+        .map(|(node, _)| (node.major, node.minor))
+        .collect()
+}
+
 /// A privileged container's: every node below the host's /dev but those that a container has of
 /// its own. One that vanishes meanwhile is none.
 fn below(directory: &str, nodes: &mut Vec<Device>) {

@@ -56,9 +56,11 @@ fn prepared() -> bool {
 }
 
 impl Config {
+    /// For a run that begins now.
     pub(super) fn shares(&self) -> Shares {
         Shares {
             with_host: self.shared_with_host,
+            started_at_ns: crate::clock::now_ns(),
             joined: self.joined,
         }
     }

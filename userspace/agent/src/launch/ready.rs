@@ -14,7 +14,7 @@ use paddock_probe::Slot;
 use paddock_runtime::{network::leave, trace::Trace};
 
 use super::{
-    Error, Link,
+    EnrolError, Error, Link, devices,
     files::{self, Config, SOCKET},
     image, network, request, sharing,
     undo::Undo,
@@ -74,11 +74,12 @@ pub(super) fn ready<'a>(
     image::own(shared, config, sharing.id_maps.as_ref())?;
     config.shared_with_host = sharing.shares.with_host;
     config.joined = sharing.shares.joined;
+    let told = config.shares();
     let slot = if let Some(slot) = slot {
-        shared.kernel.renew(&cgroup.ids()?, slot, &sharing.shares)?;
+        shared.kernel.renew(&cgroup.ids()?, slot, &told)?;
         Some(slot)
     } else {
-        let slot = shared.kernel.enrol(&cgroup.ids()?, &sharing.shares)?;
+        let slot = shared.kernel.enrol(&cgroup.ids()?, &told)?;
         undo.push(move || {
             if let Some(slot) = slot {
                 let _ = shared.kernel.release(slot);
@@ -86,6 +87,12 @@ pub(super) fn ready<'a>(
         });
         slot
     };
+    if let Some(slot) = slot {
+        shared
+            .kernel
+            .give_devices(slot, &devices::blocks(&config.request))
+            .map_err(|source| EnrolError::Map { source })?;
+    }
     config.slot = slot.map(|slot| slot.0);
     config.prepared = true;
     files::write_config(dir, config).map_err(Error::io("write", dir.join("config.json")))?;

@@ -19,6 +19,7 @@ use paddock_runtime::{network::leave, protocol::Request};
 use super::{
     Backoff, Link, again,
     create::birth,
+    devices,
     end::{Ending, KILLED, end, remember},
     files::{self, Config, Left, Past, SOCKET},
     image,
@@ -251,7 +252,14 @@ fn slot(shared: &Shared, config: &Config, lives: bool) -> Option<Slot> {
     }
     let ids = Cgroup::open(&shared.hierarchies, &config.cgroup).and_then(|cgroup| cgroup.ids());
     match ids.map(|ids| shared.kernel.enrol(&ids, &config.shares())) {
-        Ok(Ok(slot)) => slot,
+        Ok(Ok(slot)) => {
+            let blocks = devices::blocks(&config.request);
+            let given = slot.map_or(Ok(()), |slot| shared.kernel.give_devices(slot, &blocks));
+            if let Err(error) = given {
+                tracing::warn!("{}: {}", config.name, crate::chain::chain(&error));
+            }
+            slot
+        }
         Ok(Err(error)) => {
             tracing::error!(
                 "{}: not watched: {}",

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use paddock_cgroups::Stats;
-use paddock_probe::{Constraint, EscapeKind, NsSyscall, NsType, Outcome, SlotCounters};
+use paddock_probe::{
+    Activity, Constraint, EscapeKind, NsSyscall, NsType, Outcome, SlotCounters, Verdict,
+};
 use prometheus::proto::MetricFamily;
 
 use super::{
@@ -33,7 +35,11 @@ const NAMESPACE_CALLS: Family = Family::counter(
 );
 const ESCAPES: Family = Family::counter(
     "paddock_container_escapes_total",
-    "Namespaces of the host or of others that a process of the container obtained (allowed) or reached for in vain (failed).",
+    "What is the host's or another's and a process of the container got hold of (allowed) or reached for in vain (failed).",
+);
+const ACTIVITIES: Family = Family::counter(
+    "paddock_container_activities_total",
+    "Activities that concern the container's walls, by verdict; a series begins with its first one. docs/verdicts.md names them.",
 );
 const RECORDS: Family = Family::counter(
     "paddock_container_records_total",
@@ -45,11 +51,12 @@ const LIMITS_RESTORED: Family = Family::counter(
     "Files of the container's limits that somebody else had changed and paddock wrote again.",
 );
 
-pub(super) const FAMILIES: [Family; 6] = [
+pub(super) const FAMILIES: [Family; 7] = [
     INFO,
     OOM_KILLS,
     NAMESPACE_CALLS,
     ESCAPES,
+    ACTIVITIES,
     RECORDS,
     LIMITS_RESTORED,
 ];
@@ -123,6 +130,11 @@ pub(super) fn kernel_families(readings: &[Reading]) -> Vec<MetricFamily> {
                 .iter()
                 .flat_map(|one| escapes(&one.name, &one.counters.kernel)),
         ),
+        ACTIVITIES.with(
+            readings
+                .iter()
+                .flat_map(|one| activities(&one.name, &one.counters.kernel)),
+        ),
         RECORDS.with(
             readings
                 .iter()
@@ -136,12 +148,16 @@ fn info(container: &Container) -> Labels {
         Origin::Launched => "launched",
         Origin::Found => "found",
     };
+    let pod = container.pod();
     vec![
         ("container", container.name.clone()),
         ("container_id", container.id.clone()),
-        ("image", container.image.clone()),
+        ("image", container.image()),
         ("cgroup_path", format!("/{}", container.cgroup)),
         ("origin", origin.to_owned()),
+        ("parent", container.parent.clone().unwrap_or_default()),
+        ("pod", pod.pod.unwrap_or_default()),
+        ("namespace", pod.pod_namespace.unwrap_or_default()),
     ]
 }
 
@@ -185,19 +201,35 @@ fn outcomes(syscall: NsSyscall) -> &'static [(Outcome, &'static str)] {
 }
 
 fn escapes(name: &str, counters: &SlotCounters) -> Vec<(Labels, f64)> {
-    let kinds = [
-        (EscapeKind::HostNamespace, "host_namespace"),
-        (EscapeKind::PeerNamespace, "peer_namespace"),
-    ];
     let mut series = Vec::new();
-    for (kind, word) in kinds {
+    for kind in EscapeKind::ALL {
         for (outcome, result) in [(Outcome::Allowed, "allowed"), (Outcome::Failed, "failed")] {
             let labels = vec![
                 ("container", name.to_owned()),
-                ("kind", word.to_owned()),
+                ("kind", kind.name().to_owned()),
                 ("outcome", result.to_owned()),
             ];
             series.push((labels, float(counters.escapes(kind, outcome))));
+        }
+    }
+    series
+}
+
+/// Not at zero from birth: it would be two hundred series a container of which few ever move.
+/// What alerts ask for, `ESCAPES`, is.
+fn activities(name: &str, counters: &SlotCounters) -> Vec<(Labels, f64)> {
+    let mut series = Vec::new();
+    for activity in Activity::ALL {
+        for verdict in Verdict::ALL {
+            let count = counters.activities(*activity, verdict);
+            if count != 0 {
+                let labels = vec![
+                    ("container", name.to_owned()),
+                    ("activity", activity.name().to_owned()),
+                    ("verdict", verdict.name().to_owned()),
+                ];
+                series.push((labels, float(count)));
+            }
         }
     }
     series

@@ -43,9 +43,13 @@ const PROGRAM_RUNS: Family = Family::counter(
     "paddock_program_runs_total",
     "Runs of a program; counted while kernel.bpf_stats_enabled is 1.",
 );
+const MISSED: Family = Family::counter(
+    "paddock_births_missed_total",
+    "New cgroups that found no slot laid out, by where they were made: what happened in one until the agent read of it is not counted as its own.",
+);
 const BUILD: Family = Family::gauge("paddock_build_info", "Version of paddock, always 1.");
 
-pub(super) const FAMILIES: [Family; 9] = [
+pub(super) const FAMILIES: [Family; 10] = [
     OOM_KILLS,
     CONTAINERS,
     FOLDED,
@@ -54,6 +58,7 @@ pub(super) const FAMILIES: [Family; 9] = [
     ATTACHED,
     PROGRAM_SECONDS,
     PROGRAM_RUNS,
+    MISSED,
     BUILD,
 ];
 
@@ -97,8 +102,18 @@ pub(super) fn collect(shared: &Shared, exported: &Exported) -> Vec<MetricFamily>
                 .iter()
                 .map(|one| (program(&one.program), float(one.run_count))),
         ),
+        MISSED.with(missed(shared)),
         BUILD.with([(vec![("version", env!("CARGO_PKG_VERSION").to_owned())], 1.0)]),
     ]
+}
+
+fn missed(shared: &Shared) -> Vec<(Labels, f64)> {
+    let counts = shared.kernel.missed_births();
+    let places = ["outside", "within"].into_iter();
+    let series = places.zip(counts.into_iter().flatten());
+    series
+        .map(|(place, count)| (vec![("place", place.to_owned())], float(count)))
+        .collect()
 }
 
 fn records(shared: &Shared) -> Vec<(Labels, f64)> {

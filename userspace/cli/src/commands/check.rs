@@ -3,9 +3,11 @@
 //! Asks the agent, whose programs are loaded; without one, finds out by trying, and takes
 //! everything down again.
 
+mod programs;
+
 use std::collections::BTreeMap;
 
-use paddock_agent::api::CheckReport;
+use paddock_agent::api::{CheckReport, Memory};
 use paddock_probe::{CapabilityStatus, Refusal};
 
 use super::Context;
@@ -21,6 +23,9 @@ use crate::{
 pub(crate) struct Check {
     #[arg(long, value_enum, default_value_t)]
     format: Format,
+    /// Load each program of the kernel half by itself instead, and show what the verifier took
+    #[arg(long)]
+    programs: bool,
 }
 
 const COLUMNS: [Column; 3] = [
@@ -31,6 +36,9 @@ const COLUMNS: [Column; 3] = [
 
 impl Check {
     pub(crate) fn run(&self, context: &Context) -> anyhow::Result<u8> {
+        if self.programs {
+            return programs::show(self.format).map(|()| 0);
+        }
         let report = match Client::new(&context.state_dir)?.get("/v1/check") {
             Err(Error::NoAgent { .. }) => paddock_agent::check::report()?,
             report => report?,
@@ -90,6 +98,7 @@ fn text(report: &CheckReport, width: Option<usize>) -> String {
             }
             .to_owned(),
         ),
+        ("memory", memory(&report.memory)),
     ];
     let mut text = String::new();
     for (name, value) in facts {
@@ -111,17 +120,32 @@ fn text(report: &CheckReport, width: Option<usize>) -> String {
     text
 }
 
+/// `2.1 MiB for maps and rings: EVENTS 1 MiB, …`.
+fn memory(memory: &Memory) -> String {
+    if memory.maps.is_empty() {
+        return "none: there is no kernel half".to_owned();
+    }
+    let maps: Vec<String> = memory
+        .maps
+        .iter()
+        .map(|map| format!("{} {}", map.map, human::bytes(map.bytes)))
+        .collect();
+    format!(
+        "{} for maps and rings: {}",
+        human::bytes(memory.total_bytes),
+        maps.join(", ")
+    )
+}
+
 /// A row for the capability, and one more for each further rung that was refused.
 fn rows(status: &CapabilityStatus, width: Option<usize>) -> Vec<Vec<String>> {
     let rung = status.rung.clone().unwrap_or_else(|| "off".to_owned());
     let mut rows = Vec::new();
     let mut head = [status.capability.clone(), rung];
-    for refusal in &status.refused {
+    let why = status.refused.iter().map(refused);
+    for text in why.chain(status.caveat.clone()) {
         // 10 and 14 are the widths of the columns before, 4 their gaps.
-        for line in words(
-            &refused(refusal),
-            width.map(|width| width.saturating_sub(28)),
-        ) {
+        for line in words(&text, width.map(|width| width.saturating_sub(28))) {
             let [capability, rung] = std::mem::take(&mut head);
             rows.push(vec![capability, rung, line]);
         }
@@ -204,6 +228,7 @@ fn words(text: &str, width: Option<usize>) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use paddock_cgroups::Layout;
+    use paddock_probe::MapMemory;
 
     use super::*;
 
@@ -238,18 +263,27 @@ mod tests {
                     capability: "setns".into(),
                     rung: Some("tracepoint".into()),
                     refused: vec![refusal("fentry"), refusal("kprobe")],
+                    caveat: Some("not while no agent runs".into()),
                 },
                 CapabilityStatus {
                     capability: "oom".into(),
                     rung: Some("btf_tracepoint".into()),
                     refused: vec![],
+                    caveat: None,
                 },
                 CapabilityStatus {
                     capability: "exec".into(),
                     rung: None,
                     refused: vec![refusal("btf_tracepoint")],
+                    caveat: None,
                 },
             ],
+            memory: vec![MapMemory {
+                map: "EVENTS".into(),
+                kind: "ring".into(),
+                bytes: 1 << 20,
+            }]
+            .into(),
             agent: None,
         }
     }
@@ -267,6 +301,8 @@ mod tests {
             "fentry: EPERM,",
             "kprobe: EPERM,",
             "off",
+            "not while no agent runs",
+            "EVENTS 1 MiB",
         ] {
             assert!(text.contains(needed), "{needed}: {text}");
         }

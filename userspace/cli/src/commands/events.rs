@@ -2,7 +2,10 @@
 //!
 //! In a table each event is one line that fits the terminal; JSON lines are the agent's own.
 
-use std::io::{IsTerminal as _, Write as _};
+use std::{
+    fmt::Write as _,
+    io::{IsTerminal as _, Write as _},
+};
 
 use paddock_agent::event::{Actor, Event, Kind, NamespaceTarget, Verdict};
 
@@ -109,11 +112,7 @@ fn describe(kind: &Kind) -> (&'static str, String, String) {
             verdict,
             ..
         } => {
-            let verdict = match verdict {
-                Verdict::Benign => "benign",
-                Verdict::EscapeAttempt => "attempt",
-                Verdict::Escape => "escape",
-            };
+            let verdict = verdict_word(*verdict);
             let targets: Vec<String> = targets.iter().map(target).collect();
             let fd = fd.map_or_else(String::new, |fd| format!(" fd {fd}"));
             let what = format!("{syscall} {}{fd} by {}", targets.join(" "), who(actor));
@@ -123,6 +122,16 @@ fn describe(kind: &Kind) -> (&'static str, String, String) {
                 what,
             )
         }
+        Kind::Activity {
+            outcome,
+            errno,
+            verdict,
+            ..
+        } => (
+            verdict_word(*verdict),
+            errno.clone().unwrap_or_else(|| outcome.clone()),
+            activity(kind),
+        ),
         Kind::OomKill {
             victim,
             trigger,
@@ -187,6 +196,44 @@ fn describe(kind: &Kind) -> (&'static str, String, String) {
     }
 }
 
+/// `ptrace of host pid 4711 by gdb[4712]`.
+fn activity(kind: &Kind) -> String {
+    let Kind::Activity {
+        activity,
+        actor,
+        target,
+        object,
+        place,
+        other_pid,
+        other_container,
+        ..
+    } = kind
+    else {
+        return String::new();
+    };
+    let mut what = format!("{activity} of {target}");
+    let mut add = |word: &str, text: Option<String>| {
+        if let Some(text) = text {
+            let _ = write!(what, " {word}{text}");
+        }
+    };
+    add("", object.clone());
+    add("in ", place.clone());
+    add("pid ", other_pid.map(|pid| pid.to_string()));
+    add("of ", other_container.clone());
+    add("by ", Some(who(actor)));
+    what
+}
+
+fn verdict_word(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Benign => "benign",
+        Verdict::Notable => "notable",
+        Verdict::EscapeAttempt => "attempt",
+        Verdict::Escape => "escape",
+    }
+}
+
 /// A path with whole ids cut to their first 12 digits, as `ps` shows them.
 fn short(path: &str) -> String {
     let is_id = |part: &str| part.len() == 64 && part.bytes().all(|byte| byte.is_ascii_hexdigit());
@@ -213,14 +260,11 @@ fn who(actor: &Actor) -> String {
 /// Colours the whole line by how bad it is; the layout is done by now.
 fn paint(line: &str, event: &Event, colour: bool) -> String {
     let style = match &event.kind {
-        Kind::NamespaceCall {
-            verdict: Verdict::Escape,
-            ..
-        } => "1;31",
-        Kind::NamespaceCall {
-            verdict: Verdict::EscapeAttempt,
-            ..
-        } => "33",
+        Kind::NamespaceCall { verdict, .. } | Kind::Activity { verdict, .. } => match verdict {
+            Verdict::Escape => "1;31",
+            Verdict::EscapeAttempt => "33",
+            Verdict::Benign | Verdict::Notable => return line.to_owned(),
+        },
         Kind::OomKill { .. } => "35",
         Kind::Container { .. } => "36",
         _ => return line.to_owned(),
@@ -242,6 +286,8 @@ mod tests {
             tid: 4711,
             uid: 0,
             comm: comm.into(),
+            inner_pid: None,
+            parent_pid: None,
         }
     }
 

@@ -14,7 +14,7 @@ use std::{
 use oci_spec::runtime::Spec;
 use paddock_cgroups::{Cgroup, Hierarchies};
 use paddock_runtime::{
-    direct::{self, Launched, Request, States},
+    direct::{self, Launched, Request, Scheduler, States},
     net_devices::Moved,
     spec::{Process, Target},
 };
@@ -134,7 +134,7 @@ pub(super) fn create(
         cgroup: None,
         devices: None,
     };
-    let launched = make(&mut making, place.as_ref(), &plan, wanted);
+    let launched = make(&mut making, place.as_ref(), &plan, wanted, log);
     match (launched, making.container.take()) {
         (Ok(launched), Some(container)) => Ok((container, launched)),
         (Ok(_), None) => Err(Error::usage("the container was lost")),
@@ -157,6 +157,7 @@ fn make(
     place: Option<&Place>,
     plan: &Bundle,
     wanted: &Create,
+    log: &Log,
 ) -> Result<Launched, Error> {
     let Some(container) = &mut making.container else {
         return Err(Error::usage("the container was lost"));
@@ -166,10 +167,20 @@ fn make(
     if let Some(place) = place {
         let made = Cgroup::create_or_adopt(&place.hierarchies, &place.path)?;
         let cgroup = &*making.cgroup.insert(made);
+        let mut limits = plan.limits.clone();
         if place.own_parents {
-            cgroup.lend_real_time(&plan.limits.cpu);
+            if limits.cpu.rt_runtime.is_none() && lacks_real_time(cgroup, plan.scheduler).is_some()
+            {
+                limits.cpu.rt_runtime = Some(LENT_RT_RUNTIME_US);
+                log.warn(&format!(
+                    "process.scheduler: without linux.resources.cpu.realtimeRuntime: \
+                     {LENT_RT_RUNTIME_US} µs of each period are lent"
+                ));
+            }
+            cgroup.lend_real_time(&limits.cpu);
         }
-        cgroup.apply(&plan.limits)?;
+        cgroup.apply(&limits)?;
+        check_scheduler(cgroup, plan.scheduler)?;
     }
     let bundle = container.record.bundle.clone();
     let request = Request {
@@ -338,6 +349,28 @@ fn cgroup_path(spec: &Spec, id: &str) -> Result<(String, bool), Error> {
         )));
     }
     Ok((parts.join("/"), false))
+}
+
+/// Who asks for a real-time policy and gives no budget for it: a v1 cgroup starts with none. Little
+/// enough of the usual second that 19 containers get theirs out of the kernel's 95 %.
+const LENT_RT_RUNTIME_US: i64 = 50_000;
+
+/// The file whose 0 keeps the wanted policy from a cgroup.
+fn lacks_real_time(cgroup: &Cgroup, wanted: Option<Scheduler>) -> Option<PathBuf> {
+    wanted.filter(|scheduler| scheduler.is_real_time())?;
+    cgroup.without_real_time()
+}
+
+/// The kernel's word for no budget is that of no right.
+pub(super) fn check_scheduler(cgroup: &Cgroup, wanted: Option<Scheduler>) -> Result<(), Error> {
+    match lacks_real_time(cgroup, wanted) {
+        Some(path) => Err(Error::config(format!(
+            "process.scheduler: a real-time policy needs a real-time budget, which {} says is 0: \
+             give linux.resources.cpu.realtimeRuntime",
+            path.display()
+        ))),
+        None => Ok(()),
+    }
 }
 
 /// A terminal goes to somebody, and nobody else is waited for.

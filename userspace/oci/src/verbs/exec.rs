@@ -9,7 +9,7 @@ use paddock_runtime::{
 };
 
 use super::{
-    create::{check_console, name_program, write_pid},
+    create::{check_console, check_scheduler, name_program, write_pid},
     foreground,
 };
 use crate::{
@@ -57,6 +57,10 @@ pub(super) fn verb(root: &Path, wanted: &Exec) -> Result<u8, Error> {
         types: Vec::new(),
     });
     let cgroup = container.record.open_cgroup()?;
+    let scheduler = translate::scheduler(&words)?;
+    if let Some(cgroup) = &cgroup {
+        check_scheduler(cgroup, scheduler)?;
+    }
     let state = container::state(&container.record, status);
     // A long exec must not keep others from the container.
     drop(container);
@@ -79,7 +83,7 @@ pub(super) fn verb(root: &Path, wanted: &Exec) -> Result<u8, Error> {
         propagation: (Propagation::Private, true),
         window: None,
         io_priority: translate::io_priority(&words)?,
-        scheduler: translate::scheduler(&words)?,
+        scheduler,
         memory_policy: memory_policy.as_ref(),
         listener: listener.as_ref().map(|listener| listener.path.as_path()),
         time_offsets: &[],

@@ -50,7 +50,7 @@ const MOUNT_OPTIONS: &[&str] = &[
 pub(super) fn all() -> Value {
     json!({
         "ociVersionMin": "1.0.0",
-        "ociVersionMax": "1.2.0",
+        "ociVersionMax": "1.3.0",
         "hooks": [
             "prestart", "createRuntime", "createContainer", "startContainer", "poststart",
             "poststop",

@@ -7,7 +7,7 @@ use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
 
 use nix::errno::Errno;
 
-use super::check;
+use super::{check, task::with_memory_lock};
 
 const PROG_LOAD: libc::c_int = 5;
 const PROG_ATTACH: libc::c_int = 8;
@@ -36,7 +36,13 @@ pub(crate) fn limit_devices(cgroup: BorrowedFd<'_>, program: &[[u8; 8]]) -> nix:
     attributes[6] = u64::from_le_bytes(*b"paddock_");
     attributes[7] = u64::from_le_bytes(*b"devices\0");
     attributes[8] = pair(0, ATTACH_TYPE);
-    let fd = RawFd::try_from(bpf(PROG_LOAD, &mut attributes)?).map_err(|_| Errno::EOVERFLOW)?;
+    let mut load = || bpf(PROG_LOAD, &mut attributes);
+    // Before 5.11 programs are charged against a limit that is mostly used up by the kernel half.
+    let loaded = match load() {
+        Err(Errno::EPERM) => with_memory_lock(load),
+        other => other,
+    };
+    let fd = RawFd::try_from(loaded?).map_err(|_| Errno::EOVERFLOW)?;
     // SAFETY: the kernel has just made this descriptor for us.
     let loaded = unsafe { OwnedFd::from_raw_fd(fd) };
     let number = |fd: RawFd| fd.cast_unsigned();

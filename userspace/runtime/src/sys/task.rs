@@ -237,6 +237,34 @@ pub(crate) fn set_rlimit(resource: u32, soft: u64, hard: u64) -> nix::Result<()>
     .map(drop)
 }
 
+/// Does `work` without RLIMIT_MEMLOCK, where this process may raise it. Not in a child between
+/// clone and exec: the limit is put back after.
+pub(crate) fn with_memory_lock<T>(work: impl FnOnce() -> T) -> T {
+    let resource = libc::RLIMIT_MEMLOCK;
+    let mut before = libc::rlimit64 {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: prlimit64 writes one rlimit64; a null new limit sets none.
+    let known = check(unsafe {
+        libc::syscall(
+            libc::SYS_prlimit64,
+            0,
+            resource,
+            std::ptr::null::<libc::rlimit64>(),
+            &raw mut before,
+        )
+    });
+    let raised =
+        known.is_ok() && set_rlimit(resource, libc::RLIM64_INFINITY, libc::RLIM64_INFINITY).is_ok();
+    let done = work();
+    if raised {
+        // Going down is always permitted.
+        let _ = set_rlimit(resource, before.rlim_cur, before.rlim_max);
+    }
+    done
+}
+
 /// ioprio_set(2) for a process of the caller's: class and level in one number.
 pub(crate) fn set_io_priority(pid: i32, value: i32) -> nix::Result<()> {
     /// One process, not a group or a user.

@@ -6,7 +6,7 @@ mod values;
 use std::collections::BTreeMap;
 
 use paddock_cgroups::{
-    CpuLimits, CpusetLimits, Device, IoLimits, Limits, MemoryLimits, parse::PERIOD,
+    CpuLimits, CpusetLimits, Device, IoLimits, Limits, MemoryLimits, RdmaLimit, parse::PERIOD,
 };
 
 /// What `--help` lists of these is what people use; `--help-all` (of `update`, `--help`) the rest.
@@ -92,6 +92,12 @@ pub(crate) struct LimitFlags {
     /// Huge pages by their size, such as 2MB=64m
     #[arg(long, value_name = "SIZE=BYTES", value_parser = values::hugetlb, hide_short_help = true)]
     hugetlb_limit: Vec<(String, u64)>,
+    /// Handles and objects of an RDMA device; max is unlimited
+    #[arg(long, value_name = "DEVICE=hca_handle=NUMBER,hca_object=NUMBER", value_parser = values::rdma, hide_short_help = true)]
+    rdma_limit: Vec<(String, RdmaLimit)>,
+    /// A resource that the host has few of, such as sev=4; -1 is unlimited
+    #[arg(long, value_name = "RESOURCE=NUMBER", value_parser = values::misc, hide_short_help = true)]
+    misc_limit: Vec<(String, i64)>,
     /// Any cgroup v2 file, such as memory.high=64m
     #[arg(long, value_name = "FILE=VALUE", value_parser = values::pair, hide_short_help = true)]
     cgroup_conf: Vec<(String, String)>,
@@ -134,8 +140,8 @@ impl LimitFlags {
             },
             pids: self.pids_limit,
             hugetlb: map(&self.hugetlb_limit),
-            rdma: BTreeMap::new(),
-            misc: BTreeMap::new(),
+            rdma: map(&self.rdma_limit),
+            misc: map(&self.misc_limit),
             unified: map(&self.cgroup_conf),
         }
     }
@@ -183,6 +189,10 @@ mod tests {
             "--cpu-idle=false",
             "--hugetlb-limit",
             "2MB=4m",
+            "--rdma-limit",
+            "mlx5_0=hca_object=9,hca_handle=max",
+            "--misc-limit",
+            "sev=-1",
             "--cgroup-conf",
             "misc.max=sev 5",
         ])
@@ -199,6 +209,9 @@ mod tests {
         assert_eq!(found.cpuset.cpus.as_deref(), Some("0"));
         assert_eq!(found.pids, Some(-1));
         assert_eq!(found.hugetlb["2MB"], 4 << 20);
+        let rdma = &found.rdma["mlx5_0"];
+        assert_eq!((rdma.hca_handles, rdma.hca_objects), (None, Some(9)));
+        assert_eq!(found.misc["sev"], -1);
         assert_eq!(found.unified["misc.max"], "sev 5");
         assert_eq!(limits(&[]).unwrap(), Limits::default());
     }

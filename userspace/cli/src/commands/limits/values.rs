@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 
-use paddock_cgroups::{Device, parse};
+use paddock_cgroups::{Device, RdmaLimit, parse};
 
 /// The cgroups crate's parsers, without the value that clap shows already.
 macro_rules! parsers {
@@ -65,6 +65,37 @@ pub(super) fn hugetlb(text: &str) -> Result<(String, u64), String> {
     Ok((size, bytes))
 }
 
+/// `mlx5_0=hca_handle=2,hca_object=2000`, the kernel's own words; what is not said is unlimited.
+pub(super) fn rdma(text: &str) -> Result<(String, RdmaLimit), String> {
+    const EXPECTED: &str =
+        "expected DEVICE=hca_handle=NUMBER,hca_object=NUMBER, or one of the two; max is unlimited";
+    let (device, words) = pair(text).map_err(|_| EXPECTED)?;
+    let mut limit = RdmaLimit::default();
+    for word in words.split(',') {
+        let (name, number) = word.split_once('=').ok_or(EXPECTED)?;
+        let number = match number {
+            "max" => None,
+            number => Some(number.parse().map_err(|_| EXPECTED)?),
+        };
+        match name {
+            "hca_handle" => limit.hca_handles = number,
+            "hca_object" => limit.hca_objects = number,
+            _ => return Err(EXPECTED.to_owned()),
+        }
+    }
+    Ok((device, limit))
+}
+
+/// `sev=4`.
+pub(super) fn misc(text: &str) -> Result<(String, i64), String> {
+    const EXPECTED: &str = "expected RESOURCE=NUMBER, such as sev=4; -1 is unlimited";
+    let (resource, number) = pair(text).map_err(|_| EXPECTED)?;
+    match number.parse() {
+        Ok(number @ -1..) => Ok((resource, number)),
+        _ => Err(EXPECTED.to_owned()),
+    }
+}
+
 /// `FILE=VALUE`, or any other two.
 pub(super) fn pair(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
@@ -101,5 +132,24 @@ mod tests {
                 .unwrap_err()
                 .contains("10 to 1000")
         );
+    }
+    #[test]
+    fn rdma_and_misc_are_strict() {
+        let (device, limit) = rdma("mlx5_0=hca_handle=2").unwrap();
+        assert_eq!(device, "mlx5_0");
+        assert_eq!((limit.hca_handles, limit.hca_objects), (Some(2), None));
+        for wrong in [
+            "mlx5_0",
+            "mlx5_0=2",
+            "mlx5_0=hca_handle=-1",
+            "m=qp=1",
+            "=hca_handle=1",
+        ] {
+            assert!(rdma(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!(misc("sev=4").unwrap(), ("sev".to_owned(), 4));
+        for wrong in ["sev", "sev=", "sev=-2", "sev=many", "=4"] {
+            assert!(misc(wrong).is_err(), "{wrong}");
+        }
     }
 }

@@ -194,6 +194,7 @@ pub(super) mod tests {
                 "\u{1b}[31m: a rather long command line for a table".into(),
             ],
             origin,
+            parent: None,
             state,
             pid: None,
             created_at_ns: 1,

@@ -1,0 +1,130 @@
+//! Who sets a container up, told by where a process comes from, not by its name.
+//!
+//! A process that somebody outside of all containers puts into a container's cgroup, or forks
+//! into it, is the runtime's or the operator's doing until it executes a program there; so is
+//! the one that joins a cgroup in which nothing has run yet. Nobody within a container can give
+//! the mark. Runtimes execute themselves again on the way, from a file without a name (a memfd),
+//! from their own by a descriptor (runc's bind mount of itself), once as /proc/self/exe or, forked into the cgroup, by
+//! name: that does not end it while they are in the host's mount namespace. A program of many
+//! names, such as busybox, executes its other names by name.
+
+use aya_ebpf::helpers::bpf_get_current_pid_tgid;
+use paddock_abi::{
+    key::SetUp,
+    namespace::{NS_TYPES, NsType},
+};
+
+use crate::{
+    maps::{EXEMPT, FRESH, NS_OWNER, STATE},
+    offsets::*,
+    read::{field, pointer},
+    task::{self, identity, namespaces},
+    word::{kernel_word, word},
+};
+
+/// How the next exec may name the same program and keep the mark; 0 is by a descriptor alone.
+const BY_NAME: u32 = 1;
+const AS_ITSELF: u32 = 2;
+
+const MNT: usize = NsType::Mnt as usize;
+
+/// `moved` has just been put into a cgroup of `slot`.
+#[inline(always)]
+pub(crate) fn attached(moved: u64, slot: u32) {
+    let tgid: u32 = field(moved, &OFF_TASK_TGID);
+    let by_itself = (bpf_get_current_pid_tgid() >> 32) as u32 == tgid;
+    let from_outside = if by_itself {
+        // Where it was before is not to be seen any more.
+        is_fresh(slot)
+    } else {
+        identity(task::current()).slot == 0
+    };
+    if from_outside && !has_a_container(moved) {
+        // runc's child may be moved before it starts as runc anew; busybox' shell, which starts
+        // its other names so, joins by itself.
+        mark(tgid, program(moved), if by_itself { 0 } else { AS_ITSELF });
+    }
+}
+
+/// `child`, a process, was forked by the current task, perhaps into another cgroup.
+#[inline(always)]
+pub(crate) fn forked(child: u64, tgid: u32) {
+    let task = task::current();
+    if pointer(task, &OFF_TASK_CGROUPS) == pointer(child, &OFF_TASK_CGROUPS) {
+        return;
+    }
+    if identity(child).slot != 0 && identity(task).slot == 0 {
+        mark(tgid, program(task), BY_NAME);
+    }
+}
+
+/// Whether the mark outlives the program that `binprm` says.
+#[inline(always)]
+pub(crate) fn goes_on(tgid: u32, task: u64, binprm: u64) -> bool {
+    let Some(mark) = EXEMPT.get_ptr_mut(tgid) else {
+        return false;
+    };
+    // SAFETY: a live entry; only this process, in an exec, changes it.
+    let mark = unsafe { &mut *mark };
+    let file = pointer(binprm, &OFF_BINPRM_FILE);
+    let links: u32 = field(pointer(file, &OFF_FILE_INODE), &OFF_INODE_NLINK);
+    let by_descriptor = pointer(binprm, &OFF_BINPRM_FDPATH) != 0;
+    let itself = kernel_word(pointer(binprm, &OFF_BINPRM_FILENAME)) == word(b"/proc/self/exe");
+    let again = mark.own != 0
+        && mark.own == inode_number(file)
+        && (by_descriptor || mark.once == BY_NAME || (mark.once == AS_ITSELF && itself));
+    mark.once = 0;
+    let host = STATE.get(0).map_or(0, |state| state.host[MNT]);
+    mark.arrived != 0
+        && file != 0
+        && (links == 0 || again)
+        && host != 0
+        && namespaces(task)[MNT] == host
+}
+
+/// Whether no program has run in it since its birth outside of all containers.
+#[inline(always)]
+pub(crate) fn is_fresh(slot: u32) -> bool {
+    FRESH.get(slot).is_some_and(|fresh| *fresh != 0)
+}
+
+/// A program runs in the slot: what joins by itself from now on is not setting it up.
+#[inline(always)]
+pub(crate) fn over(slot: u32) {
+    if let Some(fresh) = FRESH.get_ptr_mut(slot) {
+        // SAFETY: a live array element, one aligned word.
+        unsafe { fresh.write_volatile(0) };
+    }
+}
+
+#[inline(always)]
+fn mark(tgid: u32, own: u64, once: u32) {
+    /// `BPF_NOEXIST`: paddock's own have theirs.
+    const KEEP: u64 = 1;
+    let mark = SetUp {
+        arrived: 1,
+        once,
+        own,
+    };
+    // Full (8,192 processes): it is judged as one of the container's.
+    let _ = EXEMPT.insert(tgid, mark, KEEP);
+}
+
+/// Whether the mount namespace is a container's: a process that runs inside is moved, not set up.
+#[inline(always)]
+fn has_a_container(task: u64) -> bool {
+    let inums: [u32; NS_TYPES] = namespaces(task);
+    // SAFETY: copied at once; a concurrent writer replaces it as a whole.
+    unsafe { NS_OWNER.get(inums[MNT]) }.is_some()
+}
+
+/// Inode number of a process' program.
+#[inline(always)]
+fn program(task: u64) -> u64 {
+    inode_number(pointer(pointer(task, &OFF_TASK_MM), &OFF_MM_EXE_FILE))
+}
+
+#[inline(always)]
+fn inode_number(file: u64) -> u64 {
+    field(pointer(file, &OFF_FILE_INODE), &OFF_INODE_NUMBER)
+}

@@ -1,0 +1,93 @@
+//! Plays one case in a container and compares: what it says of itself, what the host sees, what
+//! paddock says.
+
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, Result, ensure};
+
+use super::{
+    Case,
+    judge::judge,
+    program,
+    stage::{Facts, Stage},
+};
+use crate::context::{Context, eventually, finish};
+
+pub fn run(context: &Context, case: &Case) -> Result<()> {
+    context.start_agent(&["--detach-on-exit"])?;
+    let case = case.here(&Facts::of(context)?)?;
+    let mut stage = Stage::set(context, &format!("{case:?}"))?;
+    let what = case.what.clone();
+    let played = play(context, case, &mut stage);
+    let struck = stage.strike();
+    played.context(what)?;
+    struck
+}
+
+fn play(context: &Context, mut case: Case, stage: &mut Stage) -> Result<()> {
+    let mut args = vec!["run".to_owned(), "--name".to_owned(), case.name.clone()];
+    if case.detached {
+        args.push("-d".to_owned());
+    }
+    args.extend(case.flags.iter().map(|flag| stage.play(flag)));
+    args.extend(["-v".to_owned(), context.workload_volume()]);
+    if !case.calls.is_empty() {
+        let path = stage.dir.join("calls");
+        let calls: Vec<_> = case.calls.iter().map(|call| stage.play(call)).collect();
+        program::write(&path, &calls)?;
+        let volume = format!("{}:/run/calls:ro", path.display());
+        args.extend(["-v".to_owned(), volume]);
+    }
+    args.push("host".to_owned());
+    match &case.script {
+        Some(script) => args.extend(["sh".to_owned(), "-c".to_owned(), stage.play(script)]),
+        None => args.push("/run/calls".to_owned()),
+    }
+    if case.detached {
+        beside(context, &case, stage, &args)?;
+    } else {
+        let output = context.paddock(&args)?;
+        let said = lines(&output.stdout);
+        case = case.when_it_says(|says| lines(&stage.play(&says.join("\n"))) == said);
+        let want = lines(&stage.play(&case.says.join("\n")));
+        ensure!(
+            said == want && output.code == Some(case.code),
+            "it did not do what it is for: {output:?} instead of {want:?}"
+        );
+        on_the_host(&case, stage)?;
+    }
+    judge(context, &case.name, &case.expect)
+}
+
+/// The container lives on while the host's script runs.
+fn beside(context: &Context, case: &Case, stage: &mut Stage, args: &[String]) -> Result<()> {
+    context.ok(args)?;
+    let pid = context.inspect(&case.name)?["pid"].as_i64();
+    stage.name("self", pid.context("no pid")?.to_string());
+    let want = lines(&stage.play(&case.says.join("\n")));
+    eventually("it says what it is to say", || {
+        Ok(lines(&context.ok(&["logs", &case.name])?) == want)
+    })?;
+    on_the_host(case, stage)
+}
+
+fn on_the_host(case: &Case, stage: &Stage) -> Result<()> {
+    let Some(script) = &case.host else {
+        return Ok(());
+    };
+    let mut command = Command::new("sh");
+    command.args(["-c", &stage.play(script)]);
+    let output = finish(command.stdin(Stdio::null()))?;
+    let want = lines(&stage.play(&case.host_says.join("\n")));
+    ensure!(
+        lines(&output.stdout) == want && output.code == Some(0),
+        "the host sees otherwise: {output:?} instead of {want:?}"
+    );
+    Ok(())
+}
+
+/// Each line's words with one space between.
+fn lines(text: &str) -> Vec<String> {
+    let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+    text.lines().map(words).collect()
+}

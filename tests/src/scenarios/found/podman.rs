@@ -1,0 +1,187 @@
+//! podman's own containers beside an agent: its names, an OOM kill, set-up, an escape.
+//!
+//! The guests have no podman; there that is asserted, and nothing else.
+
+use std::{fs, path::Path, process::Command};
+
+use anyhow::{Context as _, Result, ensure};
+
+use super::label;
+use crate::{
+    bundle::busybox,
+    context::{Context, Output, eventually, finish},
+    runner::Scenario,
+    scenarios::kernel::equal,
+};
+
+pub const ALL: &[Scenario] = &[Scenario::new("found::podman", podman).alone()];
+
+const ESCAPES: &str = "paddock_container_escapes_total";
+const OOM: &str = "paddock_container_oom_kills_total";
+
+fn podman(context: &Context) -> Result<()> {
+    if !Path::new("/usr/bin/podman").exists() {
+        let release = fs::read_to_string("/etc/os-release")?;
+        ensure!(release.contains("paddock-guest"), "podman is not installed");
+        return Ok(());
+    }
+    let parents = crate::scenarios::oci::podman::parents()?;
+    let directory = context.state.with_extension("podman");
+    let root = directory.join("rootfs");
+    fs::create_dir_all(root.join("bin"))?;
+    fs::copy(busybox()?, root.join("bin/busybox"))?;
+    for applet in [
+        "sh", "sleep", "tail", "nsenter", "unshare", "true", "readlink",
+    ] {
+        std::os::unix::fs::symlink("busybox", root.join("bin").join(applet))?;
+    }
+    // Limits that a root without CAP_SYS_RESOURCE can set.
+    let settings = directory.join("containers.conf");
+    fs::write(
+        &settings,
+        "[containers]\ndefault_ulimits = [\"nofile=1024:1024\", \"nproc=1000:1000\"]\n",
+    )?;
+    // Where the agent, too, learns where podman's containers are.
+    let storage = directory.join("storage.conf");
+    let [store, runroot] = ["store", "runroot"].map(|name| directory.join(name));
+    fs::write(
+        &storage,
+        format!(
+            "[storage]\ndriver = \"vfs\"\ngraphroot = \"{}\"\nrunroot = \"{}\"\n",
+            store.display(),
+            runroot.display()
+        ),
+    )?;
+    let variable = format!("CONTAINERS_STORAGE_CONF={}", storage.display());
+    context.start_agent_by(&["env", &variable], &["--detach-on-exit"])?;
+    let call = |args: &[&str]| -> Result<Output> {
+        finish(
+            // The third descriptor is the host's: handed on only where podman is told to.
+            Command::new("sh")
+                .args(["-c", "exec podman \"$@\" 3</proc/self/ns/uts", "podman"])
+                .env("CONTAINERS_CONF", &settings)
+                .env("CONTAINERS_STORAGE_CONF", &storage)
+                .arg("--tmpdir")
+                .arg(directory.join("libpod"))
+                .args(["--events-backend", "file"])
+                .args([
+                    "--cgroup-manager",
+                    "cgroupfs",
+                    "--runtime",
+                    "/usr/sbin/runc",
+                ])
+                .args(args)
+                .stdin(std::process::Stdio::null()),
+        )
+    };
+    let name = format!("web-{}", std::process::id());
+    let result = sequence(context, &call, &name, &root.display().to_string());
+    let removed = call(&["rm", "-f", "-t", "0", &name]);
+    crate::scenarios::oci::podman::remove_parents(&parents)?;
+    let _ = fs::remove_dir_all(&directory);
+    removed?;
+    result
+}
+
+fn sequence(
+    context: &Context,
+    call: &impl Fn(&[&str]) -> Result<Output>,
+    name: &str,
+    root: &str,
+) -> Result<()> {
+    let ok = |args: &[&str]| -> Result<String> {
+        let output = call(args)?;
+        ensure!(output.code == Some(0), "podman {args:?}: {output:?}");
+        Ok(output.stdout.trim().to_owned())
+    };
+    let run = [
+        "run",
+        "-d",
+        "--name",
+        name,
+        "--network",
+        "none",
+        "--memory",
+        "64m",
+        "--cap-add",
+        "SYS_ADMIN",
+        "--security-opt",
+        "seccomp=unconfined",
+        "--rootfs",
+        root,
+        "sleep",
+        "100",
+    ];
+    let id = ok(&run)?;
+    eventually("it is found by podman's name", || {
+        let list = context.json(&["ps", "--format", "json"])?;
+        let mut list = list.as_array().context("no list")?.iter();
+        Ok(list.any(|one| one["name"] == name && one["id"] == id.as_str()))
+    })?;
+    // Set-up of the container, and of what is run in it, joins and makes namespaces.
+    ok(&["exec", name, "true"])?;
+    ok(&["exec", name, "sh", "-c", "readlink /proc/self/ns/uts"])?;
+    let metrics = context.metrics()?;
+    let of = [("container", name)];
+    let told = context.ok(&["events", "--container", name])?;
+    equal("escapes in set-up", metrics.sum(ESCAPES, &of), 0).context(told)?;
+    let setns = [("container", name), ("syscall", "setns")];
+    let counted = "paddock_container_namespace_calls_total";
+    equal("setns in set-up", metrics.sum(counted, &setns), 0)?;
+    ensure!(
+        label(&metrics, "container", name, "container_id") == Some(id),
+        "another id"
+    );
+    // A container of a pod shares what the first one has: its own to it.
+    let other = format!("{name}-beside");
+    let network = format!("container:{name}");
+    let beside = [
+        "run",
+        "--rm",
+        "--name",
+        &other,
+        "--network",
+        &network,
+        "--ipc",
+        &network,
+        "--cap-add",
+        "SYS_ADMIN",
+        "--security-opt",
+        "seccomp=unconfined",
+        "--rootfs",
+        root,
+        "nsenter",
+        "--net=/proc/self/ns/net",
+        "--ipc=/proc/self/ns/ipc",
+        "true",
+    ];
+    ok(&beside)?;
+    let metrics = context.metrics()?;
+    let its = [("container", other.as_str()), ("syscall", "setns")];
+    equal("its setns", metrics.sum(counted, &its), 2)?;
+    let its = [("container", other.as_str())];
+    equal("its escapes", metrics.sum(ESCAPES, &its), 0)?;
+    // From inside: through a descriptor that leaked.
+    ok(&[
+        "exec",
+        "--preserve-fds",
+        "1",
+        name,
+        "nsenter",
+        "--uts=/proc/self/fd/3",
+        "true",
+    ])?;
+    let escape = [
+        ("container", name),
+        ("kind", "host_namespace"),
+        ("outcome", "allowed"),
+    ];
+    equal("escapes", context.metrics()?.sum(ESCAPES, &escape), 1)?;
+    let output = call(&["exec", name, "tail", "/dev/zero"])?;
+    ensure!(output.code == Some(137), "{output:?}");
+    let kills = [("container", name), ("constraint", "memcg")];
+    eventually("the kill is counted", || {
+        Ok(context.metrics()?.sum(OOM, &kills) > 0.5)
+    })?;
+    equal("kills", context.metrics()?.sum(OOM, &kills), 1)
+}
