@@ -16,7 +16,7 @@ use crate::{
 const KERNEL_TARGET: &str = "bpfel-unknown-none";
 /// Line information for verifier logs, and BTF; one unit, so that the programs are the same
 /// wherever they are compiled.
-const KERNEL_FLAGS: &str = "-Cdebuginfo=2\u{1f}-Clink-arg=--btf\u{1f}-Ccodegen-units=1";
+const KERNEL_FLAGS: &str = "-Cdebuginfo=2\u{1f}-Clink-arg=--btf\u{1f}-Clink-arg=--disable-expand-memcpy-in-order\u{1f}-Ccodegen-units=1";
 
 pub(crate) fn main(tree: &Tree) -> Result<()> {
     let toolchain = setup::prepare(tree, Purpose::Run)?;

@@ -121,20 +121,26 @@ fn told(op: u32, slot: u32, cgroup: &Place, path: u64, moved: u64) {
     } else {
         Need::Agent
     };
-    tell_by_need(Ring::Events, slot, need, |record: *mut Cgroup| {
-        // SAFETY: reserved memory of this record's size; each field is written before it is sent,
-        // the path up to its NUL by the helper (at least its first byte by us).
-        unsafe {
-            write_header(&raw mut (*record).header, kind::CGROUP, slot, &actor);
-            (&raw mut (*record).op).write(op);
-            (&raw mut (*record).hierarchy).write(cgroup.hierarchy);
-            (&raw mut (*record).id).write(cgroup.id);
-            (&raw mut (*record).parent_id).write(cgroup.parent_id);
-            (&raw mut (*record).moved_tgid).write(field(moved, &OFF_TASK_TGID));
-            (&raw mut (*record).moved_tid).write(field(moved, &OFF_TASK_PID));
-            let text = (&raw mut (*record).path).cast::<u8>();
-            text.write(0);
-            bpf_probe_read_kernel_str(text.cast(), PATH_LEN as u32, path as *const _);
-        }
-    });
+    tell_by_need(
+        Ring::Events,
+        slot,
+        need,
+        #[inline(always)]
+        |record: *mut Cgroup| {
+            // SAFETY: reserved memory of this record's size; each field is written before it is sent,
+            // the path up to its NUL by the helper (at least its first byte by us).
+            unsafe {
+                write_header(&raw mut (*record).header, kind::CGROUP, slot, &actor);
+                (&raw mut (*record).op).write(op);
+                (&raw mut (*record).hierarchy).write(cgroup.hierarchy);
+                (&raw mut (*record).id).write(cgroup.id);
+                (&raw mut (*record).parent_id).write(cgroup.parent_id);
+                (&raw mut (*record).moved_tgid).write(field(moved, &OFF_TASK_TGID));
+                (&raw mut (*record).moved_tid).write(field(moved, &OFF_TASK_PID));
+                let text = (&raw mut (*record).path).cast::<u8>();
+                text.write(0);
+                bpf_probe_read_kernel_str(text.cast(), PATH_LEN as u32, path as *const _);
+            }
+        },
+    );
 }

@@ -6,7 +6,7 @@
 //! Kernels: 5.10 and later; which hook serves is the loader's choice (`paddock-probe`).
 #![no_std]
 #![no_main]
-#![feature(asm_experimental_arch)]
+#![feature(asm_experimental_arch, stmt_expr_attributes)]
 #![expect(
     clippy::inline_always,
     reason = "a subprogram passes at most five arguments and loses the verifier's knowledge of them"

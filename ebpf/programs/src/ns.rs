@@ -326,25 +326,29 @@ pub(crate) fn count(syscall: NsSyscall, slot: u32, mask: u32, outcome: Outcome) 
 
 #[inline(always)]
 pub(crate) fn report(syscall: NsSyscall, call: &InFlight, ret: i64, actor: &Identity, judged: u32) {
-    let fill = |record: *mut NsCall| {
-        // SAFETY: reserved memory of this record's size; each field is written.
-        unsafe {
-            write_header(&raw mut (*record).header, kind::NS_CALL, call.slot, actor);
-            (&raw mut (*record).flags).write(call.flags);
-            (&raw mut (*record).syscall).write(syscall as u32);
-            (&raw mut (*record).fd).write(call.fd);
-            (&raw mut (*record).ret).write(ret as i32);
-            (&raw mut (*record).verdict).write(judged);
-            (&raw mut (*record).requested).write(call.resolved);
-            (&raw mut (*record).changed).write(call.changed);
-            (&raw mut (*record).target).write(call.class);
-            (&raw mut (*record).inums).write(call.inums);
-        }
-    };
     let ring = if judged == Verdict::Benign as u32 {
         Ring::Events
     } else {
         Ring::Critical
     };
-    tell(ring, call.slot, fill);
+    tell(
+        ring,
+        call.slot,
+        #[inline(always)]
+        |record: *mut NsCall| {
+            // SAFETY: reserved memory of this record's size; each field is written.
+            unsafe {
+                write_header(&raw mut (*record).header, kind::NS_CALL, call.slot, actor);
+                (&raw mut (*record).flags).write(call.flags);
+                (&raw mut (*record).syscall).write(syscall as u32);
+                (&raw mut (*record).fd).write(call.fd);
+                (&raw mut (*record).ret).write(ret as i32);
+                (&raw mut (*record).verdict).write(judged);
+                (&raw mut (*record).requested).write(call.resolved);
+                (&raw mut (*record).changed).write(call.changed);
+                (&raw mut (*record).target).write(call.class);
+                (&raw mut (*record).inums).write(call.inums);
+            }
+        },
+    );
 }

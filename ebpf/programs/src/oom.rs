@@ -125,24 +125,29 @@ fn told(who: &Identity, slot: u32, limit: &Limit, victim: &Victim) {
             Constraint::Host => oom_cell(Constraint::Host),
         },
     );
-    tell(Ring::Critical, slot, |record: *mut Oom| {
-        // SAFETY: reserved memory of this record's size; each field is written.
-        unsafe {
-            write_header(&raw mut (*record).header, kind::OOM, slot, &trigger);
-            (&raw mut (*record).victim_cgroup_id).write(who.id);
-            (&raw mut (*record).victim_cgroup_hierarchy).write(who.hierarchy);
-            (&raw mut (*record).constraint).write(limit.constraint as u32);
-            (&raw mut (*record).limit_bytes).write(limit.bytes);
-            (&raw mut (*record).limit_cgroup_id).write(limit.cgroup_id);
-            (&raw mut (*record).limit_cgroup_hierarchy).write(limit.hierarchy);
-            (&raw mut (*record).trigger_slot).write(trigger.slot);
-            (&raw mut (*record).victim_tgid).write(victim.tgid);
-            (&raw mut (*record).victim_tid).write(victim.tid);
-            (&raw mut (*record).victim_uid).write(victim.uid);
-            (&raw mut (*record).victim_known).write(victim.known);
-            (&raw mut (*record).victim_comm).write(victim.comm);
-        }
-    });
+    tell(
+        Ring::Critical,
+        slot,
+        #[inline(always)]
+        |record: *mut Oom| {
+            // SAFETY: reserved memory of this record's size; each field is written.
+            unsafe {
+                write_header(&raw mut (*record).header, kind::OOM, slot, &trigger);
+                (&raw mut (*record).victim_cgroup_id).write(who.id);
+                (&raw mut (*record).victim_cgroup_hierarchy).write(who.hierarchy);
+                (&raw mut (*record).constraint).write(limit.constraint as u32);
+                (&raw mut (*record).limit_bytes).write(limit.bytes);
+                (&raw mut (*record).limit_cgroup_id).write(limit.cgroup_id);
+                (&raw mut (*record).limit_cgroup_hierarchy).write(limit.hierarchy);
+                (&raw mut (*record).trigger_slot).write(trigger.slot);
+                (&raw mut (*record).victim_tgid).write(victim.tgid);
+                (&raw mut (*record).victim_tid).write(victim.tid);
+                (&raw mut (*record).victim_uid).write(victim.uid);
+                (&raw mut (*record).victim_known).write(victim.known);
+                (&raw mut (*record).victim_comm).write(victim.comm);
+            }
+        },
+    );
 }
 
 /// Walks from the task's memory cgroup upwards.

@@ -81,15 +81,20 @@ fn btf_sched_process_exec(ctx: BtfTracePointContext) -> i32 {
     debug_call(&ctx, "exec", i64::from(tgid));
     executed(task, &who, ctx.arg(2), from_setup);
     let filename = pointer(ctx.arg(2), &OFF_BINPRM_FILENAME);
-    tell(Ring::Events, who.slot, |record: *mut Exec| {
-        // SAFETY: reserved memory of this record's size; the text is written up to its NUL.
-        unsafe {
-            write_header(&raw mut (*record).header, kind::EXEC, who.slot, &who);
-            let text = (&raw mut (*record).filename).cast::<u8>();
-            text.write(0);
-            bpf_probe_read_kernel_str(text.cast(), PATH_LEN as u32, filename as *const _);
-        }
-    });
+    tell(
+        Ring::Events,
+        who.slot,
+        #[inline(always)]
+        |record: *mut Exec| {
+            // SAFETY: reserved memory of this record's size; the text is written up to its NUL.
+            unsafe {
+                write_header(&raw mut (*record).header, kind::EXEC, who.slot, &who);
+                let text = (&raw mut (*record).filename).cast::<u8>();
+                text.write(0);
+                bpf_probe_read_kernel_str(text.cast(), PATH_LEN as u32, filename as *const _);
+            }
+        },
+    );
     0
 }
 
@@ -124,13 +129,18 @@ fn btf_sched_process_exit(ctx: BtfTracePointContext) -> i32 {
         return 0;
     }
     debug_call(&ctx, "exit", i64::from(status));
-    tell(Ring::Events, who.slot, |record: *mut Exit| {
-        // SAFETY: reserved memory of this record's size and alignment.
-        unsafe {
-            write_header(&raw mut (*record).header, kind::EXIT, who.slot, &who);
-            (&raw mut (*record).status).write(status);
-            (&raw mut (*record).pad).write(0);
-        };
-    });
+    tell(
+        Ring::Events,
+        who.slot,
+        #[inline(always)]
+        |record: *mut Exit| {
+            // SAFETY: reserved memory of this record's size and alignment.
+            unsafe {
+                write_header(&raw mut (*record).header, kind::EXIT, who.slot, &who);
+                (&raw mut (*record).status).write(status);
+                (&raw mut (*record).pad).write(0);
+            };
+        },
+    );
     0
 }

@@ -112,14 +112,17 @@ pub(crate) fn judge(who: &Identity, act: &Act) {
     if !told {
         return;
     }
-    let fill = |record: *mut record::Activity| fill(record, who, act, verdict as u32);
-    // In one place: two would make `fill` a function of its own, with a stack of its own.
     let ring = if serious {
         Ring::Critical
     } else {
         Ring::Events
     };
-    tell(ring, who.slot, fill);
+    tell(
+        ring,
+        who.slot,
+        #[inline(always)]
+        |record: *mut record::Activity| fill(record, who, act, verdict as u32),
+    );
 }
 
 /// Constant data at an index, volatile: the compiler would make a branch of each value, and the
