@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, error::Error as StdError, io, path::Path};
 
 use aya::{
     Btf, Ebpf, EbpfLoader,
-    programs::{Program, ProgramError},
+    programs::{Program, ProgramError, links::FdLink},
 };
 use nix::errno::Errno;
 
@@ -230,6 +230,10 @@ fn attach_all(
             Err(refused) if hook.may_lack() && refused.errno.as_deref() == Some("ENOENT") => {
                 continue;
             }
+            Err(refused) if hook.is_beside() => {
+                log::debug!("{name}: {}", refused.reason);
+                continue;
+            }
             Err(refused) => return Err(refused.of(name)),
         };
         links.push((*name, link));
@@ -257,6 +261,9 @@ pub(crate) fn verify(program: &mut Program, hook: Hook, btf: &Btf) -> Result<(),
         (Hook::Tracepoint(..) | Hook::ExitIfThere(_), Program::TracePoint(program)) => {
             program.load()?;
         }
+        (Hook::EntryBeside(_) | Hook::ReturnBeside(_), Program::KProbe(program)) => {
+            program.load()?;
+        }
         _ => return Err(Refused::of_another_kind()),
     }
     Ok(())
@@ -275,6 +282,12 @@ fn attach(program: &mut Program, hook: Hook) -> Result<Attachment, Refused> {
         (_, Program::BtfTracePoint(program)) => {
             let id = program.attach()?;
             program.take_link(id)?.into()
+        }
+        (_, Program::KProbe(program)) => {
+            let id = program.attach(hook.function().unwrap_or_default(), 0)?;
+            // Before 5.15 it would go with the loader.
+            let link = program.take_link(id)?;
+            FdLink::try_from(link).map_err(|error| Refused::because(error.to_string()))?
         }
         (Hook::Tracepoint(..) | Hook::ExitIfThere(_), Program::TracePoint(program)) => {
             let (category, name) = match hook {

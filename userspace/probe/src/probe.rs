@@ -2,6 +2,7 @@
 
 use std::{
     fmt, fs,
+    os::fd::{AsFd as _, AsRawFd as _},
     path::{Path, PathBuf},
 };
 
@@ -46,6 +47,8 @@ pub struct ProgramStats {
     pub program: String,
     pub run_time_ns: u64,
     pub run_count: u64,
+    /// Runs that the kernel left out, since a task inside the program had lost its processor.
+    pub missed: u64,
 }
 
 /// A container's share of the ring of the many.
@@ -284,6 +287,7 @@ impl Probe {
                     program: program.clone(),
                     run_time_ns: u64::try_from(info.run_time().as_nanos()).unwrap_or(u64::MAX),
                     run_count: info.run_count(),
+                    missed: missed(&info).unwrap_or(0),
                 })
             })
             .collect()
@@ -298,6 +302,17 @@ impl Probe {
     pub fn take_program_log(&mut self) -> Option<ProgramLog> {
         self.program_log.take()
     }
+}
+
+/// As the descriptor tells since Linux 5.12.
+fn missed(info: &ProgramInfo) -> Option<u64> {
+    let program = info.fd().ok()?;
+    let path = format!("/proc/self/fdinfo/{}", program.as_fd().as_raw_fd());
+    let text = fs::read_to_string(path).ok()?;
+    let count = text
+        .lines()
+        .find_map(|line| line.strip_prefix("recursion_misses:"))?;
+    count.trim().parse().ok()
 }
 
 impl fmt::Debug for Probe {
