@@ -17,6 +17,7 @@ unsafe impl aya::Pod for CgroupKey {}
 unsafe impl aya::Pod for Claim {}
 // SAFETY: as above.
 unsafe impl aya::Pod for Control {}
+// SAFETY: as above.
 unsafe impl aya::Pod for DeviceKey {}
 // SAFETY: as above.
 unsafe impl aya::Pod for FileKey {}
