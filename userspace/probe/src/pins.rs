@@ -160,25 +160,31 @@ pub(crate) fn clear_new(pin_dir: &Path) -> Result<(), Error> {
 }
 
 /// Puts each new link and program into its place, where the old one goes in the same moment,
-/// then removes those that have no successor.
-pub(crate) fn put_in_force(pin_dir: &Path, programs: &[String]) -> Result<(), Error> {
+/// then removes those that have no successor. Programs that are `held` have no link.
+pub(crate) fn put_in_force(
+    pin_dir: &Path,
+    programs: &[String],
+    held: &[(String, Place)],
+) -> Result<(), Error> {
+    let is_held = |program: &str| held.iter().any(|(one, _)| one == program);
+    let put = |from: PathBuf, to: PathBuf| {
+        fs::rename(&from, &to).map_err(|error| Error::io("rename", &from)(error))
+    };
     for program in programs {
-        let moves = [
-            (new_link_path(pin_dir, program), link_path(pin_dir, program)),
-            (
-                new_program_path(pin_dir, program),
-                program_path(pin_dir, program),
-            ),
-        ];
-        for (from, to) in moves {
-            fs::rename(&from, &to).map_err(Error::io("rename", &from))?;
+        if !is_held(program) {
+            put(new_link_path(pin_dir, program), link_path(pin_dir, program))?;
         }
+        put(
+            new_program_path(pin_dir, program),
+            program_path(pin_dir, program),
+        )?;
     }
+    let known = |program: &str| programs.iter().any(|one| one == program);
     remove_where(pin_dir, |name| {
-        let program = name
-            .strip_prefix("link_")
-            .or_else(|| name.strip_prefix("prog_"));
-        program.is_some_and(|program| !programs.iter().any(|one| one == program))
+        let link = name.strip_prefix("link_");
+        let program = name.strip_prefix("prog_");
+        link.is_some_and(|link| !known(link) || is_held(link))
+            || program.is_some_and(|program| !known(program))
     })
 }
 

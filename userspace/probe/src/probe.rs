@@ -171,7 +171,7 @@ impl Probe {
             swap::both_attached();
         }
         pins::forget(pin_dir)?;
-        pins::put_in_force(pin_dir, &programs)?;
+        pins::put_in_force(pin_dir, &programs, &held)?;
         swap::cross(pin_dir, bridge);
         swap::settle(pin_dir, &mut maps, &programs)?;
         let manifest = Manifest {
