@@ -30,6 +30,7 @@
 )]
 
 mod activity;
+mod admit;
 mod birth;
 mod cgroup;
 mod clone;
@@ -37,6 +38,7 @@ mod count;
 mod maps;
 mod ns;
 mod offsets;
+mod once;
 mod oom;
 mod owner;
 mod process;

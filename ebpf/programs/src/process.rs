@@ -18,6 +18,7 @@ use crate::{
     count::{debug_call, tell, write_header},
     maps::{EXEMPT, OOM_MARKED},
     offsets::*,
+    once::{Runs, once},
     owner::{KEEP, own, share},
     read::{field, pointer},
     selftest, setup,
@@ -52,6 +53,9 @@ fn btf_sched_process_exec(ctx: BtfTracePointContext) -> i32 {
     let task = task::current();
     if selftest::on() {
         selftest::observe(selftest::EXEC, task, 0);
+    }
+    if !once(Runs::NewestLast) {
+        return 0;
     }
     let who = identity(task);
     if who.slot != 0 && setup::goes_on(tgid, task, ctx.arg(2)) {
@@ -108,6 +112,7 @@ fn btf_sched_process_exit(ctx: BtfTracePointContext) -> i32 {
         return 0;
     }
     let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
+    let again = !once(Runs::NewestLast);
     let _ = EXEMPT.remove(tgid);
     let _ = OOM_MARKED.remove(tgid);
     let group: u32 = field(signal, &OFF_SIGNAL_FLAGS);
@@ -120,7 +125,7 @@ fn btf_sched_process_exit(ctx: BtfTracePointContext) -> i32 {
         selftest::observe(selftest::EXIT, task, i64::from(status));
     }
     let who = identity(task);
-    if who.slot == 0 {
+    if who.slot == 0 || again {
         return 0;
     }
     debug_call(&ctx, "exit", i64::from(status));

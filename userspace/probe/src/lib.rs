@@ -28,6 +28,7 @@ mod program_log;
 mod record;
 mod selftest;
 mod slots;
+mod swap;
 mod tracefs;
 mod verify;
 
@@ -43,7 +44,7 @@ pub use paddock_abi::{
     counters::{Constraint, EscapeKind, NsSyscall, Outcome, Ring, RingCounters, SlotCounters},
     namespace::{NS_TYPES, NsType, Target},
 };
-pub use probe::{Probe, ProgramStats};
+pub use probe::{Probe, ProgramStats, RecordRate};
 pub use program_log::ProgramLog;
 pub use record::{Actor, Body, CgroupOp, NamespaceTarget, Record};
 pub use slots::Shares;

@@ -174,6 +174,7 @@ fn describe(kind: &Kind) -> (&'static str, String, String) {
             "lost".to_owned(),
             format!("{count} events: this reader was too slow"),
         ),
+        Kind::Limited { .. } => ("-", "limited".to_owned(), limited(kind)),
         Kind::Cgroup {
             action,
             actor,
@@ -185,6 +186,18 @@ fn describe(kind: &Kind) -> (&'static str, String, String) {
             format!("cgroup {action} {} by {}", short(path), who(actor)),
         ),
     }
+}
+
+fn limited(kind: &Kind) -> String {
+    let Kind::Limited {
+        action,
+        reason,
+        withheld,
+    } = kind
+    else {
+        return String::new();
+    };
+    format!("telling less ({reason}) {action}, {withheld} records withheld")
 }
 
 /// `ptrace of host pid 4711 by gdb[4712]`.

@@ -357,7 +357,7 @@ const LENT_RT_RUNTIME_US: i64 = 50_000;
 
 /// The file whose 0 keeps the wanted policy from a cgroup.
 fn lacks_real_time(cgroup: &Cgroup, wanted: Option<Scheduler>) -> Option<PathBuf> {
-    wanted.filter(|scheduler| scheduler.is_real_time())?;
+    wanted.filter(Scheduler::is_real_time)?;
     cgroup.without_real_time()
 }
 
