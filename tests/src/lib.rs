@@ -4,6 +4,7 @@
 //! procfs, cgroup files, strace, a known count of events. See `scenarios/mod.rs` for the list.
 #![forbid(unsafe_code)]
 
+pub mod bench;
 pub mod bundle;
 pub mod context;
 pub mod corpus;

@@ -133,20 +133,37 @@ pub struct SlotCounters {
     pub cells: [u64; CELLS],
 }
 
-/// `seen = submitted + lost_ring_full` whenever no hook is in flight.
+/// `seen = submitted` and the three reasons together, whenever no hook is in flight.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RingCounters {
     pub seen: u64,
     pub submitted: u64,
     pub lost_ring_full: u64,
+    /// Withheld, so that the ring does not fill.
+    pub lost_pressure: u64,
+    /// Withheld, since the container made more than its share.
+    pub lost_rate_limited: u64,
 }
 
 impl RingCounters {
-    pub const CELLS: usize = 3;
+    pub const CELLS: usize = 5;
     pub const SEEN: usize = 0;
     pub const SUBMITTED: usize = 1;
     pub const LOST_RING_FULL: usize = 2;
+    pub const LOST_PRESSURE: usize = 3;
+    pub const LOST_RATE_LIMITED: usize = 4;
+
+    /// Every stage but `seen`, by its name in metrics; their sum is `seen`.
+    #[must_use]
+    pub const fn parts(&self) -> [(&'static str, u64); 4] {
+        [
+            ("submitted", self.submitted),
+            ("lost_ring_full", self.lost_ring_full),
+            ("lost_pressure", self.lost_pressure),
+            ("lost_rate_limited", self.lost_rate_limited),
+        ]
+    }
 }
 
 /// Cell of: calls of a syscall, whatever number of namespace types each touched.
@@ -267,6 +284,21 @@ impl SlotCounters {
             seen: self.cells[ring_cell(ring, RingCounters::SEEN)],
             submitted: self.cells[ring_cell(ring, RingCounters::SUBMITTED)],
             lost_ring_full: self.cells[ring_cell(ring, RingCounters::LOST_RING_FULL)],
+            lost_pressure: self.cells[ring_cell(ring, RingCounters::LOST_PRESSURE)],
+            lost_rate_limited: self.cells[ring_cell(ring, RingCounters::LOST_RATE_LIMITED)],
+        }
+    }
+
+    /// Of both rings.
+    #[must_use]
+    pub const fn records(&self) -> RingCounters {
+        let (one, other) = (self.ring(Ring::Critical), self.ring(Ring::Events));
+        RingCounters {
+            seen: one.seen + other.seen,
+            submitted: one.submitted + other.submitted,
+            lost_ring_full: one.lost_ring_full + other.lost_ring_full,
+            lost_pressure: one.lost_pressure + other.lost_pressure,
+            lost_rate_limited: one.lost_rate_limited + other.lost_rate_limited,
         }
     }
 }

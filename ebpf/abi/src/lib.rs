@@ -7,6 +7,7 @@
 #![forbid(unsafe_op_in_unsafe_fn)]
 
 pub mod activity;
+pub mod admission;
 pub mod counters;
 pub mod key;
 pub mod namespace;

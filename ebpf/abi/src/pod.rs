@@ -1,6 +1,7 @@
 //! What aya may copy out of and into maps.
 
 use crate::{
+    admission::{Claim, Control},
     counters::{RingCounters, SlotCounters},
     key::{
         CgroupKey, DeviceKey, FileKey, InFlight, Observation, PathKey, PathSlot, SetUp, SlotConfig,
@@ -12,6 +13,10 @@ use crate::{
 // (their sizes, asserted beside them, are the sums of their fields), so every byte is initialised
 // and every bit pattern is a value.
 unsafe impl aya::Pod for CgroupKey {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Claim {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Control {}
 // SAFETY: as above.
 unsafe impl aya::Pod for DeviceKey {}
 // SAFETY: as above.

@@ -14,7 +14,7 @@ use paddock_abi::{
 };
 
 use crate::{
-    count::add_one,
+    count::add,
     maps::{FRESH, PATH, PATH_SLOT, SLOT_PLACE, SLOTS_MISSED, SLOTS_OUTSIDE, SLOTS_WITHIN},
     setup::outside,
     task,
@@ -41,7 +41,7 @@ pub(crate) fn born(path: u64, parent: u32) -> (u32, u32) {
     let Ok(Some(slot)) = waiting else {
         if let Some(missed) = SLOTS_MISSED.get_ptr_mut(u32::from(within)) {
             // SAFETY: a live array element that is only added to atomically.
-            unsafe { add_one(missed) };
+            unsafe { add(missed, 1) };
         }
         return (parent, cgroup_op::MKDIR);
     };

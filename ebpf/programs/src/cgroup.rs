@@ -13,11 +13,13 @@ use paddock_abi::{
 };
 
 use crate::{
+    admit::Need,
     birth::{born, died},
-    count::{debug_call, tell, write_header},
+    count::{debug_call, tell_by_need, write_header},
     maps::CGROUP_SLOT,
     member,
     offsets::*,
+    once::{Runs, once},
     read::{field, pointer},
     selftest, setup,
     task::{self, Identity, exempt, hierarchy_of, identity, kernfs_id, slot_of},
@@ -30,7 +32,7 @@ fn btf_cgroup_mkdir(ctx: BtfTracePointContext) -> i32 {
         selftest::observe(selftest::CGROUP, task::current(), cgroup.id.cast_signed());
         return 0;
     }
-    if cgroup.hierarchy == hierarchy::OTHER {
+    if cgroup.hierarchy == hierarchy::OTHER || !once(Runs::NewestLast) {
         return 0;
     }
     let parent = slot_of(cgroup.hierarchy, cgroup.parent_id);
@@ -60,6 +62,9 @@ fn btf_cgroup_attach_task(ctx: BtfTracePointContext) -> i32 {
     // Each once: read on several ways, the compiler reads by a pointer that it chose before,
     // which the verifier takes for no context.
     let [cgroup, path, moved] = arguments(&ctx);
+    if !once(Runs::NewestLast) {
+        return 0;
+    }
     let cgroup = Place::of(cgroup);
     let mut slot = slot_of(cgroup.hierarchy, cgroup.id);
     let to = Identity {
@@ -98,6 +103,7 @@ fn arguments(ctx: &BtfTracePointContext) -> [u64; 3] {
 fn btf_cgroup_rmdir(ctx: BtfTracePointContext) -> i32 {
     let cgroup = Place::of(ctx.arg(0));
     let slot = slot_of(cgroup.hierarchy, cgroup.id);
+    // A second program finds no slot any more: what is taken away once is told once.
     if slot == 0 {
         return 0;
     }
@@ -137,9 +143,15 @@ impl Place {
 #[inline(always)]
 fn told(op: u32, slot: u32, cgroup: &Place, path: u64, moved: u64) {
     let actor = identity(task::current());
-    tell(
+    let need = if op == cgroup_op::ATTACH {
+        Need::Told
+    } else {
+        Need::Agent
+    };
+    tell_by_need(
         Ring::Events,
         slot,
+        need,
         #[inline(always)]
         |record: *mut Cgroup| {
             // SAFETY: reserved memory of this record's size; each field is written before it is sent,

@@ -22,6 +22,7 @@ use crate::{
     count::debug_call,
     ns::{count, report, user_namespace},
     offsets::*,
+    once::{Runs, once},
     owner::{REPLACE, own},
     read::field,
     selftest,
@@ -71,6 +72,9 @@ fn tp_task_newtask(ctx: TracePointContext) -> u32 {
 /// Counts and tells, as the calling process' doing.
 #[inline(always)]
 fn made(flags: u64, child: i32, inums: &[u32; NS_TYPES]) {
+    if !once(Runs::NewestLast) {
+        return;
+    }
     let actor = identity(task::current());
     if actor.slot == 0 || task::exempt((bpf_get_current_pid_tgid() >> 32) as u32) {
         return;

@@ -15,6 +15,7 @@ use paddock_abi::{
 };
 
 use crate::{
+    admit::{Need, admitted},
     maps::{CRITICAL, EVENTS, RING_COUNTERS, SLOT_COUNTERS, SLOT_PLACE},
     task::{self, Identity},
 };
@@ -50,17 +51,17 @@ pub(crate) fn bump_one(slot: u32, cell: usize) {
     if let Some(counters) = SLOT_COUNTERS.get_ptr_mut(slot) {
         // SAFETY: the pointer is to a live array element, the index was checked; every writer adds
         // atomically, so the shared view as an atomic is the only one.
-        unsafe { add_one((&raw mut (*counters).cells).cast::<u64>().add(cell)) };
+        unsafe { add((&raw mut (*counters).cells).cast::<u64>().add(cell), 1) };
     }
 }
 
 /// SAFETY: `cell` is a valid, aligned `u64` that is only written atomically.
 #[inline(always)]
-pub(crate) unsafe fn add_one(cell: *mut u64) {
+pub(crate) unsafe fn add(cell: *mut u64, amount: u64) {
     // rustc offers no atomic read-modify-write for BPF, though every kernel has this one.
     // SAFETY: one aligned eight-byte atomic addition to memory the caller vouches for.
     unsafe {
-        asm!("lock *(u64 *)({cell} + 0) += {one}", cell = in(reg) cell, one = in(reg) 1_u64, options(nostack));
+        asm!("lock *(u64 *)({cell} + 0) += {amount}", cell = in(reg) cell, amount = in(reg) amount, options(nostack));
     }
 }
 
@@ -69,18 +70,38 @@ fn account(ring: Ring, slot: u32, field: usize) {
     // Not those around it: a ring's account is the sum of all slots'.
     bump_one(slot, ring_cell(ring, field));
     if let Some(counters) = RING_COUNTERS.get_ptr_mut(ring as u32) {
-        // SAFETY: as in `bump`; `field` is a constant below the struct's three cells.
-        unsafe { add_one(counters.cast::<u64>().add(field)) };
+        // SAFETY: as in `bump`; `field` is a constant below the struct's five cells.
+        unsafe { add(counters.cast::<u64>().add(field), 1) };
     }
 }
 
-/// Reserves a record, lets `fill` write all of it, submits it; or counts it as lost.
+/// Reserves a record, lets `fill` write all of it, submits it; or counts it as lost, by why.
 ///
 /// `fill` is to be a closure written here and inlined always: verifiers before 6.4 track every
 /// number of a program that has a subprogram, and walk each path to its end.
 #[inline(always)]
 pub(crate) fn tell<T: 'static>(ring: Ring, slot: u32, fill: impl FnOnce(*mut T)) {
+    tell_by_need(ring, slot, Need::Told, fill);
+}
+
+/// The same; under load, what the agent needs goes on longer.
+#[inline(always)]
+pub(crate) fn tell_by_need<T: 'static>(
+    ring: Ring,
+    slot: u32,
+    need: Need,
+    fill: impl FnOnce(*mut T),
+) {
     account(ring, slot, RingCounters::SEEN);
+    if ring == Ring::Events {
+        match admitted(slot, need) {
+            RingCounters::SUBMITTED => {}
+            RingCounters::LOST_PRESSURE => {
+                return account(ring, slot, RingCounters::LOST_PRESSURE);
+            }
+            _ => return account(ring, slot, RingCounters::LOST_RATE_LIMITED),
+        }
+    }
     let entry = match ring {
         Ring::Critical => CRITICAL.reserve_untyped::<T>(0),
         Ring::Events => EVENTS.reserve_untyped::<T>(0),

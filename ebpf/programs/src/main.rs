@@ -30,6 +30,7 @@
 )]
 
 mod activity;
+mod admit;
 mod birth;
 mod cgroup;
 mod clone;
@@ -39,6 +40,7 @@ mod maps;
 mod member;
 mod ns;
 mod offsets;
+mod once;
 mod oom;
 mod owner;
 mod process;

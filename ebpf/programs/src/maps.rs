@@ -6,6 +6,7 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use paddock_abi::{
+    admission::{Claim, Control, EVENTS_BYTES},
     counters::{MAX_SLOTS, RINGS, RingCounters, SlotCounters},
     key::{
         CgroupKey, DeviceKey, FileKey, InFlight, Observation, PathKey, PathSlot, SetUp, SlotConfig,
@@ -104,6 +105,19 @@ pub(crate) static SLOT_COUNTERS: Array<SlotCounters, { MAX_SLOTS as usize }> = A
 #[btf_map]
 pub(crate) static RING_COUNTERS: Array<RingCounters, RINGS> = Array::new();
 
+/// Rates, and whether two generations of programs are attached; one entry.
+#[btf_map]
+pub(crate) static CONTROL: Array<Control, 1> = Array::new();
+
+/// When each slot's bucket is full again, as nanoseconds since boot. Nobody's is the ring's own,
+/// under pressure.
+#[btf_map]
+pub(crate) static BUCKETS: Array<u64, { MAX_SLOTS as usize }> = Array::new();
+
+/// Threads whose event one of two generations has taken, and when.
+#[btf_map]
+pub(crate) static CLAIMS: LruHashMap<Claim, u64, 4096> = LruHashMap::new();
+
 /// What the self-test's calls looked like from here, by capability.
 #[btf_map]
 pub(crate) static OBSERVED: Array<Observation, 16> = Array::new();
@@ -114,4 +128,4 @@ pub(crate) static CRITICAL: RingBuf<Header, 262_144> = RingBuf::new();
 
 /// The rest.
 #[btf_map]
-pub(crate) static EVENTS: RingBuf<Header, 1_048_576> = RingBuf::new();
+pub(crate) static EVENTS: RingBuf<Header, EVENTS_BYTES> = RingBuf::new();

@@ -8,8 +8,8 @@
 use aya_ebpf::{
     EbpfContext,
     helpers::bpf_get_current_pid_tgid,
-    macros::{fentry, fexit, tracepoint},
-    programs::{FEntryContext, FExitContext, TracePointContext},
+    macros::{fentry, fexit, kprobe, kretprobe, tracepoint},
+    programs::{FEntryContext, FExitContext, ProbeContext, RetProbeContext, TracePointContext},
 };
 use paddock_abi::{
     activity::{Activity, Verdict},
@@ -79,6 +79,36 @@ fn fexit_unshare(ctx: FExitContext) -> i32 {
 #[fexit]
 fn fexit_unshare_compat(ctx: FExitContext) -> i32 {
     exit_unshare(&ctx, result(&ctx))
+}
+
+// Beside the above where a kernel has them. A kernel that preempts itself may take a processor
+// from a task inside one of these programs; until it goes on, the kernel passes over that program
+// for every other task there (`recursion_misses`). Probes run without preemption: what the one
+// kind left out the other does, and what was done is found done.
+
+#[kprobe]
+fn kprobe_setns(ctx: ProbeContext) -> u32 {
+    let regs = ctx.arg::<u64>(0).unwrap_or(0);
+    enter_setns(reg(regs, &OFF_REGS_ARG0), reg(regs, &OFF_REGS_ARG1));
+    0
+}
+
+#[kretprobe]
+fn kretprobe_setns(ctx: RetProbeContext) -> u32 {
+    exit_setns(&ctx, ctx.ret::<u64>().cast_signed());
+    0
+}
+
+#[kprobe]
+fn kprobe_unshare(ctx: ProbeContext) -> u32 {
+    enter_unshare(reg(ctx.arg::<u64>(0).unwrap_or(0), &OFF_REGS_ARG0));
+    0
+}
+
+#[kretprobe]
+fn kretprobe_unshare(ctx: RetProbeContext) -> u32 {
+    exit_unshare(&ctx, ctx.ret::<u64>().cast_signed());
+    0
 }
 
 #[tracepoint]

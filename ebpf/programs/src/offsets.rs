@@ -154,4 +154,6 @@ offsets! {
     MEMORY_SUBSYS_BIT,
     PIDS_SUBSYS_BIT,
     PAGE_SIZE,
+    // Which of two programs on one hook is the newer.
+    GENERATION,
 }

@@ -19,6 +19,7 @@ use crate::{
     maps::{EXEMPT, OOM_MARKED},
     member,
     offsets::*,
+    once::{Runs, once},
     owner::{KEEP, own, share},
     read::{field, pointer},
     selftest, setup,
@@ -44,7 +45,9 @@ fn btf_sched_process_fork(ctx: BtfTracePointContext) -> i32 {
     } else {
         setup::forked(ctx.arg(1), child);
     }
-    member::forked(ctx.arg(1), child);
+    if once(Runs::NewestLast) {
+        member::forked(ctx.arg(1), child);
+    }
     0
 }
 
@@ -54,6 +57,9 @@ fn btf_sched_process_exec(ctx: BtfTracePointContext) -> i32 {
     let task = task::current();
     if selftest::on() {
         selftest::observe(selftest::EXEC, task, 0);
+    }
+    if !once(Runs::NewestLast) {
+        return 0;
     }
     let who = identity(task);
     if who.slot != 0 && setup::goes_on(tgid, task, ctx.arg(2)) {
@@ -111,6 +117,7 @@ fn btf_sched_process_exit(ctx: BtfTracePointContext) -> i32 {
         return 0;
     }
     let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
+    let again = !once(Runs::NewestLast);
     let _ = EXEMPT.remove(tgid);
     let _ = OOM_MARKED.remove(tgid);
     let who = identity(task);
@@ -124,7 +131,7 @@ fn btf_sched_process_exit(ctx: BtfTracePointContext) -> i32 {
     if selftest::on() {
         selftest::observe(selftest::EXIT, task, i64::from(status));
     }
-    if who.slot == 0 {
+    if who.slot == 0 || again {
         return 0;
     }
     debug_call(&ctx, "exit", i64::from(status));

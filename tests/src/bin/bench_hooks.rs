@@ -1,14 +1,21 @@
-//! `paddock-bench-hooks ROUNDS CALLS`: what the kernel half costs a syscall that nobody
-//! watches: getppid in a loop, with the agent attached and without, in turn.
+//! `paddock-bench-hooks ROUNDS CALLS [CONTAINERS FLOOD]`: what the kernel half costs calls, with
+//! the agent attached and without, in turn; with the last two, also what it delivers.
 //!
 //! Started by `cargo xtask bench hooks`, which also boots it in a guest whose clock counts
-//! instructions: there the two columns are to be equal.
+//! instructions: there what nobody watches is to cost the same in both columns.
 #![forbid(unsafe_code)]
 
-use std::process::{Command, ExitCode, Stdio};
+use std::process::ExitCode;
 
-use anyhow::{Context as _, Result};
-use paddock_tests::context::{Context, finish};
+use anyhow::{Result, bail};
+use paddock_tests::{
+    bench::{cost, flood, follow},
+    context::Context,
+};
+
+/// Events a second, and for how long.
+const RATE: u32 = 10_000;
+const SECONDS: u32 = 10;
 
 fn main() -> ExitCode {
     match bench() {
@@ -21,59 +28,20 @@ fn main() -> ExitCode {
 }
 
 fn bench() -> Result<()> {
-    let mut args = std::env::args().skip(1);
-    let rounds: u32 = args
-        .next()
-        .context("usage: paddock-bench-hooks ROUNDS CALLS")?
-        .parse()?;
-    let calls = args
-        .next()
-        .context("usage: paddock-bench-hooks ROUNDS CALLS")?;
-    let context = Context::new()?;
-    // The machine settles: some kernels patch and calibrate in their first second.
-    measure(&context, &calls)?;
-    let (mut without, mut with, mut rung) = (Vec::new(), Vec::new(), String::new());
-    for _ in 0..rounds {
-        without.push(measure(&context, &calls)?);
-        context.start_agent(&["--detach-on-exit"])?;
-        rung = rung_of(&context)?;
-        with.push(measure(&context, &calls)?);
-        context.stop_agent()?;
-    }
-    let (without, with) = (median(without), median(with));
-    println!("rung    without ns  with ns  difference ns  ratio");
-    println!(
-        "{rung:<10} {without:>7.1}  {with:>7.1}  {:>13.1}  {:.4}",
-        with - without,
-        with / without
-    );
-    context.close()
-}
-
-/// Nanoseconds a call.
-fn measure(context: &Context, calls: &str) -> Result<f64> {
-    let mut command = Command::new(&context.workload);
-    let output = finish(command.args(["getppid-loop", calls]).stdin(Stdio::null()))?;
-    output
-        .stdout
-        .trim()
-        .parse()
-        .with_context(|| format!("{output:?}"))
-}
-
-fn rung_of(context: &Context) -> Result<String> {
-    let report = context.json(&["check", "--format", "json"])?;
-    let all = report["capabilities"]
-        .as_array()
-        .context("no capabilities")?;
-    let setns = all
+    let args: Vec<_> = std::env::args().skip(1).collect();
+    let numbers: Vec<u32> = args
         .iter()
-        .find(|one| one["capability"] == "setns")
-        .context("no setns")?;
-    Ok(setns["rung"].as_str().unwrap_or("off").to_owned())
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+        .map(|arg| arg.parse())
+        .collect::<Result<_, _>>()?;
+    let context = Context::new()?;
+    let done = match *numbers.as_slice() {
+        [rounds, calls] => cost::table(&context, rounds, calls),
+        [rounds, calls, containers, each] => cost::table(&context, rounds, calls)
+            .and_then(|()| flood::table(&context, containers, each))
+            .and_then(|()| follow::latency(&context, RATE, SECONDS))
+            .and_then(|()| follow::delivered(&context, containers * each / 4)),
+        _ => bail!("usage: paddock-bench-hooks ROUNDS CALLS [CONTAINERS FLOOD]"),
+    };
+    let closed = context.close();
+    done.and(closed)
 }

@@ -23,7 +23,8 @@ use nix::{
 };
 
 const USAGE: &str = "alloc BYTES | spin SECONDS | setns-loop PATH NSTYPE COUNT | \
-    unshare-loop FLAGS COUNT | getppid-loop COUNT | sleep SECONDS | ids | cat PATH | \
+    unshare-loop FLAGS COUNT | unshare-until PATH FLAGS | spawn-between PATH PATH PROGRAM | \
+    timed getppid|setns|unshare|open|spawn COUNT | paced-unshare RATE SECONDS | sleep SECONDS | ids | cat PATH | \
     write PATH TEXT | stat PATH | overwrite-programs SECONDS | exit CODE | \
     bare PROGRAM | join PID PROGRAM | arrive PATH PROGRAM ARGS...";
 
@@ -45,7 +46,10 @@ fn run(args: &[&str]) -> Result<ExitCode> {
         ["spin", seconds] => spin(seconds.parse()?),
         ["setns-loop", path, kind, count] => setns_loop(path, flags(kind)?, count.parse()?)?,
         ["unshare-loop", kinds, count] => unshare_loop(flags(kinds)?, count.parse()?),
-        ["getppid-loop", count] => getppid_loop(count.parse()?),
+        ["unshare-until", end, kinds] => unshare_until(end, flags(kinds)?)?,
+        ["spawn-between", start, end, program] => spawn_between(start, end, program)?,
+        ["timed", call, count] => timed(call, count.parse()?)?,
+        ["paced-unshare", rate, seconds] => paced_unshare(rate.parse()?, seconds.parse()?),
         ["sleep", seconds] => thread::sleep(Duration::from_secs_f64(seconds.parse()?)),
         ["ids"] => ids()?,
         ["cat", path] => print!("{}", fs::read_to_string(path)?),
@@ -184,18 +188,84 @@ fn unshare_loop(kinds: CloneFlags, count: u32) {
     println!("{count} calls, {refused} refused");
 }
 
+/// Never stops calling until there is a file; it looks now and then.
+fn unshare_until(end: &str, kinds: CloneFlags) -> Result<()> {
+    let (mut calls, mut refused) = (0_u64, 0_u64);
+    while !fs::exists(end)? {
+        for _ in 0..64 {
+            calls += 1;
+            refused += u64::from(unshare(kinds).is_err());
+        }
+    }
+    println!("{calls} calls, {refused} refused");
+    thread::sleep(Duration::from_mins(10));
+    Ok(())
+}
+
+/// Runs a program again and again, from one file's coming to another's.
+fn spawn_between(start: &str, end: &str, program: &str) -> Result<()> {
+    while !fs::exists(start)? {
+        thread::sleep(Duration::from_millis(10));
+    }
+    let mut calls = 0_u64;
+    while !fs::exists(end)? {
+        Command::new(program).status()?;
+        calls += 1;
+    }
+    println!("{calls} calls, 0 refused");
+    thread::sleep(Duration::from_mins(10));
+    Ok(())
+}
+
 /// Nanoseconds a call, the best of five rounds: noise only ever adds.
-fn getppid_loop(count: u32) {
-    let best = (0..5)
-        .map(|_| {
-            let start = Instant::now();
-            for _ in 0..count {
-                std::hint::black_box(nix::unistd::getppid());
-            }
-            start.elapsed().as_secs_f64() * 1e9 / f64::from(count)
-        })
-        .fold(f64::INFINITY, f64::min);
+fn timed(call: &str, count: u32) -> Result<()> {
+    let own = File::open("/proc/self/ns/uts")?;
+    let act: &dyn Fn() -> Result<()> = match call {
+        "getppid" => &|| {
+            std::hint::black_box(nix::unistd::getppid());
+            Ok(())
+        },
+        "setns" => &|| Ok(setns(&own, CloneFlags::CLONE_NEWUTS)?),
+        "unshare" => &|| Ok(unshare(CloneFlags::CLONE_NEWUTS)?),
+        "open" => &|| {
+            File::open("/proc/self/status")?;
+            Ok(())
+        },
+        "spawn" => &|| {
+            Command::new("/proc/self/exe")
+                .args(["exit", "0"])
+                .status()?;
+            Ok(())
+        },
+        _ => bail!("usage: {USAGE}"),
+    };
+    let mut best = f64::INFINITY;
+    for _ in 0..5 {
+        let start = Instant::now();
+        for _ in 0..count {
+            act()?;
+        }
+        best = best.min(start.elapsed().as_secs_f64() * 1e9 / f64::from(count));
+    }
     println!("{best:.1}");
+    Ok(())
+}
+
+/// So many calls a second, in bundles of a millisecond.
+fn paced_unshare(rate: u32, seconds: u32) {
+    const STEPS: u32 = 1000;
+    let start = Instant::now();
+    let mut calls = 0;
+    for step in 1..=seconds * STEPS {
+        let due = u64::from(rate) * u64::from(step) / u64::from(STEPS);
+        while calls < due {
+            calls += 1;
+            let _ = unshare(CloneFlags::CLONE_NEWUTS);
+        }
+        let end = start + Duration::from_millis(u64::from(step));
+        thread::sleep(end.saturating_duration_since(Instant::now()));
+    }
+    println!("{calls} calls, {:.2} s", start.elapsed().as_secs_f64());
 }
 
 /// `uts,ipc` or, for setns, `0`.

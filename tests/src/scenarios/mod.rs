@@ -85,6 +85,8 @@ pub fn all() -> Vec<Scenario> {
         oom::ALL,
         kernel::calls::ALL,
         kernel::counts::ALL,
+        kernel::less::ALL,
+        kernel::swap::ALL,
         found::ALL,
         found::podman::ALL,
         portability::ALL,

@@ -1,7 +1,7 @@
 //! The event bus: what happened, numbered, kept for a while, handed to whoever follows.
 //!
 //! Publishing never waits. A follower that falls more than [`FOLLOWERS`] events behind misses
-//! some and is told how many. Escapes and OOM kills are kept apart from the rest, so that a
+//! some and is told how many. Escapes, OOM kills and what was withheld are kept apart from the rest, so that a
 //! flood of execs cannot push them out of the history.
 
 use std::{
@@ -116,7 +116,7 @@ pub(crate) fn lost(count: u64) -> Event {
 
 fn is_critical(kind: &Kind) -> bool {
     match kind {
-        Kind::OomKill { .. } | Kind::Container { .. } => true,
+        Kind::OomKill { .. } | Kind::Container { .. } | Kind::Limited { .. } => true,
         Kind::NamespaceCall { verdict, .. } | Kind::Activity { verdict, .. } => {
             *verdict >= Verdict::EscapeAttempt
         }

@@ -148,6 +148,14 @@ pub enum Kind {
     Lost {
         count: u64,
     },
+    /// Records of a container began to be withheld (`started`), or that is over (`stopped`).
+    Limited {
+        action: String,
+        /// As in `paddock_records_total`: `rate_limited`, `pressure`, `ring_full`.
+        reason: String,
+        /// Records since it started.
+        withheld: u64,
+    },
     /// `mkdir`, `attach`, `rmdir`.
     Cgroup {
         action: String,

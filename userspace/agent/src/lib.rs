@@ -33,7 +33,9 @@ mod runtime_files;
 mod server;
 mod shared;
 mod telling;
+mod withheld;
 
 pub use agent::{Error, run};
 pub use instance::{AgentFile, cgroup_parent, delegated_base};
 pub use options::{Cni, DEFAULT_LISTEN_ADDRESS, Options, ProbeMode};
+pub use paddock_probe::RecordRate;

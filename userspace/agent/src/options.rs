@@ -2,6 +2,8 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
+use paddock_probe::RecordRate;
+
 /// How an agent is started.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -22,6 +24,8 @@ pub struct Options {
     /// `(capability, rung)`: tests force a lower rung.
     pub force_rungs: Vec<(String, String)>,
     pub probe: ProbeMode,
+    /// How many records each container may tell; `None`: as many as it makes.
+    pub record_rate: Option<RecordRate>,
     pub cni: Cni,
 }
 

@@ -25,6 +25,9 @@ pub(crate) enum Hook {
     /// A system call that a kernel may be built without, by its body or by its tracepoint.
     FexitIfThere(&'static str),
     ExitIfThere(&'static str),
+    /// Probes of a syscall's body; a kernel may refuse them.
+    EntryBeside(&'static str),
+    ReturnBeside(&'static str),
 }
 
 pub(crate) struct Rung {
@@ -54,6 +57,8 @@ pub(crate) const LADDER: &[Capability] = &[
                     ("fentry_setns", Hook::Fentry("setns")),
                     ("fexit_setns_compat", Hook::FexitCompat("setns")),
                     ("fentry_setns_compat", Hook::FentryCompat("setns")),
+                    ("kretprobe_setns", Hook::ReturnBeside("setns")),
+                    ("kprobe_setns", Hook::EntryBeside("setns")),
                 ],
             },
             Rung {
@@ -83,6 +88,8 @@ pub(crate) const LADDER: &[Capability] = &[
                     ("fentry_unshare", Hook::Fentry("unshare")),
                     ("fexit_unshare_compat", Hook::FexitCompat("unshare")),
                     ("fentry_unshare_compat", Hook::FentryCompat("unshare")),
+                    ("kretprobe_unshare", Hook::ReturnBeside("unshare")),
+                    ("kprobe_unshare", Hook::EntryBeside("unshare")),
                 ],
             },
             Rung {
@@ -469,13 +476,23 @@ impl Hook {
     /// The kernel function of a syscall hook.
     pub(crate) fn function(self) -> Option<String> {
         match self {
-            Self::Fentry(call) | Self::Fexit(call) | Self::FexitIfThere(call) => {
-                Some(format!("{NATIVE}{call}"))
-            }
+            Self::Fentry(call)
+            | Self::Fexit(call)
+            | Self::FexitIfThere(call)
+            | Self::EntryBeside(call)
+            | Self::ReturnBeside(call) => Some(format!("{NATIVE}{call}")),
             Self::FexitFunction(name) | Self::FentryFunction(name) => Some(name.to_owned()),
             Self::FentryCompat(call) | Self::FexitCompat(call) => Some(format!("{COMPAT}{call}")),
             Self::Btf(_) | Self::Tracepoint(..) | Self::ExitIfThere(_) => None,
         }
+    }
+
+    /// The end of a call whose entry has a program, too.
+    pub(crate) fn takes_up_what_entry_left(self) -> bool {
+        matches!(
+            self,
+            Self::Tracepoint("syscalls", "sys_exit_setns" | "sys_exit_unshare")
+        )
     }
 
     /// Whether a kernel may lack the hook without the rung failing.
@@ -486,6 +503,11 @@ impl Hook {
         ) && !self
             .function()
             .is_some_and(|name| types.has_function(&name))
+    }
+
+    /// Whether the rung does without it.
+    pub(crate) fn is_beside(self) -> bool {
+        matches!(self, Self::EntryBeside(_) | Self::ReturnBeside(_))
     }
 
     /// Whether the tracepoint's absence is the system call's.

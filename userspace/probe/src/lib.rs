@@ -28,6 +28,7 @@ mod program_log;
 mod record;
 mod selftest;
 mod slots;
+mod swap;
 mod tracefs;
 mod verify;
 
@@ -45,7 +46,7 @@ pub use paddock_abi::{
     },
     namespace::{NS_TYPES, NsType, Target},
 };
-pub use probe::{Probe, ProgramStats};
+pub use probe::{Probe, ProgramStats, RecordRate};
 pub use program_log::ProgramLog;
 pub use record::{Actor, Body, CgroupOp, Memory, NamespaceTarget, Record};
 pub use slots::Shares;

@@ -1,10 +1,10 @@
 //! Puts the object into the kernel and climbs the ladder: the best rung that loads and attaches wins.
 
-use std::{collections::BTreeMap, error::Error as StdError, io};
+use std::{collections::BTreeMap, error::Error as StdError, io, path::Path};
 
 use aya::{
     Btf, Ebpf, EbpfLoader,
-    programs::{Program, ProgramError},
+    programs::{Program, ProgramError, links::FdLink},
 };
 use nix::errno::Errno;
 
@@ -13,9 +13,10 @@ use crate::{
     attachment::{self, Attachment},
     kernel_types::KernelTypes,
     ladder::{Capability, Hook, LADDER, Rung},
+    maps::PINNED,
     memory_lock,
     offsets::Offsets,
-    tracefs,
+    pins, swap, tracefs,
 };
 
 /// The kernel half as `cargo xtask build` made it.
@@ -31,17 +32,37 @@ pub(crate) struct Loaded {
     pub(crate) ebpf: Ebpf,
     pub(crate) attached: Vec<Attached>,
     pub(crate) statuses: Vec<CapabilityStatus>,
+    /// Attached as long as programs of two generations are; see [`bridge`].
+    pub(crate) bridge: Bridge,
 }
 
-pub(crate) fn load(config: &Config, types: &KernelTypes) -> Result<Loaded, Error> {
+pub(crate) type Bridge = BTreeMap<&'static str, Attachment>;
+
+/// `generation`: from the second on, maps and hooks are another one's, too.
+pub(crate) fn load(config: &Config, types: &KernelTypes, generation: u32) -> Result<Loaded, Error> {
     let _raised = memory_lock::raise();
     let btf = types.for_aya()?;
-    let offsets = offsets(types);
-    let mut ebpf = load_object(config.program_log, &btf, &offsets.globals)?;
+    let mut offsets = offsets(types);
+    offsets.globals.insert("GENERATION", generation);
+    let pin_dir = Some(config.pin_dir.as_path());
+    let mut ebpf = load_object(config.program_log, pin_dir, &btf, &offsets.globals)?;
+    let mut bridge = if generation > swap::FIRST {
+        bridge(&mut ebpf, &btf)
+    } else {
+        Bridge::new()
+    };
     let mut attached = Vec::new();
     let mut statuses = Vec::new();
     for capability in LADDER {
-        let (links, status) = climb(&mut ebpf, config, types, &btf, &offsets, capability);
+        let (links, status) = climb(
+            &mut ebpf,
+            &mut bridge,
+            config,
+            types,
+            &btf,
+            &offsets,
+            capability,
+        );
         attached.extend(links.map(|links| Attached { capability, links }));
         statuses.push(status);
     }
@@ -49,7 +70,35 @@ pub(crate) fn load(config: &Config, types: &KernelTypes) -> Result<Loaded, Error
         ebpf,
         attached,
         statuses,
+        bridge,
     })
+}
+
+/// Syscalls' exit tracepoints beside whatever rung serves. Whenever a program is attached to a
+/// function or detached, the kernel takes calls that are inside it past all exit programs
+/// (`bpf_tramp_image_put`); the tracepoint takes up what those calls left.
+/// <https://github.com/torvalds/linux/blob/v6.18/kernel/bpf/trampoline.c>
+fn bridge(ebpf: &mut Ebpf, btf: &Btf) -> Bridge {
+    let hooks = LADDER
+        .iter()
+        .flat_map(|capability| capability.rungs)
+        .flat_map(|rung| rung.hooks);
+    let mut links = Bridge::new();
+    for (name, hook) in hooks.filter(|(_, hook)| hook.takes_up_what_entry_left()) {
+        let Some(program) = ebpf.program_mut(name) else {
+            continue;
+        };
+        match verify(program, *hook, btf).and_then(|()| attach(program, *hook)) {
+            Ok(link) => {
+                links.insert(name, link);
+            }
+            Err(refused) => log::warn!(
+                "{name}: {}; calls that are under way may be missed",
+                refused.reason
+            ),
+        }
+    }
+    links
 }
 
 pub(crate) fn offsets(types: &KernelTypes) -> Offsets {
@@ -60,6 +109,7 @@ pub(crate) fn offsets(types: &KernelTypes) -> Offsets {
 
 pub(crate) fn load_object(
     program_log: bool,
+    pin_dir: Option<&Path>,
     btf: &Btf,
     globals: &BTreeMap<&'static str, u32>,
 ) -> Result<Ebpf, Error> {
@@ -68,6 +118,12 @@ pub(crate) fn load_object(
     loader
         .btf(Some(btf))
         .override_global("AYA_LOG_LEVEL", &level, true);
+    // A map whose pin is there is taken over, any other is made and pinned.
+    if let Some(pin_dir) = pin_dir {
+        for name in PINNED {
+            loader.map_pin_path(name, pins::map_path(pin_dir, name));
+        }
+    }
     for (global, value) in globals {
         loader.override_global(global, value, true);
     }
@@ -79,6 +135,7 @@ pub(crate) fn load_object(
 /// Tries the rungs of one capability from the best down.
 fn climb(
     ebpf: &mut Ebpf,
+    bridge: &mut Bridge,
     config: &Config,
     types: &KernelTypes,
     btf: &Btf,
@@ -106,7 +163,7 @@ fn climb(
         } else if let Some(forced) = forced.filter(|forced| *forced != rung.name) {
             Refused::because(format!("the rung is forced to {forced}"))
         } else {
-            match try_rung(ebpf, types, btf, rung) {
+            match try_rung(ebpf, bridge, types, btf, rung) {
                 Ok(links) => {
                     status.rung = Some(rung.name.to_owned());
                     let held = |(_, link): &(_, _)| matches!(link, Attachment::Held(..));
@@ -130,6 +187,7 @@ fn climb(
 /// All hooks of a rung or none: those that were attached are detached when a later one fails.
 fn try_rung(
     ebpf: &mut Ebpf,
+    bridge: &mut Bridge,
     types: &KernelTypes,
     btf: &Btf,
     rung: &Rung,
@@ -137,14 +195,15 @@ fn try_rung(
     let by_tracefs =
         |(_, hook): &(_, Hook)| matches!(hook, Hook::Tracepoint(..) | Hook::ExitIfThere(_));
     if !rung.hooks.iter().any(by_tracefs) {
-        return attach_all(ebpf, types, btf, rung);
+        return attach_all(ebpf, bridge, types, btf, rung);
     }
-    tracefs::with_tracefs(|| attach_all(ebpf, types, btf, rung))
+    tracefs::with_tracefs(|| attach_all(ebpf, bridge, types, btf, rung))
         .map_err(|error| Refused::from_error("mount tracefs", &error))?
 }
 
 fn attach_all(
     ebpf: &mut Ebpf,
+    bridge: &mut Bridge,
     types: &KernelTypes,
     btf: &Btf,
     rung: &Rung,
@@ -160,10 +219,19 @@ fn attach_all(
         let program = ebpf
             .program_mut(name)
             .ok_or_else(|| Refused::because(format!("the object has no program {name}")))?;
-        let link = match verify(program, *hook, btf).and_then(|()| attach(program, *hook)) {
+        // The kernel takes a program once only on a tracepoint.
+        let hung = bridge.remove(name).map_or_else(
+            || verify(program, *hook, btf).and_then(|()| attach(program, *hook)),
+            Ok,
+        );
+        let link = match hung {
             Ok(link) => link,
             // The kernel was built without the call.
             Err(refused) if hook.may_lack() && refused.errno.as_deref() == Some("ENOENT") => {
+                continue;
+            }
+            Err(refused) if hook.is_beside() => {
+                log::debug!("{name}: {}", refused.reason);
                 continue;
             }
             Err(refused) => return Err(refused.of(name)),
@@ -193,6 +261,9 @@ pub(crate) fn verify(program: &mut Program, hook: Hook, btf: &Btf) -> Result<(),
         (Hook::Tracepoint(..) | Hook::ExitIfThere(_), Program::TracePoint(program)) => {
             program.load()?;
         }
+        (Hook::EntryBeside(_) | Hook::ReturnBeside(_), Program::KProbe(program)) => {
+            program.load()?;
+        }
         _ => return Err(Refused::of_another_kind()),
     }
     Ok(())
@@ -211,6 +282,12 @@ fn attach(program: &mut Program, hook: Hook) -> Result<Attachment, Refused> {
         (_, Program::BtfTracePoint(program)) => {
             let id = program.attach()?;
             program.take_link(id)?.into()
+        }
+        (_, Program::KProbe(program)) => {
+            let id = program.attach(hook.function().unwrap_or_default(), 0)?;
+            // Before 5.15 it would go with the loader.
+            let link = program.take_link(id)?;
+            FdLink::try_from(link).map_err(|error| Refused::because(error.to_string()))?
         }
         (Hook::Tracepoint(..) | Hook::ExitIfThere(_), Program::TracePoint(program)) => {
             let (category, name) = match hook {

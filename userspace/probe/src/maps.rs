@@ -2,16 +2,14 @@
 
 use aya::maps::{Array, HashMap, Map, MapData, MapError, Queue, RingBuf};
 use paddock_abi::{
+    admission::Control,
     counters::{RingCounters, SlotCounters},
-    key::{
-        CgroupKey, DeviceKey, FileKey, Observation, PathKey, PathSlot, SetUp, SlotConfig,
-        SlotPlace, State,
-    },
+    key::{CgroupKey, DeviceKey, FileKey, PathKey, PathSlot, SetUp, SlotConfig, SlotPlace, State},
 };
 
 use crate::Error;
 
-/// Every map that outlives the loader; the programs hold the rest themselves.
+/// Every map that outlives the loader and that the next generation of programs goes on with.
 pub(crate) const PINNED: &[&str] = &[
     "STATE",
     "CGROUP_SLOT",
@@ -28,9 +26,15 @@ pub(crate) const PINNED: &[&str] = &[
     "PATH_SLOT",
     "SLOT_DEVICES",
     "RUNTIME_FILES",
+    "IN_FLIGHT",
+    "BEFORE_EXEC",
+    "OOM_MARKED",
+    "OOM_DECISION",
+    "CONTROL",
+    "BUCKETS",
+    "CLAIMS",
     "SLOT_COUNTERS",
     "RING_COUNTERS",
-    "OBSERVED",
     "CRITICAL",
     "EVENTS",
 ];
@@ -53,7 +57,7 @@ pub(crate) struct Maps {
     pub(crate) runtime_files: HashMap<MapData, FileKey, u32>,
     pub(crate) slot_counters: Array<MapData, SlotCounters>,
     pub(crate) ring_counters: Array<MapData, RingCounters>,
-    pub(crate) observed: Array<MapData, Observation>,
+    pub(crate) control: Array<MapData, Control>,
     /// `CRITICAL` and `EVENTS`, until the reader takes them.
     pub(crate) rings: Option<[RingBuf<MapData>; 2]>,
 }
@@ -83,7 +87,7 @@ impl Maps {
             runtime_files: typed("RUNTIME_FILES", source("RUNTIME_FILES")?)?,
             slot_counters: typed("SLOT_COUNTERS", source("SLOT_COUNTERS")?)?,
             ring_counters: typed("RING_COUNTERS", source("RING_COUNTERS")?)?,
-            observed: typed("OBSERVED", source("OBSERVED")?)?,
+            control: typed("CONTROL", source("CONTROL")?)?,
             rings: Some([
                 typed("CRITICAL", source("CRITICAL")?)?,
                 typed("EVENTS", source("EVENTS")?)?,
@@ -92,6 +96,9 @@ impl Maps {
     }
 }
 
-fn typed<T: TryFrom<Map, Error = MapError>>(map: &'static str, of: Map) -> Result<T, Error> {
+pub(crate) fn typed<T: TryFrom<Map, Error = MapError>>(
+    map: &'static str,
+    of: Map,
+) -> Result<T, Error> {
     T::try_from(of).map_err(|source| Error::map("open", map, source))
 }

@@ -1,14 +1,17 @@
 //! The instance's own bpffs: what is pinned there outlives the agent.
 //!
 //! `map_NAME`, `link_PROGRAM`, `prog_PROGRAM`; beside the mount a manifest that says which object
-//! they are of. It is written last and removed first: without it the pins are leftovers.
+//! they are of. It is written last and removed first: without it the pins are leftovers, whose
+//! maps the next programs may go on with (`swap`). What is not yet in force is `new_PROGRAM`'s.
 
 use std::{
+    collections::HashSet,
     fs, io,
     os::unix::fs::{DirBuilderExt, MetadataExt},
     path::{Path, PathBuf},
 };
 
+use aya::programs::links::{FdLink, PinnedLink};
 use nix::{
     mount::{MntFlags, MsFlags, mount, umount2},
     sys::statfs::{BPF_FS_MAGIC, statfs},
@@ -75,7 +78,17 @@ pub(crate) fn program_path(pin_dir: &Path, program: &str) -> PathBuf {
     pin_dir.join(format!("prog_{program}"))
 }
 
-const PREFIXES: [&str; 3] = ["map_", "link_", "prog_"];
+/// Where a link and its program are until they take the old ones' places.
+pub(crate) fn new_link_path(pin_dir: &Path, program: &str) -> PathBuf {
+    pin_dir.join(format!("new_link_{program}"))
+}
+
+pub(crate) fn new_program_path(pin_dir: &Path, program: &str) -> PathBuf {
+    pin_dir.join(format!("new_prog_{program}"))
+}
+
+const PREFIXES: [&str; 4] = ["map_", "link_", "prog_", NEW];
+const NEW: &str = "new_";
 
 fn manifest_path(pin_dir: &Path) -> PathBuf {
     pin_dir.with_extension("json")
@@ -103,7 +116,80 @@ pub(crate) fn prepare(pin_dir: &Path) -> Result<(), Error> {
 
 /// Removes every pin; the kernel detaches what nobody holds.
 pub(crate) fn clear(pin_dir: &Path) -> Result<(), Error> {
-    remove_if_there(&manifest_path(pin_dir))?;
+    forget(pin_dir)?;
+    remove_where(pin_dir, |_| true)
+}
+
+/// From here on the pins are of no known object.
+pub(crate) fn forget(pin_dir: &Path) -> Result<(), Error> {
+    remove_if_there(&manifest_path(pin_dir))
+}
+
+/// Whether somebody's maps are there.
+pub(crate) fn any_map(pin_dir: &Path) -> bool {
+    fs::read_dir(pin_dir)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .any(|entry| entry.file_name().to_string_lossy().starts_with("map_"))
+}
+
+/// Ids of the programs whose links are in force.
+pub(crate) fn programs_of_links(pin_dir: &Path) -> Result<HashSet<u32>, Error> {
+    let entries = fs::read_dir(pin_dir).map_err(Error::io("list", pin_dir))?;
+    let mut programs = HashSet::new();
+    for entry in entries {
+        let entry = entry.map_err(Error::io("list", pin_dir))?;
+        if !entry.file_name().to_string_lossy().starts_with("link_") {
+            continue;
+        }
+        let path = entry.path();
+        let of = |source| Error::Link {
+            path: path.clone(),
+            source: Box::new(source),
+        };
+        let link = FdLink::from(PinnedLink::from_pin(&path).map_err(of)?);
+        programs.insert(link.info().map_err(of)?.program_id());
+    }
+    Ok(programs)
+}
+
+/// Removes what never came into force.
+pub(crate) fn clear_new(pin_dir: &Path) -> Result<(), Error> {
+    remove_where(pin_dir, |name| name.starts_with(NEW))
+}
+
+/// Puts each new link and program into its place, where the old one goes in the same moment,
+/// then removes those that have no successor. Programs that are `held` have no link.
+pub(crate) fn put_in_force(
+    pin_dir: &Path,
+    programs: &[String],
+    held: &[(String, Place)],
+) -> Result<(), Error> {
+    let is_held = |program: &str| held.iter().any(|(one, _)| one == program);
+    let put = |from: PathBuf, to: PathBuf| {
+        fs::rename(&from, &to).map_err(|error| Error::io("rename", &from)(error))
+    };
+    for program in programs {
+        if !is_held(program) {
+            put(new_link_path(pin_dir, program), link_path(pin_dir, program))?;
+        }
+        put(
+            new_program_path(pin_dir, program),
+            program_path(pin_dir, program),
+        )?;
+    }
+    let known = |program: &str| programs.iter().any(|one| one == program);
+    remove_where(pin_dir, |name| {
+        let link = name.strip_prefix("link_");
+        let program = name.strip_prefix("prog_");
+        link.is_some_and(|link| !known(link) || is_held(link))
+            || program.is_some_and(|program| !known(program))
+    })
+}
+
+/// Pins of ours that `chosen` says yes to.
+fn remove_where(pin_dir: &Path, chosen: impl Fn(&str) -> bool) -> Result<(), Error> {
     if !is_bpffs(pin_dir) {
         return Ok(());
     }
@@ -111,11 +197,9 @@ pub(crate) fn clear(pin_dir: &Path) -> Result<(), Error> {
     for entry in entries {
         let entry = entry.map_err(Error::io("list", pin_dir))?;
         let name = entry.file_name();
+        let name = name.to_string_lossy();
         // A bpffs may hold iterators of the kernel's own (`maps.debug`), which cannot be removed.
-        if PREFIXES
-            .iter()
-            .any(|prefix| name.to_string_lossy().starts_with(prefix))
-        {
+        if PREFIXES.iter().any(|prefix| name.starts_with(prefix)) && chosen(&name) {
             remove_if_there(&entry.path())?;
         }
     }

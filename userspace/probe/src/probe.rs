@@ -2,6 +2,7 @@
 
 use std::{
     fmt, fs,
+    os::fd::{AsFd as _, AsRawFd as _},
     path::{Path, PathBuf},
 };
 
@@ -10,17 +11,20 @@ use aya::{
     programs::{ProgramInfo, links::PinnedLink},
 };
 use aya_log::EbpfLogger;
-use paddock_abi::key::State;
+use paddock_abi::{
+    admission::{Control, LAYOUT},
+    key::State,
+};
 
 use crate::{
     CapabilityStatus, Config, Error, EventReader, NsInums, Ring, RingCounters, Slot, SlotCounters,
     attachment::{self, Attachment, Kept},
     kernel_types::KernelTypes,
     load::{self, Loaded, OBJECT},
-    maps::{Maps, PINNED},
+    maps::{Maps, typed},
     pins::{self, Manifest},
     program_log::ProgramLog,
-    selftest,
+    selftest, swap,
 };
 
 /// A loaded kernel half. Dropping it leaves links and maps pinned and working;
@@ -43,10 +47,21 @@ pub struct ProgramStats {
     pub program: String,
     pub run_time_ns: u64,
     pub run_count: u64,
+    /// Runs that the kernel left out, since a task inside the program had lost its processor.
+    pub missed: u64,
+}
+
+/// A container's share of the ring of the many.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecordRate {
+    pub per_second: u32,
+    /// Records that may come at once.
+    pub burst: u32,
 }
 
 impl Probe {
-    /// Loads, self-tests and pins; or adopts what a dead predecessor with the same object left.
+    /// Loads, self-tests and pins; or adopts what a dead predecessor with the same object left;
+    /// or puts its programs in the place of another object's and goes on with the same maps.
     /// Call before tokio starts or from a blocking thread: it makes threads and a child.
     pub fn load(config: &Config) -> Result<Self, Error> {
         require_host_pid_namespace()?;
@@ -59,8 +74,19 @@ impl Probe {
                 Err(error) => log::warn!("what the last agent left cannot be taken over: {error}"),
             }
         }
+        if pins::any_map(&config.pin_dir) {
+            let swapped = swap::maps_fit(&config.pin_dir).and_then(|()| {
+                swap::begin(&config.pin_dir)
+                    .and_then(|generation| Self::put(config, generation))
+                    .map_err(|error| error.to_string())
+            });
+            match swapped {
+                Ok(probe) => return Ok(probe),
+                Err(reason) => log::warn!("counts begin anew: {reason}"),
+            }
+        }
         pins::clear(&config.pin_dir)?;
-        Self::fresh(config)
+        Self::put(config, swap::FIRST)
     }
 
     fn adopt(config: &Config, manifest: Manifest) -> Result<Self, Error> {
@@ -78,47 +104,55 @@ impl Probe {
             })?;
             links.push(Kept::Pinned(link));
         }
-        let maps = Maps::from(|name| {
+        let mut maps = Maps::from(|name| {
             MapData::from_pin(pins::map_path(pin_dir, name))
                 .and_then(Map::from_map_data)
                 .map_err(|source| Error::map("open pinned", name, source))
         })?;
+        // Of one that died while it put its programs in the place of these.
+        swap::settle(pin_dir, &mut maps, &manifest.programs)?;
         Ok(Self::new(config, maps, links, manifest, true, None))
     }
 
-    fn fresh(config: &Config) -> Result<Self, Error> {
+    /// Loads this object's programs, over another generation's or where none are.
+    fn put(config: &Config, generation: u32) -> Result<Self, Error> {
         let types = KernelTypes::read()?;
         let Loaded {
             mut ebpf,
             attached,
             mut statuses,
-        } = load::load(config, &types)?;
+            bridge,
+        } = load::load(config, &types, generation)?;
         let program_log = config
             .program_log
             .then(|| EbpfLogger::init(&mut ebpf).ok())
             .flatten();
+        let over = generation > swap::FIRST;
         let pin_dir = &config.pin_dir;
-        let mut maps = Maps::from(|name| {
-            let map = ebpf.take_map(name).ok_or(Error::NoMap { name })?;
-            let path = pins::map_path(pin_dir, name);
-            if PINNED.contains(&name) {
-                map.pin(&path)
-                    .map_err(|source| Error::Pin { path, source })?;
-            }
-            Ok(map)
-        })?;
-        let (attached, host) = selftest::run(&mut maps, attached, &mut statuses, &types)?;
+        let mut take = |name| ebpf.take_map(name).ok_or(Error::NoMap { name });
+        let mut maps = Maps::from(&mut take)?;
+        let observed = typed("OBSERVED", take("OBSERVED")?)?;
+        if !over {
+            let control = Control {
+                layout: LAYOUT,
+                generation: generation.into(),
+                ..Control::default()
+            };
+            swap::write(&mut maps.control, control)?;
+        }
+        let (attached, host) =
+            selftest::run(&mut maps, &observed, attached, &mut statuses, &types)?;
         let mut links = Vec::new();
         let mut programs = Vec::new();
         let mut held = Vec::new();
         for (name, link) in attached.into_iter().flat_map(|rung| rung.links) {
-            let path = pins::program_path(pin_dir, name);
+            let path = pins::new_program_path(pin_dir, name);
             if let Some(program) = ebpf.program_mut(name) {
                 program
                     .pin(&path)
                     .map_err(|source| Error::Pin { path, source })?;
             }
-            let path = pins::link_path(pin_dir, name);
+            let path = pins::new_link_path(pin_dir, name);
             links.push(match link {
                 Attachment::Link(link) => link
                     .pin(&path)
@@ -131,6 +165,15 @@ impl Probe {
             });
             programs.push(name.to_owned());
         }
+        // With them goes what was loaded and does not serve.
+        drop(ebpf);
+        if over {
+            swap::both_attached();
+        }
+        pins::forget(pin_dir)?;
+        pins::put_in_force(pin_dir, &programs, &held)?;
+        swap::cross(pin_dir, bridge);
+        swap::settle(pin_dir, &mut maps, &programs)?;
         let manifest = Manifest {
             object: pins::fingerprint(OBJECT),
             force: config.force.clone(),
@@ -141,14 +184,8 @@ impl Probe {
             host,
         };
         manifest.write(pin_dir)?;
-        Ok(Self::new(
-            config,
-            maps,
-            links,
-            manifest,
-            false,
-            program_log.map(ProgramLog::new),
-        ))
+        let program_log = program_log.map(ProgramLog::new);
+        Ok(Self::new(config, maps, links, manifest, over, program_log))
     }
 
     fn new(
@@ -223,6 +260,21 @@ impl Probe {
         Ok([read(Ring::Critical)?, read(Ring::Events)?])
     }
 
+    /// How many records of the many each container may tell; what is more is withheld and
+    /// counted. `None` limits none.
+    pub fn limit_records(&mut self, rate: Option<RecordRate>) -> Result<(), Error> {
+        let (rate_period_ns, rate_burst_ns) = rate.map_or((0, 0), |rate| {
+            let period = 1_000_000_000 / u64::from(rate.per_second.max(1));
+            (period, period.saturating_mul(u64::from(rate.burst)))
+        });
+        let control = Control {
+            rate_period_ns,
+            rate_burst_ns,
+            ..swap::read(&self.maps.control)
+        };
+        swap::write(&mut self.maps.control, control)
+    }
+
     /// By program, in the order of the ladder.
     pub fn program_stats(&self) -> Vec<ProgramStats> {
         self.manifest
@@ -235,6 +287,7 @@ impl Probe {
                     program: program.clone(),
                     run_time_ns: u64::try_from(info.run_time().as_nanos()).unwrap_or(u64::MAX),
                     run_count: info.run_count(),
+                    missed: missed(&info).unwrap_or(0),
                 })
             })
             .collect()
@@ -249,6 +302,17 @@ impl Probe {
     pub fn take_program_log(&mut self) -> Option<ProgramLog> {
         self.program_log.take()
     }
+}
+
+/// As the descriptor tells since Linux 5.12.
+fn missed(info: &ProgramInfo) -> Option<u64> {
+    let program = info.fd().ok()?;
+    let path = format!("/proc/self/fdinfo/{}", program.as_fd().as_raw_fd());
+    let text = fs::read_to_string(path).ok()?;
+    let count = text
+        .lines()
+        .find_map(|line| line.strip_prefix("recursion_misses:"))?;
+    count.trim().parse().ok()
 }
 
 impl fmt::Debug for Probe {

@@ -9,6 +9,7 @@ use std::{
     process::{self, Command, Stdio},
 };
 
+use aya::maps::{Array, MapData};
 use nix::{
     mount::{MsFlags, mount},
     sched::{CloneFlags, setns, unshare},
@@ -58,17 +59,20 @@ struct Truth {
 /// Tests every attached rung; returns those that read right, and the first namespaces.
 pub(crate) fn run(
     maps: &mut Maps,
+    observed: &Array<MapData, Observation>,
     attached: Vec<Attached>,
     statuses: &mut [CapabilityStatus],
     types: &KernelTypes,
 ) -> Result<(Vec<Attached>, NsInums), Error> {
+    // Programs that are there already go on judging by what they know.
     let testing = State {
         selftest_tid: gettid().as_raw().cast_unsigned(),
-        ..State::default()
+        selftest_child: 0,
+        ..maps.state.get(&0, 0).unwrap_or_default()
     };
     set_state(maps, testing)?;
     let truth = act();
-    let host = first_namespaces(&observation(maps, 0));
+    let host = first_namespaces(&observation(observed, 0));
     // Before 6.9 a pidfd is an anonymous inode and only its operations tell it from others.
     let pidfd_fops = match types.offset("pid", "stashed") {
         Some(_) => 0,
@@ -77,7 +81,7 @@ pub(crate) fn run(
     set_state(maps, state(host, pidfd_fops))?;
     let mut good = Vec::new();
     for rung in attached {
-        let seen = observation(maps, rung.capability.observed);
+        let seen = observation(observed, rung.capability.observed);
         match judge(rung.capability.name, &seen, &truth) {
             Ok(()) => good.push(rung),
             Err(reason) => switch_off(statuses, rung.capability.name, &reason),
@@ -104,8 +108,8 @@ fn set_state(maps: &mut Maps, state: State) -> Result<(), Error> {
         .map_err(|source| Error::map("write", "STATE", source))
 }
 
-fn observation(maps: &Maps, place: u32) -> Observation {
-    maps.observed.get(&place, 0).unwrap_or_default()
+fn observation(observed: &Array<MapData, Observation>, place: u32) -> Observation {
+    observed.get(&place, 0).unwrap_or_default()
 }
 
 /// The harmless calls. Their own failures show as hooks that saw nothing.

@@ -6,6 +6,7 @@
 use std::{collections::BTreeMap, fs, io, path::Path, thread};
 
 use nix::{
+    errno::Errno,
     mount::{MsFlags, mount},
     sched::{CloneFlags, unshare},
     sys::statfs::{TRACEFS_MAGIC, statfs},
@@ -34,14 +35,18 @@ fn mount_privately() -> io::Result<()> {
     let none: Option<&str> = None;
     unshare(CloneFlags::CLONE_NEWNS)?;
     mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
-    mount(
+    let mounted = mount(
         Some("tracefs"),
         MOUNT_POINT,
         Some("tracefs"),
         MsFlags::empty(),
         none,
-    )?;
-    Ok(())
+    );
+    match mounted {
+        // It is there already.
+        Ok(()) | Err(Errno::EBUSY) => Ok(()),
+        Err(errno) => Err(errno.into()),
+    }
 }
 
 /// Offsets of plain tracepoints' fields, by the programs' global; what is not there is left out.

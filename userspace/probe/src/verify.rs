@@ -37,7 +37,7 @@ pub fn verify_all() -> Result<Vec<Verified>, Error> {
     let types = KernelTypes::read()?;
     let btf = types.for_aya()?;
     let offsets = load::offsets(&types);
-    let mut ebpf = load_object(false, &btf, &offsets.globals)?;
+    let mut ebpf = load_object(false, None, &btf, &offsets.globals)?;
     let mut seen = BTreeSet::new();
     let mut all = Vec::new();
     for capability in LADDER {

@@ -10,6 +10,7 @@ use super::{Act, Text, judge, syscalls::Call, watched};
 use crate::{
     maps::STATE,
     offsets::*,
+    once::{Runs, once},
     owner::whose,
     read::field,
     selftest,
@@ -127,6 +128,9 @@ fn btf_signal_generate(ctx: BtfTracePointContext) -> i32 {
     // Zero, SI_USER, where there is none.
     let code: i32 = field(info, &OFF_SIGINFO_CODE);
     if code != SI_USER && code != SI_QUEUE && code != SI_TKILL {
+        return 0;
+    }
+    if !once(Runs::NewestLast) {
         return 0;
     }
     let Some((_, who)) = watched() else { return 0 };

@@ -11,6 +11,7 @@ use aya_ebpf::{
 use super::{file, mount, process, socket, surface};
 use crate::{
     offsets::*,
+    once::{Runs, once},
     read::{at, field},
 };
 
@@ -60,13 +61,17 @@ macro_rules! ends {
         $(
             #[fexit]
             fn $fexit(ctx: FExitContext) -> i32 {
-                $judge(&Call { regs: ctx.arg(0), ret: ctx.arg(1) });
+                if once(Runs::NewestFirst) {
+                    $judge(&Call { regs: ctx.arg(0), ret: ctx.arg(1) });
+                }
                 0
             }
 
             #[tracepoint]
             fn $tracepoint(ctx: TracePointContext) -> u32 {
-                $judge(&Call::of_tracepoint(&ctx));
+                if once(Runs::NewestLast) {
+                    $judge(&Call::of_tracepoint(&ctx));
+                }
                 0
             }
         )*
@@ -112,7 +117,9 @@ macro_rules! opens {
             #[tracepoint]
             fn $tracepoint(ctx: TracePointContext) -> u32 {
                 // No register is needed: the descriptor says all.
-                file::opened_as(at::<u64>(ctx.as_ptr() as u64 + TP_RET).cast_signed());
+                if once(Runs::NewestLast) {
+                    file::opened_as(at::<u64>(ctx.as_ptr() as u64 + TP_RET).cast_signed());
+                }
                 0
             }
         )*
@@ -129,7 +136,7 @@ opens! {
 /// Every way to open, io_uring's too, comes through here.
 #[fexit]
 fn fexit_security_file_open(ctx: FExitContext) -> i32 {
-    if ctx.arg::<i32>(1) == 0 {
+    if ctx.arg::<i32>(1) == 0 && once(Runs::NewestFirst) {
         file::opened(ctx.arg(0));
     }
     0

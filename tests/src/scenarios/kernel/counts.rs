@@ -4,7 +4,7 @@ use std::{fs, path::Path, process::Command, thread, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::{CALLS, OOM, able, calls, equal};
+use super::{CALLS, CONTAINER_RECORDS, OOM, able, calls, closes, container_closes, equal};
 use crate::{
     context::{Context, cgroup_file, eventually, finish, pure_v2},
     runner::Scenario,
@@ -163,18 +163,15 @@ fn flood_closes_the_identity(context: &Context) -> Result<()> {
         calls(&metrics, "flood", "unshare", "uts", "allowed"),
         20_011,
     )?;
-    for ring in ["critical", "events"] {
-        eventually("the identity closes", || {
-            let metrics = context.metrics()?;
-            let stage = |stage: &str| {
-                metrics.sum("paddock_records_total", &[("ring", ring), ("stage", stage)])
-            };
-            let (seen, submitted) = (stage("seen"), stage("submitted"));
-            let kernel = (seen - submitted - stage("lost_ring_full")).abs() < 0.5;
-            let user = (submitted - stage("delivered") - stage("lost_user")).abs() < 0.5;
-            Ok(kernel && user && (ring == "critical" || seen > 20_010.5))
-        })?;
-    }
+    eventually("the identity closes", || {
+        let metrics = context.metrics()?;
+        Ok(closes(&metrics) && container_closes(&metrics, "flood"))
+    })?;
+    let seen = context.metrics()?.sum(
+        CONTAINER_RECORDS,
+        &[("container", "flood"), ("stage", "seen")],
+    );
+    ensure!(seen > 20_010.5, "{seen} records");
     Ok(())
 }
 

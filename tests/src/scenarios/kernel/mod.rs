@@ -8,6 +8,8 @@ use crate::metrics::Metrics;
 
 pub mod calls;
 pub mod counts;
+pub mod less;
+pub mod swap;
 
 pub(super) const CALLS: &str = "paddock_container_namespace_calls_total";
 pub(super) const ESCAPES: &str = "paddock_container_escapes_total";
@@ -42,6 +44,33 @@ pub(super) fn judged(
     let such = [all[0], all[1], ("verdict", verdict)];
     equal(activity, metrics.sum(ACTIVITIES, &all), want)?;
     equal(verdict, metrics.sum(ACTIVITIES, &such), want)
+}
+
+const CONTAINER_RECORDS: &str = "paddock_container_records_total";
+const REASONS: [&str; 3] = ["lost_ring_full", "lost_pressure", "lost_rate_limited"];
+
+/// Both rings: every record is submitted or lost for one of the reasons, and what was submitted
+/// has been read.
+fn closes(metrics: &Metrics) -> bool {
+    ["critical", "events"].into_iter().all(|ring| {
+        let stage =
+            |stage: &str| metrics.sum("paddock_records_total", &[("ring", ring), ("stage", stage)]);
+        let lost: f64 = REASONS.into_iter().map(stage).sum();
+        let kernel = stage("seen") - stage("submitted") - lost;
+        let user = stage("submitted") - stage("delivered");
+        kernel.abs() < 0.5 && user.abs() < 0.5
+    })
+}
+
+/// The same of one container's records.
+fn container_closes(metrics: &Metrics, name: &str) -> bool {
+    let stage = |stage| of_container(metrics, name, stage);
+    let lost: f64 = REASONS.into_iter().map(stage).sum();
+    (stage("seen") - stage("submitted") - lost).abs() < 0.5
+}
+
+fn of_container(metrics: &Metrics, name: &str, stage: &str) -> f64 {
+    metrics.sum(CONTAINER_RECORDS, &[("container", name), ("stage", stage)])
 }
 
 /// A number that should be exactly this.

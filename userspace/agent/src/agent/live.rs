@@ -19,7 +19,7 @@ use crate::{
     chain::chain,
     clock, found, launch, metrics, runtime_files, server,
     shared::Shared,
-    telling,
+    telling, withheld,
 };
 
 /// An ephemeral agent ends when it was idle for so long.
@@ -43,6 +43,7 @@ pub(super) async fn live(shared: Arc<Shared>, web: Option<TcpListener>) -> Resul
     tokio::spawn(launch::keep(Arc::clone(&shared)));
     tokio::spawn(launch::keep_limits(Arc::clone(&shared)));
     tokio::spawn(found::run(Arc::clone(&shared)));
+    tokio::spawn(withheld::watch(Arc::clone(&shared)));
     tokio::spawn(runtime_files::run(Arc::clone(&shared)));
     let mut servers = vec![watched(
         &shared,

@@ -156,7 +156,10 @@ fn load(options: &Options, instance: &Instance) -> Result<Kernel, Error> {
     };
     let fresh = !config.pin_dir.exists();
     match Probe::load(&config) {
-        Ok(probe) => {
+        Ok(mut probe) => {
+            if let Err(error) = probe.limit_records(options.record_rate) {
+                tracing::warn!("records are not limited: {}", chain(&error));
+            }
             let kernel = Kernel::loaded(probe);
             for status in kernel.capabilities() {
                 tracing::info!(

@@ -44,6 +44,10 @@ const ACTIVITIES: Family = Family::counter(
     "paddock_container_activities_total",
     "Activities that concern the container's walls, by verdict; a series begins with its first one. docs/verdicts.md names them.",
 );
+const RECORDS: Family = Family::counter(
+    "paddock_container_records_total",
+    "Records about the container on both rings: seen = submitted + lost_ring_full + lost_pressure + lost_rate_limited.",
+);
 
 const LIMITS_RESTORED: Family = Family::counter(
     "paddock_container_limits_restored_total",
@@ -57,6 +61,7 @@ pub(super) const FAMILIES: [Family; 7] = [
     NAMESPACE_CALLS,
     ESCAPES,
     ACTIVITIES,
+    RECORDS,
     LIMITS_RESTORED,
 ];
 
@@ -137,6 +142,11 @@ pub(super) fn kernel_families(readings: &[Reading]) -> Vec<MetricFamily> {
             readings
                 .iter()
                 .flat_map(|one| activities(&one.name, &one.counters.kernel)),
+        ),
+        RECORDS.with(
+            readings
+                .iter()
+                .flat_map(|one| records(&one.name, &one.counters.kernel)),
         ),
     ]
 }
@@ -232,6 +242,18 @@ fn activities(name: &str, counters: &SlotCounters) -> Vec<(Labels, f64)> {
         }
     }
     series
+}
+
+fn records(name: &str, counters: &SlotCounters) -> Vec<(Labels, f64)> {
+    let sum = counters.records();
+    [("seen", sum.seen)]
+        .into_iter()
+        .chain(sum.parts())
+        .map(|(stage, count)| {
+            let labels = vec![("container", name.to_owned()), ("stage", stage.to_owned())];
+            (labels, float(count))
+        })
+        .collect()
 }
 
 /// Containers by state.

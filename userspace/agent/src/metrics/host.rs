@@ -25,7 +25,7 @@ const FOLDED: Family = Family::gauge(
 );
 const RECORDS: Family = Family::counter(
     "paddock_records_total",
-    "The kernel half's records by ring: seen = submitted + lost_ring_full; submitted = delivered + what is under way.",
+    "The kernel half's records by ring: seen = submitted + lost_ring_full + lost_pressure + lost_rate_limited; submitted = delivered + what is under way.",
 );
 const UNDECODABLE: Family = Family::counter(
     "paddock_records_undecodable_total",
@@ -43,13 +43,17 @@ const PROGRAM_RUNS: Family = Family::counter(
     "paddock_program_runs_total",
     "Runs of a program; counted while kernel.bpf_stats_enabled is 1.",
 );
+const PROGRAM_MISSES: Family = Family::counter(
+    "paddock_program_missed_runs_total",
+    "Runs of a program that the kernel left out, since it had preempted a task inside of it on the same processor. What setns and unshare lose so is taken up by probes where a kernel has them.",
+);
 const MISSED: Family = Family::counter(
     "paddock_births_missed_total",
     "New cgroups that found no slot laid out, by where they were made: what happened in one until the agent read of it is not counted as its own.",
 );
 const BUILD: Family = Family::gauge("paddock_build_info", "Version of paddock, always 1.");
 
-pub(super) const FAMILIES: [Family; 10] = [
+pub(super) const FAMILIES: [Family; 11] = [
     OOM_KILLS,
     CONTAINERS,
     FOLDED,
@@ -58,6 +62,7 @@ pub(super) const FAMILIES: [Family; 10] = [
     ATTACHED,
     PROGRAM_SECONDS,
     PROGRAM_RUNS,
+    PROGRAM_MISSES,
     MISSED,
     BUILD,
 ];
@@ -102,6 +107,11 @@ pub(super) fn collect(shared: &Shared, exported: &Exported) -> Vec<MetricFamily>
                 .iter()
                 .map(|one| (program(&one.program), float(one.run_count))),
         ),
+        PROGRAM_MISSES.with(
+            programs
+                .iter()
+                .map(|one| (program(&one.program), float(one.missed))),
+        ),
         MISSED.with(missed(shared)),
         BUILD.with([(vec![("version", env!("CARGO_PKG_VERSION").to_owned())], 1.0)]),
     ]
@@ -128,12 +138,8 @@ fn records(shared: &Shared) -> Vec<(Labels, f64)> {
             Ring::Critical => ("critical", delivered[0]),
             Ring::Events => ("events", delivered[1]),
         };
-        for (stage, count) in [
-            ("seen", counters.seen),
-            ("submitted", counters.submitted),
-            ("lost_ring_full", counters.lost_ring_full),
-            ("delivered", delivered),
-        ] {
+        let ends = [("seen", counters.seen), ("delivered", delivered)];
+        for (stage, count) in counters.parts().into_iter().chain(ends) {
             series.push((
                 vec![("ring", word.to_owned()), ("stage", stage.to_owned())],
                 float(count),

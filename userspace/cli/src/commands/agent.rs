@@ -7,7 +7,7 @@ use std::{
     path::{PathBuf, absolute},
 };
 
-use paddock_agent::{Cni, DEFAULT_LISTEN_ADDRESS, Options, ProbeMode};
+use paddock_agent::{Cni, DEFAULT_LISTEN_ADDRESS, Options, ProbeMode, RecordRate};
 use tracing_subscriber::EnvFilter;
 
 use super::Context;
@@ -40,6 +40,12 @@ pub(crate) struct Agent {
         hide_env_values = true
     )]
     log: String,
+    /// Events that each container may tell a second; what is more is counted, not told. 0: no limit
+    #[arg(long, default_value_t = 2000, value_name = "NUMBER")]
+    event_rate: u32,
+    /// How many of them may come at once
+    #[arg(long, default_value_t = 10_000, value_name = "NUMBER")]
+    event_burst: u32,
     /// Log the kernel programs' own debug lines
     #[arg(long)]
     debug_programs: bool,
@@ -96,6 +102,10 @@ impl Agent {
             track: self.track,
             program_log: self.debug_programs,
             force_rungs: self.force_rung,
+            record_rate: (self.event_rate != 0).then_some(RecordRate {
+                per_second: self.event_rate,
+                burst: self.event_burst,
+            }),
             probe: if self.require_probe {
                 ProbeMode::Required
             } else {

@@ -154,6 +154,7 @@ fn describe(kind: &Kind) -> (&'static str, String, String) {
             "lost".to_owned(),
             format!("{count} events: this reader was too slow"),
         ),
+        Kind::Limited { .. } => ("-", "limited".to_owned(), limited(kind)),
         Kind::Cgroup {
             action,
             actor,
@@ -203,6 +204,18 @@ fn oom_kill(kind: &Kind) -> String {
         "{}{main}{limit}{whose} ({constraint}{all}){by}",
         who(victim)
     )
+}
+
+fn limited(kind: &Kind) -> String {
+    let Kind::Limited {
+        action,
+        reason,
+        withheld,
+    } = kind
+    else {
+        return String::new();
+    };
+    format!("telling less ({reason}) {action}, {withheld} records withheld")
 }
 
 /// `ptrace of host pid 4711 by gdb[4712]`.

@@ -4,13 +4,14 @@
 use std::{
     fs::{self, File},
     io::ErrorKind,
+    os::unix::fs::OpenOptionsExt as _,
     path::Path,
     time::{Duration, Instant},
 };
 
 use anyhow::Context as _;
 use hyper::Method;
-use nix::fcntl::{Flock, FlockArg};
+use nix::fcntl::{Flock, FlockArg, OFlag};
 use paddock_cgroups::Hierarchies;
 use paddock_probe::Probe;
 
@@ -37,10 +38,10 @@ impl Unload {
             Ok(()) | Err(Error::NoAgent { .. } | Error::Broken { .. }) => {}
             Err(error) => return Err(error.into()),
         }
-        let Some(lock) = lock(state_dir)? else {
+        let pins = state_dir.join("bpf");
+        let Some(lock) = lock(state_dir, pins.exists())? else {
             return Ok(0);
         };
-        let pins = state_dir.join("bpf");
         if pins.exists() {
             Probe::unload_pins(&pins)
                 .with_context(|| format!("cannot remove the pins in {}", pins.display()))?;
@@ -67,14 +68,22 @@ impl Unload {
 }
 
 /// Waits until no agent has the instance, and keeps one from coming meanwhile. `None` where
-/// there is nothing to lock, so nothing left.
-fn lock(state_dir: &Path) -> anyhow::Result<Option<Flock<File>>> {
+/// there is nothing to lock and nothing left.
+fn lock(state_dir: &Path, left: bool) -> anyhow::Result<Option<Flock<File>>> {
     let path = state_dir.join("lock");
     let end = Instant::now() + PATIENCE;
     loop {
-        let file = match File::open(&path) {
+        let file = File::options()
+            .read(true)
+            .write(left)
+            .create(left)
+            .truncate(false)
+            .mode(0o600)
+            .custom_flags(OFlag::O_NOFOLLOW.bits())
+            .open(&path);
+        let file = match file {
             Ok(file) => file,
-            // An agent that ended well takes it along.
+            // An agent that ended well takes it along, but for the pins, which go on counting.
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             Err(error) => {
                 return Err(error).with_context(|| format!("{}: cannot open", path.display()));
