@@ -54,7 +54,7 @@ const LIMITS_RESTORED: Family = Family::counter(
     "Files of the container's limits that somebody else had changed and paddock wrote again.",
 );
 
-pub(super) const FAMILIES: [Family; 7] = [
+pub(super) const FAMILIES: [Family; 8] = [
     INFO,
     OOM_KILLS,
     OOM_MISMATCH,
