@@ -18,7 +18,60 @@ use crate::{
 pub const ALL: &[Scenario] = &[
     Scenario::new("apparmor::confines_run_and_exec", confines_run_and_exec),
     Scenario::new("apparmor::only_what_is_loaded", only_what_is_loaded),
+    Scenario::new(
+        "apparmor::a_false_proc_takes_no_label",
+        a_false_proc_takes_no_label,
+    ),
 ];
+
+/// CVE-2025-52881, CVE-2019-16884: the label is written to files of a /proc that the container
+/// brought.
+fn a_false_proc_takes_no_label(context: &Context) -> Result<()> {
+    context.start_agent(&["--detach-on-exit"])?;
+    if !is_on() {
+        return refused_without_apparmor(context);
+    }
+    with_root(context, |root| {
+        fs::create_dir(root.join("denied"))?;
+        let mut files = Vec::new();
+        for task in ["self", "thread-self", "1"] {
+            for name in ["attr/exec", "attr/apparmor/exec"] {
+                files.push(root.join("false").join(task).join(name));
+            }
+        }
+        for file in &files {
+            fs::create_dir_all(file.parent().context("no parent")?)?;
+            fs::write(file, "untouched")?;
+        }
+        let profile = Profile::load(context)?;
+        let option = format!("apparmor={}", profile.name);
+        let path = root.display().to_string();
+        let volume = format!("{path}/false:/proc");
+        let run = ["run", "-d", "--name=box", "--security-opt", &option];
+        let inner = ["-v", &volume, &path, "/bin/workload", "sleep", "60"];
+        context.ok(&[&run[..], &inner].concat())?;
+        profile.confines(pid(context, "box")?)?;
+        // Refused or confined, but not as it was told by the false files.
+        let exec = [
+            "exec",
+            "box",
+            "/bin/workload",
+            "write",
+            "/denied/exec",
+            "text",
+        ];
+        let output = context.paddock(&exec)?;
+        ensure!(
+            output.code != Some(0) && !root.join("denied/exec").exists(),
+            "{output:?}"
+        );
+        for file in &files {
+            let text = fs::read_to_string(file)?;
+            ensure!(text == "untouched", "{}: {text}", file.display());
+        }
+        Ok(())
+    })
+}
 
 /// Of a kernel built without it there is no such file.
 pub(super) fn is_on() -> bool {

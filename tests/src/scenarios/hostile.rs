@@ -40,7 +40,56 @@ pub const ALL: &[Scenario] = &[
         "rootfs::release_agent_is_out_of_reach",
         release_agent_is_out_of_reach,
     ),
+    Scenario::new(
+        "rootfs::a_false_proc_moves_no_flag",
+        a_false_proc_moves_no_flag,
+    ),
 ];
+
+/// CVE-2026-115521: what is to be read-only would be remounted by /proc/self/fd of a /proc that
+/// the container brought, whose links lead elsewhere.
+fn a_false_proc_moves_no_flag(context: &Context) -> Result<()> {
+    context.start_agent(&["--detach-on-exit"])?;
+    with_root(context, |root| {
+        let descriptors = root.join("false/self/fd");
+        fs::create_dir_all(&descriptors)?;
+        for name in ["data", "free"] {
+            fs::create_dir(root.join(name))?;
+        }
+        for number in 0..64 {
+            symlink("/free", descriptors.join(number.to_string()))?;
+        }
+        let path = root.display().to_string();
+        let volume = |from: &str, to: &str| format!("{path}/{from}:{to}");
+        let volumes = [
+            volume("false", "/proc"),
+            volume("data", "/data:ro"),
+            volume("free", "/free"),
+        ];
+        let write = |target: &str| {
+            let mut args = vec!["run", "--rm", "--read-only"];
+            for volume in &volumes {
+                args.extend(["-v", volume]);
+            }
+            args.extend([path.as_str(), "/bin/workload", "write", target, "text"]);
+            context.paddock(&args)
+        };
+        for target in ["/data/mark", "/mark"] {
+            let output = write(target)?;
+            ensure!(
+                output.code == Some(1) && output.stderr.contains("(os error 30)"),
+                "{target}: {output:?}"
+            );
+        }
+        let output = write("/free/mark")?;
+        ensure!(output.code == Some(0), "{output:?}");
+        ensure!(
+            root.join("free/mark").exists() && !root.join("data/mark").exists(),
+            "written elsewhere"
+        );
+        Ok(())
+    })
+}
 
 /// CVE-2025-31133, CVE-2025-52565, CVE-2026-41579: links in place of what is mounted or masked with.
 fn devices_are_not_the_images(context: &Context) -> Result<()> {
