@@ -5,6 +5,8 @@ use std::{
     io::{ErrorKind, Read as _, Seek as _, SeekFrom},
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
+    thread,
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result, ensure};
@@ -41,6 +43,9 @@ struct Log(File, String);
 
 impl Log {
     fn new() -> Result<Self> {
+        // It says of ten kills in five seconds at most whose they were (`oom_rs`): the scenarios
+        // before this one may have had theirs.
+        thread::sleep(Duration::from_secs(5));
         let mut log = OpenOptions::new()
             .read(true)
             .custom_flags(nix::libc::O_NONBLOCK)

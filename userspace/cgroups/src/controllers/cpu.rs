@@ -151,8 +151,8 @@ fn real_time_budget(place: &Place, runtime: i64) -> Result<(), Error> {
     }
 }
 
-/// From the top down, since each parent's comes out of its own parent's. What counts is the
-/// share of the time, whatever the periods.
+/// From the top down, since each parent's comes out of its own parent's; then the cgroup's own,
+/// which may have to wait. What counts is the share of the time, whatever the periods.
 pub(crate) fn lend_real_time(mount: &Path, dir: &Path, limits: &CpuLimits) {
     let Some(runtime) = limits.rt_runtime.filter(|runtime| *runtime > 0) else {
         return;
@@ -332,7 +332,8 @@ mod tests {
         assert_eq!(lend(-1, None), "100");
         assert_eq!(lend(1000, None), "1700");
         assert_eq!(lend(1000, Some(100_000)), "10700");
-        assert_eq!(dir.read("own/other/cpu.rt_runtime_us"), "0");
+        assert_eq!(dir.read("own/other/cpu.rt_runtime_us"), "1000");
+        assert_eq!(dir.read("own/one/cpu.rt_runtime_us"), "700");
         assert_eq!(dir.read("cpu.rt_runtime_us"), "950000");
     }
 
