@@ -28,28 +28,34 @@ pub(crate) fn set(place: &Place, name: &str, frozen: bool) -> Result<(), Error> 
         }
         sleep(PAUSE);
         // v1 can hang in FREEZING when a task forks meanwhile; the write again picks it up.
-        if place.version == Version::V1 {
-            write(place, frozen)?;
-        }
+        write(place, frozen)?;
     }
     Ok(())
 }
 
 fn write(place: &Place, frozen: bool) -> Result<(), Error> {
-    match (place.version, frozen) {
-        (Version::V1, true) => file::write(&place.file("freezer.state"), "FROZEN"),
-        (Version::V1, false) => file::write(&place.file("freezer.state"), "THAWED"),
-        (Version::V2, true) => file::write(&place.file("cgroup.freeze"), "1"),
-        (Version::V2, false) => file::write(&place.file("cgroup.freeze"), "0"),
+    let (name, value) = match (place.version, frozen) {
+        (Version::V1, true) => ("freezer.state", "FROZEN"),
+        (Version::V1, false) => ("freezer.state", "THAWED"),
+        (Version::V2, true) => ("cgroup.freeze", "1"),
+        (Version::V2, false) => ("cgroup.freeze", "0"),
+    };
+    match file::write(&place.file(name), value) {
+        // A killed one can end, and its cgroup go, before it is thawed.
+        Err(error) if !frozen && error.is_gone() => Ok(()),
+        other => other,
     }
 }
 
+/// One that is gone is not.
 pub(crate) fn is_frozen(place: &Place) -> Result<bool, Error> {
-    match place.version {
-        Version::V1 => Ok(file::read(&place.file("freezer.state"))? == "FROZEN"),
-        Version::V2 => {
-            let text = file::read(&place.file("cgroup.events"))?;
-            Ok(file::flat_key(&text, "frozen") == Some(1))
-        }
-    }
+    let name = match place.version {
+        Version::V1 => "freezer.state",
+        Version::V2 => "cgroup.events",
+    };
+    let text = file::read_optional(&place.file(name))?.unwrap_or_default();
+    Ok(match place.version {
+        Version::V1 => text == "FROZEN",
+        Version::V2 => file::flat_key(&text, "frozen") == Some(1),
+    })
 }
