@@ -60,7 +60,7 @@ pub(crate) fn forked(child: u64, tgid: u32) {
 
 /// Whether a task is of no container. A cgroup that nobody has named yet may turn out to be one
 /// of the host's, such as podman's for conmon: it is taken for that while the task is among the
-/// host's mounts, where a container's processes are not.
+/// host's mounts, where no container's processes are but those of systemd's units.
 #[inline(always)]
 pub(crate) fn outside(task: u64) -> bool {
     let slot = identity(task).slot;

@@ -1,8 +1,8 @@
 //! The event bus: what happened, numbered, kept for a while, handed to whoever follows.
 //!
 //! Publishing never waits. A follower that falls more than [`FOLLOWERS`] events behind misses
-//! some and is told how many. Escapes, OOM kills and what was withheld are kept apart from the rest, so that a
-//! flood of execs cannot push them out of the history.
+//! some and is told how many. Escapes, OOM kills and what was withheld are kept apart from the
+//! rest, so that a flood of execs cannot push them out of the history.
 
 use std::{
     collections::VecDeque,
