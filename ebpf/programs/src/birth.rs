@@ -32,7 +32,7 @@ pub(crate) fn born(path: u64, parent: u32) -> (u32, u32) {
         twin.hierarchies += 1;
         return (twin.slot, cgroup_op::MKDIR);
     }
-    let within = parent != 0;
+    let within = task::settled(parent) != 0;
     let waiting = if within {
         SLOTS_WITHIN.pop()
     } else {

@@ -14,6 +14,7 @@ use crate::{
     maps::{LEFT, MEMBER},
     offsets::*,
     read::{field, pointer},
+    setup::is_outside,
     task::{self, Identity, exempt, identity, settled, slot_of},
 };
 
@@ -57,7 +58,7 @@ pub(crate) fn forked(child: u64, tgid: u32) {
         // CLONE_INTO_CGROUP
         let mover = (bpf_get_current_pid_tgid() >> 32) as u32;
         let who = identity(task);
-        if who.slot != 0
+        if !is_outside(who.slot, task)
             && !exempt(mover)
             && !matches!(moves(&who, tgid, born.slot, 0), Target::Own)
         {
@@ -89,8 +90,12 @@ pub(crate) fn moved(to: &Identity, path: u64, task: u64) -> bool {
         from = if from == 0 { who.slot } else { from };
         who.slot = from;
     }
-    // A container may move what is in containers within it.
-    let by_container = from != 0 && is_around(who.slot, from) && !exempt(mover);
+    // A container may move what is in containers within it. conmon, in a cgroup that nobody has
+    // named, sets one up.
+    let by_container = from != 0
+        && is_around(who.slot, from)
+        && !exempt(mover)
+        && !is_outside(who.slot, task::current());
     if by_container {
         let target = moves(&who, tgid, to.slot, path);
         if !matches!(target, Target::Own) {

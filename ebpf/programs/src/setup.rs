@@ -58,12 +58,17 @@ pub(crate) fn forked(child: u64, tgid: u32) {
     }
 }
 
-/// Whether a task is of no container. A cgroup that nobody has named yet may turn out to be one
-/// of the host's, such as podman's for conmon: it is taken for that while the task is among the
-/// host's mounts, where no container's processes are but those of systemd's units.
+/// Whether a task is of no container.
 #[inline(always)]
 pub(crate) fn outside(task: u64) -> bool {
-    let slot = identity(task).slot;
+    is_outside(identity(task).slot, task)
+}
+
+/// Whether a task of cgroups of `slot` is of no container. A cgroup that nobody has named yet may
+/// turn out to be one of the host's, such as podman's for conmon: it is taken for that while the
+/// task is among the host's mounts, where no container's processes are but those of systemd's units.
+#[inline(always)]
+pub(crate) fn is_outside(slot: u32, task: u64) -> bool {
     slot == 0 || (task::settled(slot) == 0 && among_host_mounts(task))
 }
 

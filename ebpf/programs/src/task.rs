@@ -11,6 +11,7 @@ use paddock_abi::{
 };
 
 use crate::{
+    count::NESTED,
     maps::{CGROUP_SLOT, EXEMPT, SLOT_PLACE},
     member::left,
     offsets::*,
@@ -161,13 +162,17 @@ pub(crate) fn namespaces(task: u64) -> [u32; NS_TYPES] {
 }
 
 /// Whose a slot is as far as anybody knows: a cgroup that nobody has named yet is of what is
-/// around it.
+/// around it, which may be as new. One deeper than is looked at is taken for a container's.
 #[inline(always)]
 pub(crate) fn settled(slot: u32) -> u32 {
-    match SLOT_PLACE.get(slot) {
-        Some(place) if place.state == slot_state::PROVISIONAL => place.parent,
-        _ => slot,
+    let mut whole = slot;
+    for _ in 0..=NESTED {
+        match SLOT_PLACE.get(whole) {
+            Some(place) if place.state == slot_state::PROVISIONAL => whole = place.parent,
+            _ => break,
+        }
     }
+    whole
 }
 
 /// The first task of a `struct pid`; 0 where it is gone.

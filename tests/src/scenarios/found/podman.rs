@@ -13,7 +13,7 @@ use nix::{
 use super::label;
 use crate::{
     bundle::busybox,
-    context::{Context, Output, eventually, finish},
+    context::{Context, Output, cgroup_mounts, eventually, finish},
     runner::Scenario,
     scenarios::kernel::equal,
 };
@@ -21,6 +21,7 @@ use crate::{
 pub const ALL: &[Scenario] = &[Scenario::new("found::podman", podman).alone()];
 
 const ESCAPES: &str = "paddock_container_escapes_total";
+const CALLS: &str = "paddock_container_namespace_calls_total";
 const OOM: &str = "paddock_container_oom_kills_total";
 
 fn podman(context: &Context) -> Result<()> {
@@ -29,7 +30,6 @@ fn podman(context: &Context) -> Result<()> {
         ensure!(release.contains("paddock-guest"), "podman is not installed");
         return Ok(());
     }
-    let parents = crate::scenarios::oci::podman::parents()?;
     let directory = context.state.with_extension("podman");
     let root = directory.join("rootfs");
     fs::create_dir_all(root.join("bin"))?;
@@ -79,18 +79,29 @@ fn podman(context: &Context) -> Result<()> {
         )
     };
     let name = format!("web-{}", std::process::id());
-    let result = sequence(context, &call, &name, &root.display().to_string());
+    // As new as what is in it: nobody has named it either when conmon and runc start.
+    let parent = format!("/{name}");
+    let result = sequence(context, &call, &name, &parent, &root.display().to_string());
     let removed = call(&["rm", "-f", "-t", "0", &name]);
-    crate::scenarios::oci::podman::remove_parents(&parents)?;
+    let emptied = eventually("conmon has left, and its cgroup can go", || {
+        let mut gone = true;
+        for (_, mount) in cgroup_mounts()? {
+            // podman keeps it for the next one's.
+            let _ = fs::remove_dir(mount.join(&name).join("conmon"));
+            let _ = fs::remove_dir(mount.join(&name));
+            gone &= !mount.join(&name).exists();
+        }
+        Ok(gone)
+    });
     let _ = fs::remove_dir_all(&directory);
-    removed?;
-    result
+    result.and(emptied).and(removed.map(drop))
 }
 
 fn sequence(
     context: &Context,
     call: &impl Fn(&[&str]) -> Result<Output>,
     name: &str,
+    parent: &str,
     root: &str,
 ) -> Result<()> {
     let ok = |args: &[&str]| -> Result<String> {
@@ -103,6 +114,8 @@ fn sequence(
         "-d",
         "--name",
         name,
+        "--cgroup-parent",
+        parent,
         "--network",
         "none",
         "--memory",
@@ -136,41 +149,12 @@ fn sequence(
     let told = context.ok(&["events", "--container", name])?;
     equal("escapes in set-up", metrics.sum(ESCAPES, &of), 0).context(told)?;
     let setns = [("container", name), ("syscall", "setns")];
-    let counted = "paddock_container_namespace_calls_total";
-    equal("setns in set-up", metrics.sum(counted, &setns), 0)?;
+    equal("setns in set-up", metrics.sum(CALLS, &setns), 0)?;
     ensure!(
         label(&metrics, "container", name, "container_id") == Some(id),
         "another id"
     );
-    // A container of a pod shares what the first one has: its own to it.
-    let other = format!("{name}-beside");
-    let network = format!("container:{name}");
-    let beside = [
-        "run",
-        "--rm",
-        "--name",
-        &other,
-        "--network",
-        &network,
-        "--ipc",
-        &network,
-        "--cap-add",
-        "SYS_ADMIN",
-        "--security-opt",
-        "seccomp=unconfined",
-        "--rootfs",
-        root,
-        "nsenter",
-        "--net=/proc/self/ns/net",
-        "--ipc=/proc/self/ns/ipc",
-        "true",
-    ];
-    ok(&beside)?;
-    let metrics = context.metrics()?;
-    let its = [("container", other.as_str()), ("syscall", "setns")];
-    equal("its setns", metrics.sum(counted, &its), 2)?;
-    let its = [("container", other.as_str())];
-    equal("its escapes", metrics.sum(ESCAPES, &its), 0)?;
+    beside(context, &ok, name, parent, root)?;
     // From inside: through a descriptor that leaked.
     ok(&[
         "exec",
@@ -194,4 +178,45 @@ fn sequence(
         Ok(context.metrics()?.sum(OOM, &kills) > 0.5)
     })?;
     equal("kills", context.metrics()?.sum(OOM, &kills), 1)
+}
+
+/// A container of a pod shares what the first one has: its own to it.
+fn beside(
+    context: &Context,
+    ok: &impl Fn(&[&str]) -> Result<String>,
+    name: &str,
+    parent: &str,
+    root: &str,
+) -> Result<()> {
+    let other = format!("{name}-beside");
+    let network = format!("container:{name}");
+    let beside = [
+        "run",
+        "--rm",
+        "--name",
+        &other,
+        "--cgroup-parent",
+        parent,
+        "--network",
+        &network,
+        "--ipc",
+        &network,
+        "--cap-add",
+        "SYS_ADMIN",
+        "--security-opt",
+        "seccomp=unconfined",
+        "--rootfs",
+        root,
+        "nsenter",
+        "--net=/proc/self/ns/net",
+        "--ipc=/proc/self/ns/ipc",
+        "true",
+    ];
+    ok(&beside)?;
+    let metrics = context.metrics()?;
+    let told = context.ok(&["events", "--container", &other])?;
+    let its = [("container", other.as_str()), ("syscall", "setns")];
+    equal("its setns", metrics.sum(CALLS, &its), 2).context(told.clone())?;
+    let its = [("container", other.as_str())];
+    equal("its escapes", metrics.sum(ESCAPES, &its), 0).context(told)
 }

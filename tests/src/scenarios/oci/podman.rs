@@ -37,7 +37,7 @@ fn podman(context: &Context) -> Result<()> {
 }
 
 /// Those that were not there before.
-pub fn remove_parents(before: &[PathBuf]) -> Result<()> {
+fn remove_parents(before: &[PathBuf]) -> Result<()> {
     for directory in parents()?.into_iter().filter(|one| !before.contains(one)) {
         // conmon's, which podman keeps for the next one, and a pod's, which it forgets in the
         // hierarchies without a controller.
@@ -49,7 +49,7 @@ pub fn remove_parents(before: &[PathBuf]) -> Result<()> {
     Ok(())
 }
 
-pub fn parents() -> Result<Vec<PathBuf>> {
+fn parents() -> Result<Vec<PathBuf>> {
     let mounts = cgroup_mounts()?.into_iter();
     let all = mounts.map(|(_, mount)| mount.join(PARENT));
     Ok(all.filter(|directory| directory.is_dir()).collect())
