@@ -7,7 +7,7 @@ fn main() {
     let object = env::var_os("PADDOCK_EBPF_OBJECT").map_or_else(
         || {
             let manifest = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").unwrap_or_default());
-            manifest.join("../../target/ebpf/bpfel-unknown-none/release/paddock-ebpf")
+            manifest.join("../../target/ebpf/paddock-ebpf.o")
         },
         PathBuf::from,
     );

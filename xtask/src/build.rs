@@ -3,9 +3,9 @@
 //! Both are cargo's, so what has not changed is skipped. The kernel half has a target folder
 //! of its own: its compiler and flags are not the workspace's.
 
-use std::process::Command;
+use std::{fs, path::Path, process::Command};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
 use crate::{
     cmd::{self, step},
@@ -30,7 +30,24 @@ pub(crate) fn all(tree: &Tree, toolchain: &KernelToolchain) -> Result<()> {
 
 pub(crate) fn kernel_half(tree: &Tree, toolchain: &KernelToolchain) -> Result<()> {
     step("building the kernel half");
-    cmd::run_to_stderr(&mut kernel_cargo(tree, toolchain, "build"))
+    cmd::run_to_stderr(&mut kernel_cargo(tree, toolchain, "build"))?;
+    strip(tree, toolchain)
+}
+
+/// Leaves out the four fifths of the object that are for debuggers: the kernel reads its BTF.
+fn strip(tree: &Tree, toolchain: &KernelToolchain) -> Result<()> {
+    let (linked, object) = (tree.linked_ebpf_object(), tree.ebpf_object());
+    let changed = |path: &Path| fs::metadata(path).and_then(|metadata| metadata.modified());
+    let linked_at = changed(&linked).with_context(|| format!("read {}", linked.display()))?;
+    // A new time would compile everything above it anew.
+    if changed(&object).is_ok_and(|stripped_at| stripped_at >= linked_at) {
+        return Ok(());
+    }
+    cmd::run_to_stderr(
+        Command::new(setup::objcopy(toolchain)?)
+            .arg("--strip-debug")
+            .args([linked, object]),
+    )
 }
 
 /// The static binaries: a guest and a container have no libraries of this machine. All

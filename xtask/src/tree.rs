@@ -52,10 +52,15 @@ impl Tree {
         self.target.join(&self.triple).join("release").join(name)
     }
 
-    /// The kernel half, as `PADDOCK_EBPF_OBJECT` hands it to the build of `probe`.
-    pub(crate) fn ebpf_object(&self) -> PathBuf {
+    /// The kernel half as it is linked, with what a debugger would read of it.
+    pub(crate) fn linked_ebpf_object(&self) -> PathBuf {
         self.target
             .join("ebpf/bpfel-unknown-none/release/paddock-ebpf")
+    }
+
+    /// The kernel half, as `PADDOCK_EBPF_OBJECT` hands it to the build of `probe`.
+    pub(crate) fn ebpf_object(&self) -> PathBuf {
+        self.target.join("ebpf/paddock-ebpf.o")
     }
 
     pub(crate) fn bpf_linker(&self) -> PathBuf {

@@ -6,7 +6,7 @@ use std::{
     process::Command,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 
 use crate::{
     cmd::{self, step},
@@ -19,10 +19,7 @@ const VERSION: &str = "0.13.0";
 const DEBIAN_LLVM: u32 = 22;
 
 pub(super) fn install(tree: &Tree, toolchain: &KernelToolchain) -> Result<()> {
-    let llvm = match toolchain {
-        KernelToolchain::Debian { .. } => DEBIAN_LLVM,
-        KernelToolchain::Nightly => nightly::llvm_major()?,
-    };
+    let llvm = version(toolchain)?;
     let tools = tree.target.join("tools");
     // The version says nothing of the LLVM it was linked to.
     let stamp = tools.join("bpf-linker.stamp");
@@ -53,6 +50,26 @@ pub(super) fn install(tree: &Tree, toolchain: &KernelToolchain) -> Result<()> {
     // Hundreds of megabytes that nothing needs again.
     drop(fs::remove_dir_all(tools.join("build")));
     fs::write(&stamp, wanted).with_context(|| format!("write {}", stamp.display()))
+}
+
+/// Of the same LLVM.
+pub(crate) fn objcopy(toolchain: &KernelToolchain) -> Result<PathBuf> {
+    let config = llvm_config(version(toolchain)?)?;
+    let programs = cmd::output(Command::new(&config).arg("--bindir"))?;
+    let objcopy = Path::new(programs.trim()).join("llvm-objcopy");
+    ensure!(
+        objcopy.is_file(),
+        "{} is missing: install the programs of LLVM beside its development files",
+        objcopy.display()
+    );
+    Ok(objcopy)
+}
+
+fn version(toolchain: &KernelToolchain) -> Result<u32> {
+    match toolchain {
+        KernelToolchain::Debian { .. } => Ok(DEBIAN_LLVM),
+        KernelToolchain::Nightly => nightly::llvm_major(),
+    }
 }
 
 fn works(linker: &Path) -> bool {

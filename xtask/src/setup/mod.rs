@@ -18,6 +18,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
+pub(crate) use self::linker::objcopy;
 use crate::{cmd, tree::Tree};
 
 /// What the set-up is for.
