@@ -30,7 +30,7 @@ pub(crate) enum Runs {
 pub(crate) fn first(what: u32, tgid: u32, task: u64, nth: u64) -> bool {
     /// `BPF_NOEXIST`, and what it says.
     const NEW: u64 = 1;
-    const THERE: i64 = -17;
+    const THERE: i32 = -17;
     let event = Done {
         tgid,
         what,
