@@ -261,7 +261,10 @@ pub(crate) fn verify(program: &mut Program, hook: Hook, btf: &Btf) -> Result<(),
         (Hook::Tracepoint(..) | Hook::ExitIfThere(_), Program::TracePoint(program)) => {
             program.load()?;
         }
-        (Hook::EntryBeside(_) | Hook::ReturnBeside(_), Program::KProbe(program)) => {
+        (
+            Hook::ProbeBeside(_) | Hook::EntryBeside(_) | Hook::ReturnBeside(_),
+            Program::KProbe(program),
+        ) => {
             program.load()?;
         }
         _ => return Err(Refused::of_another_kind()),

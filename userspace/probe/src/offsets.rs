@@ -228,6 +228,16 @@ const FIELDS: &[Row] = &[
         &[("task_struct", "signal")],
     ),
     (
+        "OFF_TASK_SELF_EXEC_ID",
+        Group::Process,
+        &[("task_struct", "self_exec_id")],
+    ),
+    (
+        "OFF_TASK_START",
+        Group::Process,
+        &[("task_struct", "start_boottime")],
+    ),
+    (
         "OFF_TASK_EXIT_CODE",
         Group::Process,
         &[("task_struct", "exit_code")],
