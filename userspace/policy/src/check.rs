@@ -46,6 +46,9 @@ pub(crate) fn all(drafts: &[Draft], sink: &mut Sink<'_>) {
     }
     let statements: Vec<Statement<'_>> = drafts.iter().flat_map(statements).collect();
     for statement in &statements {
+        if sink.is_full() {
+            return;
+        }
         if let Some(message) = beside(statement, &statements, sink) {
             sink.add(statement.at, message);
         }
@@ -220,6 +223,9 @@ fn closed(drafts: &[Draft], statements: &[Statement<'_>], sink: &mut Sink<'_>) {
         } else {
             "no file could be opened; allow some by a rule with file"
         };
-        sink.add(draft.at, format!("denied by default and nothing allowed: {what}"));
+        sink.add(
+            draft.at,
+            format!("denied by default and nothing allowed: {what}"),
+        );
     }
 }

@@ -93,7 +93,9 @@ pub struct PathNode {
 
 /// More rules forbid than cells can tell apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{rules} rules hold for one container, more than {RULES}; remove policies or narrow what they select")]
+#[error(
+    "{rules} rules hold for one container, more than {RULES}; remove policies or narrow what they select"
+)]
 pub struct TooManyRules {
     pub rules: usize,
 }

@@ -1,7 +1,7 @@
 //! The table of named rules in docs/policy.md, and the schema, held against the code. A test
 //! fails where they differ; `UPDATE_DOCS=1` writes the table.
 
-use std::{fs, path::Path};
+use std::{fmt::Write as _, fs, path::Path};
 
 use paddock_abi::activity::{TABLE, Verdict};
 use serde_json::{Value, json};
@@ -46,7 +46,11 @@ fn table() -> String {
                     .map(|target| target_name(*target))
                     .collect();
                 let all = targets.len() == TARGETS.len();
-                let targets = if all { "any".to_owned() } else { targets.join("+") };
+                let targets = if all {
+                    "any".to_owned()
+                } else {
+                    targets.join("+")
+                };
                 (!targets.is_empty()).then(|| format!("`{}` {targets}", row.name))
             })
             .collect();
@@ -60,12 +64,14 @@ fn table() -> String {
             .filter(|(_, pack)| pack.rules.iter().any(|own| own.name == rule.name))
             .map(|(name, _)| *name)
             .collect();
-        text.push_str(&format!(
-            "| `{}` | {} | {acts} | {} |\n",
+        writeln!(
+            text,
+            "| `{}` | {} | {acts} | {} |",
             rule.name,
             rule.what,
             packs.join(", ")
-        ));
+        )
+        .unwrap();
     }
     text
 }
@@ -73,8 +79,13 @@ fn table() -> String {
 #[test]
 fn the_schema_has_the_named_rules_of_the_table() {
     let schema = schema();
-    let rules = schema["properties"]["deny"]["anyOf"][0]["oneOf"].as_array().unwrap();
-    let names: Vec<_> = rules.iter().map(|rule| rule["const"].as_str().unwrap()).collect();
+    let rules = schema["properties"]["deny"]["anyOf"][0]["oneOf"]
+        .as_array()
+        .unwrap();
+    let names: Vec<_> = rules
+        .iter()
+        .map(|rule| rule["const"].as_str().unwrap())
+        .collect();
     let table: Vec<_> = NAMED.iter().map(|rule| rule.name).collect();
     assert_eq!(names, table);
 }
@@ -89,13 +100,28 @@ fn the_schema_has_the_keys_that_the_reader_knows() {
     let rule = "/properties/rule/items/properties";
     for (pointer, known) in [
         ("/properties".to_owned(), &crate::read::KEYS[..]),
-        ("/properties/select/properties".to_owned(), &crate::select::KEYS),
-        ("/properties/default/properties".to_owned(), &crate::read::FAMILIES),
+        (
+            "/properties/select/properties".to_owned(),
+            &crate::select::KEYS,
+        ),
+        (
+            "/properties/default/properties".to_owned(),
+            &crate::read::FAMILIES,
+        ),
         (rule.to_owned(), &crate::rule::KEYS),
-        (format!("{rule}/namespace/properties"), &crate::rule::NAMESPACE_KEYS),
-        (format!("{rule}/network/properties"), &crate::rule::NETWORK_KEYS),
+        (
+            format!("{rule}/namespace/properties"),
+            &crate::rule::NAMESPACE_KEYS,
+        ),
+        (
+            format!("{rule}/network/properties"),
+            &crate::rule::NETWORK_KEYS,
+        ),
         (format!("{rule}/file/properties"), &crate::rule::FILE_KEYS),
-        (format!("{rule}/disarm/properties"), &crate::rule::DISARM_KEYS),
+        (
+            format!("{rule}/disarm/properties"),
+            &crate::rule::DISARM_KEYS,
+        ),
     ] {
         let mut known: Vec<_> = known.iter().map(|key| (*key).to_owned()).collect();
         known.sort();
@@ -136,7 +162,10 @@ fn the_schema_refuses_what_it_should() {
 fn fits(value: &Value, schema: &Value, at: &str) -> Result<(), String> {
     let sub = |schemas: &Value| {
         let schemas = schemas.as_array().unwrap();
-        schemas.iter().filter(|schema| fits(value, schema, at).is_ok()).count()
+        schemas
+            .iter()
+            .filter(|schema| fits(value, schema, at).is_ok())
+            .count()
     };
     let wrong = |what: &str| Err(format!("{at}: {what}: {value}"));
     for (key, rule) in schema.as_object().unwrap() {
@@ -156,7 +185,8 @@ fn fits(value: &Value, schema: &Value, at: &str) -> Result<(), String> {
             "minProperties" => value.as_object().is_none_or(|fields| !fields.is_empty()),
             "required" => {
                 let keys = rule.as_array().unwrap();
-                keys.iter().all(|key| value.get(key.as_str().unwrap()).is_some())
+                keys.iter()
+                    .all(|key| value.get(key.as_str().unwrap()).is_some())
             }
             "items" => value
                 .as_array()
@@ -171,7 +201,9 @@ fn fits(value: &Value, schema: &Value, at: &str) -> Result<(), String> {
             }
             "additionalProperties" if rule == &json!(false) => {
                 let known = schema["properties"].as_object().unwrap();
-                value.as_object().is_none_or(|fields| fields.keys().all(|key| known.contains_key(key)))
+                value
+                    .as_object()
+                    .is_none_or(|fields| fields.keys().all(|key| known.contains_key(key)))
             }
             _ => true,
         };
@@ -192,8 +224,16 @@ fn the_pack_escape_denies_every_escape_and_nothing_benign() {
             let cell = rules.cells[policy_index(row.activity, target)];
             let verdict = row.pair(target).done;
             let denied = action(cell) != ACTION_ALLOW;
-            assert!(denied || verdict != Verdict::Escape, "{} {target:?}", row.name);
-            assert!(!denied || verdict != Verdict::Benign, "{} {target:?}", row.name);
+            assert!(
+                denied || verdict != Verdict::Escape,
+                "{} {target:?}",
+                row.name
+            );
+            assert!(
+                !denied || verdict != Verdict::Benign,
+                "{} {target:?}",
+                row.name
+            );
         }
     }
 }

@@ -81,6 +81,8 @@ impl<'t> Sink<'t> {
 
     pub(crate) fn into_faults(mut self) -> Faults {
         self.faults.sort_by_key(|(at, _)| *at);
+        // A net of both families, or a list's items, may be wrong in the same way.
+        self.faults.dedup();
         self.faults.truncate(MOST);
         let fault = |(at, message): &(usize, String)| {
             let (line, column) = self.place(*at);

@@ -25,18 +25,31 @@ impl Field<'_> {
         sink.add(
             value.span().start,
             format!(
-                "{} is a {}; write {wanted}",
+                "{} is {}; write {wanted}",
                 quote(self.key),
-                value.get_ref().type_str()
+                kind(value.get_ref())
             ),
         );
     }
+}
+
+/// A value's type, with its article.
+pub(crate) fn kind(value: &DeValue<'_>) -> String {
+    let name = value.type_str();
+    let article = if name.starts_with(['a', 'i']) {
+        "an"
+    } else {
+        "a"
+    };
+    format!("{article} {name}")
 }
 
 /// A table's fields in the order of the file.
 #[derive(Debug)]
 pub(crate) struct Fields<'t> {
     fields: Vec<Field<'t>>,
+    /// A key was unknown: what is missed may be what it was to be.
+    misspelt: bool,
 }
 
 impl<'t> Fields<'t> {
@@ -48,17 +61,26 @@ impl<'t> Fields<'t> {
         sink: &mut Sink<'_>,
     ) -> Self {
         let mut fields = Vec::new();
+        let mut misspelt = false;
         for (key, value) in table {
             let (at, key) = (key.span().start, key.get_ref().as_ref());
             if known.contains(&key) {
                 fields.push(Field { key, at, value });
             } else if !sink.is_full() {
+                misspelt = true;
                 let hint = suggestion(key, known.iter().copied(), "docs/policy.md has the list");
                 sink.add(at, format!("unknown key {} in {place}; {hint}", quote(key)));
             }
         }
         fields.sort_by_key(|field| field.at);
-        Self { fields }
+        Self { fields, misspelt }
+    }
+
+    /// Tells what is missing, where no misspelt key could be it.
+    pub(crate) fn missing(&self, at: usize, message: impl AsRef<str>, sink: &mut Sink<'_>) {
+        if !self.misspelt {
+            sink.add(at, message);
+        }
     }
 
     pub(crate) fn get(&self, key: &str) -> Option<Field<'t>> {

@@ -8,7 +8,7 @@ use toml::{
 use crate::{
     check,
     fault::{Faults, Sink, quote, suggestion},
-    fields::{Fields, one_of},
+    fields::{Fields, kind, one_of},
     model::{
         Cidr, Match, Mode, Network, PathRule, Policy, Reaction, Rule, Select, Verb,
         WhenUnenforceable, direction, operation, protocol,
@@ -76,7 +76,11 @@ pub fn parse(bytes: &[u8]) -> Result<Policy, Faults> {
         Ok(table) => read(table.get_ref(), &mut sink),
         Err(error) => {
             let at = error.span().map_or(text.len(), |span| span.start);
-            sink.add(at, format!("not TOML: {}", error.message()));
+            let what = match error.message() {
+                "duplicate key" => "the key stands here a second time; leave one out",
+                message => message,
+            };
+            sink.add(at, format!("not TOML: {what}"));
             None
         }
     };
@@ -96,7 +100,8 @@ fn whole(message: String) -> Faults {
 fn read(table: &DeTable<'_>, sink: &mut Sink<'_>) -> Option<Policy> {
     let fields = Fields::of(table, &KEYS, "a policy", sink);
     if fields.get("name").is_none() {
-        sink.add(0, "the policy has no name; add name = \"…\" at the top");
+        let message = "the policy has no name; add name = \"…\" at the top";
+        fields.missing(0, message, sink);
     }
     let name = fields.string("name", sink, values::name);
     let description = fields.string("description", sink, |text| Ok(text.to_owned()));
@@ -177,8 +182,8 @@ fn rules(
         sink.add(
             at,
             format!(
-                "'rule' is a {}; write each rule below a line [[rule]]",
-                value.get_ref().type_str()
+                "'rule' is {}; write each rule below a line [[rule]]",
+                kind(value.get_ref())
             ),
         );
         return;
@@ -197,9 +202,9 @@ fn rules(
             sink.add(
                 at,
                 format!(
-                    "rule {} is a {}; write each rule below a line [[rule]]",
+                    "rule {} is {}; write each rule below a line [[rule]]",
                     index + 1,
-                    value.get_ref().type_str()
+                    kind(value.get_ref())
                 ),
             );
             continue;

@@ -79,8 +79,8 @@ pub(crate) fn read(
     };
     let verb = fields.word("effect", &VERBS, sink).unwrap_or(Verb::Deny);
     if verb == Verb::Allow {
-        let idle = ["mode", "reaction", "disarm"].into_iter();
-        if let Some(field) = idle.filter_map(|key| fields.get(key)).next() {
+        let idle = ["mode", "reaction", "disarm"];
+        if let Some(field) = idle.into_iter().find_map(|key| fields.get(key)) {
             sink.add(
                 field.at,
                 format!(
@@ -91,17 +91,17 @@ pub(crate) fn read(
         }
     }
     let own_mode = fields.word("mode", &MODES, sink);
-    let reaction = fields.word("reaction", &REACTIONS, sink).unwrap_or_default();
+    let reaction = fields
+        .word("reaction", &REACTIONS, sink)
+        .unwrap_or_default();
     let disarm = disarm(&fields, sink);
     let mut kinds = fields.iter().filter(|field| KINDS.contains(&field.key));
     let Some(kind) = kinds.next() else {
-        sink.add(
-            at,
-            format!(
-                "the rule is about nothing; give it one of {}",
-                KINDS.join(", ")
-            ),
+        let message = format!(
+            "the rule is about nothing; give it one of {}",
+            KINDS.join(", ")
         );
+        fields.missing(at, message, sink);
         return None;
     };
     if let Some(second) = kinds.next() {
@@ -115,8 +115,8 @@ pub(crate) fn read(
         );
         return None;
     }
-    let placed = matches(kind.key, kind.at, &fields, verb, sink)?;
-    let (places, matches) = placed.into_iter().unzip();
+    let statements = matches(kind.key, kind.at, &fields, verb, sink)?;
+    let (places, matches) = statements.into_iter().unzip();
     Some(Draft {
         rule: Rule {
             name,
@@ -216,9 +216,10 @@ fn networks(table: &DeTable<'_>, at: usize, sink: &mut Sink<'_>) -> Option<Vec<P
         one_of("direction", text, &DIRECTIONS)
     });
     if directions.is_none() {
-        sink.add(
+        fields.missing(
             at,
             "'network' without direction; say egress, ingress or both in a list",
+            sink,
         );
     }
     let nets = fields.list("net", sink, values::cidr);
@@ -270,21 +271,18 @@ fn files(table: &DeTable<'_>, at: usize, sink: &mut Sink<'_>) -> Option<Vec<Plac
         .enumerate()
         .map(|(index, name)| (*name, 1 << index))
         .collect();
-    let operations = fields.list("operation", sink, |text| {
-        one_of("operation", text, &words)
-    });
+    let operations = fields.list("operation", sink, |text| one_of("operation", text, &words));
     let paths = fields.list("path", sink, values::path);
     if paths.is_none() {
-        sink.add(at, "'file' without path; name the files or directories");
+        let message = "'file' without path; name the files or directories";
+        fields.missing(at, message, sink);
     }
     if operations.is_none() {
-        sink.add(
-            at,
-            format!(
-                "'file' without operation; name what of {} is meant",
-                operation::NAMES.join(", ")
-            ),
+        let message = format!(
+            "'file' without operation; name what of {} is meant",
+            operation::NAMES.join(", ")
         );
+        fields.missing(at, message, sink);
     }
     let operations = union(&operations?);
     let of = |(at, path)| (at, Match::Path(PathRule { path, operations }));
@@ -296,9 +294,10 @@ fn disarm(fields: &Fields<'_>, sink: &mut Sink<'_>) -> Option<Disarm> {
     let table = fields.table("disarm", sink)?;
     let fields = Fields::of(table, &DISARM_KEYS, "'disarm'", sink);
     if DISARM_KEYS.iter().any(|key| fields.get(key).is_none()) {
-        sink.add(
+        fields.missing(
             at,
-            "'disarm' needs both; write disarm = { hits = 5, window = \"10m\" }",
+            "'disarm' needs hits and window; write disarm = { hits = 5, window = \"10m\" }",
+            sink,
         );
     }
     let hits = fields.count("hits", MOST_HITS, sink);

@@ -15,7 +15,10 @@ pub(crate) enum Scope<'p> {
     Capabilities(u64),
     Device(Device),
     Network(Network),
-    Path { path: &'p str, operations: u8 },
+    Path {
+        path: &'p str,
+        operations: u8,
+    },
     Syscall(&'p str),
 }
 
@@ -73,9 +76,7 @@ impl Scope<'_> {
             Self::Network(network) => {
                 let (from, to) = network.ports;
                 let net = u64::from(128 - network.net.bits);
-                net << 32
-                    | u64::from(to - from) << 8
-                    | u64::from(network.protocols.count_ones())
+                net << 32 | u64::from(to - from) << 8 | u64::from(network.protocols.count_ones())
             }
             Self::Path { path, .. } => u64::MAX - path_depth(path),
             Self::Syscall(_) => 0,
@@ -158,9 +159,7 @@ impl Scope<'_> {
             && one.net == two.net
         {
             let inside = |a: &Network, b: &Network| {
-                b.ports.0 <= a.ports.0
-                    && a.ports.1 <= b.ports.1
-                    && a.protocols & !b.protocols == 0
+                b.ports.0 <= a.ports.0 && a.ports.1 <= b.ports.1 && a.protocols & !b.protocols == 0
             };
             return match (inside(one, two), inside(two, one)) {
                 (true, false) => Order::Narrower,
@@ -178,7 +177,11 @@ impl Scope<'_> {
 
 /// Of paths that hold for one file the longer is the deeper.
 const fn path_depth(path: &str) -> u64 {
-    if path.len() == 1 { 0 } else { path.len() as u64 }
+    if path.len() == 1 {
+        0
+    } else {
+        path.len() as u64
+    }
 }
 
 /// Whether all devices of `narrow` are `wide`'s, whatever is done to them.

@@ -4,7 +4,7 @@ use toml::de::DeTable;
 
 use crate::{
     fault::{Sink, quote},
-    fields::{Fields, one_of},
+    fields::{Fields, kind, one_of},
     model::{Origin, RUNTIMES, Select},
     values,
 };
@@ -125,9 +125,9 @@ fn labels(fields: &Fields<'_>, sink: &mut Sink<'_>) -> Vec<(String, String)> {
             None => sink.add(
                 value.span().start,
                 format!(
-                    "the label {} is a {}; write a string",
+                    "the label {} is {}; write a string",
                     quote(key.get_ref()),
-                    value.get_ref().type_str()
+                    kind(value.get_ref())
                 ),
             ),
         }
@@ -151,11 +151,19 @@ mod tests {
         ] {
             assert!(fits(glob, text), "{glob} {text}");
         }
-        for (glob, text) in [("web-*", "web"), ("a?c", "ac"), ("", "a"), ("*a*b", "xaxbx")] {
+        for (glob, text) in [
+            ("web-*", "web"),
+            ("a?c", "ac"),
+            ("", "a"),
+            ("*a*b", "xaxbx"),
+        ] {
             assert!(!fits(glob, text), "{glob} {text}");
         }
         // Stars do not multiply.
-        assert!(!fits(&"*a".repeat(100), &"a".repeat(10_000).replace('a', "b")));
+        assert!(!fits(
+            &"*a".repeat(100),
+            &"a".repeat(10_000).replace('a', "b")
+        ));
     }
 
     #[test]

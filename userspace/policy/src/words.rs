@@ -92,7 +92,7 @@ fn things(matches: &[Match]) -> String {
 fn thing(matched: &Match) -> String {
     match matched {
         Match::Named(rule) => rule.what.to_owned(),
-        Match::Namespace(namespaces) => namespace(namespaces),
+        Match::Namespace(namespaces) => namespace(*namespaces),
         Match::Capability(EVERY_CAPABILITY) => "using any capability".to_owned(),
         Match::Capability(bits) => {
             let number = bits.trailing_zeros() as usize;
@@ -112,7 +112,7 @@ fn thing(matched: &Match) -> String {
     }
 }
 
-fn namespace(namespaces: &Namespaces) -> String {
+fn namespace(namespaces: Namespaces) -> String {
     let types: Vec<_> = NsType::ALL
         .iter()
         .filter(|ty| namespaces.types & ty.bit() != 0)
