@@ -15,10 +15,10 @@ use crate::{
 };
 
 pub const ALL: &[Scenario] = &[
-    Scenario::new("policy::good_files_are_said_in_words", good),
-    Scenario::new("policy::bad_files_are_told_by_place", bad),
-    Scenario::new("policy::what_is_no_file_is_one_line", no_file),
-    Scenario::new("policy::packs_and_schema", packs),
+    Scenario::new("policy::good_files_are_said_in_words", good).alone(),
+    Scenario::new("policy::bad_files_are_told_by_place", bad).alone(),
+    Scenario::new("policy::what_is_no_file_is_one_line", no_file).alone(),
+    Scenario::new("policy::packs_and_schema", packs).alone(),
 ];
 
 const LAST: &str = "This build checks policies and does not enforce them yet.";
