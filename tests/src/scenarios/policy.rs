@@ -3,6 +3,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 use anyhow::{Context as _, Result, ensure};
@@ -10,7 +11,7 @@ use nix::sys::stat::Mode;
 use serde_json::Value;
 
 use crate::{
-    context::{Context, Output},
+    context::{Context, Output, finish},
     runner::Scenario,
 };
 
@@ -19,6 +20,7 @@ pub const ALL: &[Scenario] = &[
     Scenario::new("policy::bad_files_are_told_by_place", bad).alone(),
     Scenario::new("policy::what_is_no_file_is_one_line", no_file).alone(),
     Scenario::new("policy::packs_and_schema", packs).alone(),
+    Scenario::new("policy::needs_no_root", no_root).alone(),
 ];
 
 const LAST: &str = "This build checks policies and does not enforce them yet.";
@@ -170,5 +172,26 @@ fn packs(context: &Context) -> Result<()> {
     }
     let schema: Value = context.json(&["policy", "schema"])?;
     ensure!(schema["title"] == "paddock policy", "{schema}");
+    Ok(())
+}
+
+/// In a user namespace without a map one is nobody, and still reads the binary.
+fn no_root(context: &Context) -> Result<()> {
+    let as_nobody = |args: &[&str]| {
+        let mut command = Command::new("unshare");
+        command.arg("-U").arg(&context.bin).args(args);
+        finish(&mut command)
+    };
+    let output = as_nobody(&["policy", "check", "pack:escape"])?;
+    ensure!(
+        output.code == Some(0) && output.stdout.ends_with(&format!("\n{LAST}\n")),
+        "{output:?}"
+    );
+    // That one was nobody: all else wants root.
+    let output = as_nobody(&["ps"])?;
+    ensure!(
+        output.code == Some(1) && output.stderr.starts_with("paddock: not root"),
+        "{output:?}"
+    );
     Ok(())
 }

@@ -32,6 +32,33 @@ fn named_rules_are_documented() {
     );
 }
 
+/// Files in the page are files that work.
+#[test]
+fn examples_are_right() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/policy.md");
+    let text = fs::read_to_string(&path).unwrap();
+    let mut examples = 0;
+    for block in text.split("```toml\n").skip(1) {
+        let (example, _) = block.split_once("```").unwrap();
+        parse(example.as_bytes()).unwrap_or_else(|faults| panic!("{faults}"));
+        let value: Value = toml::from_str(example).unwrap();
+        fits(&value, &schema(), "example").unwrap();
+        examples += 1;
+    }
+    assert!(examples > 0);
+}
+
+/// What the page and the crate say of precedence is the same.
+#[test]
+fn precedence_is_stated_once() {
+    let page =
+        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/policy.md"));
+    let crate_doc = include_str!("lib.rs").replace("\n//! ", " ");
+    let (_, said) = crate_doc.split_once("**Precedence.** ").unwrap();
+    let (said, _) = said.split_once("\n").unwrap();
+    assert!(page.unwrap().contains(said), "{said}");
+}
+
 fn table() -> String {
     let packs = PACKS.map(|pack| (pack.name, parse(pack.text.as_bytes()).unwrap()));
     let mut text =

@@ -108,11 +108,11 @@ pub(crate) fn quote(word: &str) -> String {
     format!("'{short}{more}'")
 }
 
-/// ` did you mean 'this'?`, or all there are where they are few, or what `else_` says.
+/// ` did you mean 'this'?`, or all there are where they are few, or what `otherwise` says.
 pub(crate) fn suggestion<'a>(
     word: &str,
     known: impl Iterator<Item = &'a str> + Clone,
-    else_: &str,
+    otherwise: &str,
 ) -> String {
     // Longer words are nobody's slip, and take long to compare.
     let short = word.chars().count() <= QUOTED;
@@ -130,7 +130,7 @@ pub(crate) fn suggestion<'a>(
     if known.clone().count() <= 12 {
         format!("use one of {}", known.collect::<Vec<_>>().join(", "))
     } else {
-        else_.to_owned()
+        otherwise.to_owned()
     }
 }
 

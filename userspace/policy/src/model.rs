@@ -238,14 +238,7 @@ pub struct PathRule {
     pub operations: u8,
 }
 
-impl PathRule {
-    /// Whether `path` is it or lies below it.
-    #[must_use]
-    pub fn holds(&self, path: &str) -> bool {
-        below(&self.path, path)
-    }
-}
-
+/// Whether `path` is `parent` or lies below it.
 pub(crate) fn below(parent: &str, path: &str) -> bool {
     parent == "/"
         || path
