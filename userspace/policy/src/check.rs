@@ -45,11 +45,11 @@ pub(crate) fn all(drafts: &[Draft], sink: &mut Sink<'_>) {
         return;
     }
     let statements: Vec<Statement<'_>> = drafts.iter().flat_map(statements).collect();
-    for statement in &statements {
+    for (index, statement) in statements.iter().enumerate() {
         if sink.is_full() {
             return;
         }
-        if let Some(message) = beside(statement, &statements, sink) {
+        if let Some(message) = beside(index, &statements, sink) {
             sink.add(statement.at, message);
         }
     }
@@ -121,15 +121,17 @@ fn names(drafts: &[Draft], sink: &mut Sink<'_>) {
 }
 
 /// What is wrong with a statement beside the others, told at the later of two.
-fn beside(statement: &Statement<'_>, all: &[Statement<'_>], sink: &Sink<'_>) -> Option<String> {
+fn beside(index: usize, all: &[Statement<'_>], sink: &Sink<'_>) -> Option<String> {
+    let statement = all.get(index)?;
     let mut shadow: Option<&Statement<'_>> = None;
-    for other in all {
-        if std::ptr::eq(other, statement) {
+    for (number, other) in all.iter().enumerate() {
+        if number == index {
             continue;
         }
         let order = statement.order(other);
         let line = || sink.place(other.at).0;
-        let later = other.at < statement.at;
+        // Several of one list may share a place.
+        let later = (other.at, number) < (statement.at, index);
         let covered = order != Order::Apart && other.scope.covers(&statement.scope);
         if order == Order::Level && other.rule.verb != statement.rule.verb && later {
             return Some(format!(

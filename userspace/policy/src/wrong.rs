@@ -292,6 +292,10 @@ const HEADED: &[(&str, &str)] = &[
         "4:56: 'other' beside port; only tcp and udp have ports",
     ),
     (
+        "[[rule]]\nnetwork = { direction = \"egress\", net = \"::/0\", port = [80, 80] }",
+        "4:41: denied in line 4 already; leave one of the two out",
+    ),
+    (
         "[[rule]]\nfile = { operation = \"read\" }",
         "4:1: 'file' without path; name the files or directories",
     ),
@@ -351,6 +355,10 @@ const HEADED: &[(&str, &str)] = &[
 
 /// Files without a head.
 const WHOLE: &[(&str, &str)] = &[
+    (
+        "name = \"p\"\ndeny = [\"kernel-tunables\"]\n[[rule]]\nfile = { path = \"/proc/sys\", operation = \"write\" }",
+        "4:17: denied by line 2 already, which is wider and ends the same; leave this one out",
+    ),
     (
         "",
         "1:1: the policy has no name; add name = \"…\" at the top",
