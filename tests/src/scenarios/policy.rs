@@ -78,9 +78,9 @@ fn good(context: &Context) -> Result<()> {
     let text = context.ok(&["policy", "check", &file])?;
     let want = format!(
         "policy web, for containers named web-*; refused where a rule of it cannot be enforced\n  \
-         sysrq: denies writing sysrq-trigger\n  \
-         miner: denies traffic to 0.0.0.0/0 port 3333 by tcp, udp; traffic to ::/0 port 3333 by tcp, udp and kills the process\n  \
-         keys: counts as would-deny read, write of /etc/keys and below\n\
+         sysrq: writing sysrq-trigger: denied\n  \
+         miner: traffic to 0.0.0.0/0 port 3333 by tcp, udp; traffic to ::/0 port 3333 by tcp, udp: denied, and the process is killed\n  \
+         keys: read, write of /etc/keys and below: passes, counted as would-deny\n\
          {LAST}\n"
     );
     ensure!(text == want, "{text}");
@@ -166,7 +166,7 @@ fn packs(context: &Context) -> Result<()> {
         );
         ensure!(copy == own && own.lines().count() > 20, "{own}");
         ensure!(
-            own.contains("counts as would-deny") && !own.contains(" denies "),
+            own.contains("counted as would-deny\n") && !own.contains(": denied"),
             "{own}"
         );
     }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use paddock_abi::namespace::NsType;
+use paddock_abi::namespace::{NsType, Target};
 
 use crate::{
     fault::printable,
@@ -11,7 +11,7 @@ use crate::{
         Network, Origin, PathRule, Policy, Reaction, Rule, Select, Verb, WhenUnenforceable, access,
         direction, operation, protocol,
     },
-    named::{TARGETS, bit, target_name},
+    named::{TARGETS, bit},
 };
 
 /// So many things of a rule are told.
@@ -58,20 +58,15 @@ fn whom(select: &Select) -> String {
 
 fn line(rule: &Rule) -> String {
     let what = things(&rule.matches);
-    if rule.verb == Verb::Allow {
-        return format!("allows {what}, against what is less specific in this file");
-    }
-    let then = match rule.reaction {
-        Reaction::Deny => "",
-        Reaction::Pause => " and pauses the container",
-        Reaction::Stop => " and stops the container",
-        Reaction::Kill => " and kills the process",
+    let then = match (rule.verb, rule.mode, rule.reaction) {
+        (Verb::Allow, ..) => "allowed, against what is less specific in this file",
+        (Verb::Deny, Mode::Audit, _) => "passes, counted as would-deny",
+        (Verb::Deny, Mode::Enforce, Reaction::Deny) => "denied",
+        (Verb::Deny, Mode::Enforce, Reaction::Pause) => "denied, and the container is paused",
+        (Verb::Deny, Mode::Enforce, Reaction::Stop) => "denied, and the container is stopped",
+        (Verb::Deny, Mode::Enforce, Reaction::Kill) => "denied, and the process is killed",
     };
-    let line = match rule.mode {
-        Mode::Enforce => format!("denies {what}{then}"),
-        Mode::Audit if then.is_empty() => format!("counts as would-deny {what}"),
-        Mode::Audit => format!("counts as would-deny {what}; enforced it denies{then}"),
-    };
+    let line = format!("{what}: {then}");
     match rule.disarm {
         None => line,
         Some(disarm) => format!(
@@ -119,19 +114,28 @@ fn namespace(namespaces: Namespaces) -> String {
         .map(|ty| ty.name())
         .collect();
     let types = if namespaces.types == EVERY_TYPE {
-        "any".to_owned()
+        "of any type".to_owned()
     } else {
-        types.join(", ")
+        format!("of type {}", types.join(", "))
     };
-    let targets: Vec<_> = TARGETS
+    let joined: Vec<_> = TARGETS
         .iter()
-        .filter(|target| namespaces.targets & bit(**target) != 0)
-        .map(|target| target_name(*target))
+        .filter(|target| **target != Target::New && namespaces.targets & bit(**target) != 0)
+        .map(|target| match target {
+            Target::Own => "the container's own",
+            Target::Peer => "another container's",
+            _ => "the host's",
+        })
         .collect();
-    format!(
-        "joining or making namespaces of type {types} that are {}",
-        targets.join(" or ")
-    )
+    let mut does = Vec::new();
+    if !joined.is_empty() {
+        let whose = joined.join(" or ");
+        does.push(format!("joining namespaces {types} that are {whose}"));
+    }
+    if namespaces.targets & bit(Target::New) != 0 {
+        does.push(format!("making namespaces {types}"));
+    }
+    does.join(" and ")
 }
 
 fn device(device: &Device) -> String {
@@ -183,4 +187,53 @@ fn network(network: &Network) -> String {
         let _ = write!(text, " by {}", protocols.join(", "));
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_rule_is_a_line_with_what_follows() {
+        let text = "name = \"p\"
+            mode = \"enforce\"
+            when_unenforceable = \"audit\"
+            deny = [\"mount\"]
+            allow = [\"mount-outside\"]
+            select = { image = [\"a*\", \"b\"], runtime = \"docker\", label = { k = \"\\u001b\" }, origin = \"found\" }
+            [[rule]]
+            namespace = { type = \"net\", target = [\"host\", \"new\"] }
+            reaction = \"kill\"
+            disarm = { hits = 5, window = \"1m\" }
+            [[rule]]
+            device = \"b 8:* rw\"
+            reaction = \"pause\"
+            [[rule]]
+            network = { direction = [\"egress\", \"ingress\"], net = \"10.0.0.0/8\", port = [1, \"5-9\"], protocol = \"udp\" }
+            reaction = \"stop\"
+            [[rule]]
+            mode = \"audit\"
+            syscall = [\"ptrace\", \"bpf\", \"keyctl\", \"mount\", \"umount2\", \"swapon\", \"swapoff\", \"reboot\"]
+            [[rule]]
+            capability = \"ALL\"
+            [[rule]]
+            capability = \"CHOWN\"
+            effect = \"allow\"";
+        let policy = crate::parse(text.as_bytes()).unwrap_or_else(|faults| panic!("{faults}"));
+        let allowed = "allowed, against what is less specific in this file";
+        let want = [
+            "policy p, for containers of the image a* or b, run by docker, labelled k=\\u{1b}, that paddock found; what cannot be enforced only counts",
+            "  mount: every mount, the container's own too: denied",
+            &format!(
+                "  mount-outside: mounting, picking up or taking as root what is the host's or another container's: {allowed}"
+            ),
+            "  rule-1: joining namespaces of type net that are the host's and making namespaces of type net: denied, and the process is killed; goes to audit when it hits more than 5 containers in 60 s",
+            "  rule-2: reading, writing block device 8:*: denied, and the container is paused",
+            "  rule-3: traffic to and from 10.0.0.0/8 port 1 by udp; traffic to and from 10.0.0.0/8 ports 5-9 by udp: denied, and the container is stopped",
+            "  rule-4: the system call ptrace; the system call bpf; the system call keyctl; the system call mount; the system call umount2; the system call swapon; 2 more: passes, counted as would-deny",
+            "  rule-5: using any capability: denied",
+            &format!("  rule-6: using CAP_CHOWN: {allowed}"),
+        ];
+        assert_eq!(words(&policy).lines().collect::<Vec<_>>(), want);
+    }
 }
