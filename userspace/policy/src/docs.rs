@@ -55,7 +55,7 @@ fn precedence_is_stated_once() {
         fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/policy.md"));
     let crate_doc = include_str!("lib.rs").replace("\n//! ", " ");
     let (_, said) = crate_doc.split_once("**Precedence.** ").unwrap();
-    let (said, _) = said.split_once("\n").unwrap();
+    let (said, _) = said.split_once('\n').unwrap();
     assert!(page.unwrap().contains(said), "{said}");
 }
 
