@@ -19,7 +19,7 @@ pub const PRESSURE_BURST_NS: u64 = 10_000_000;
 
 /// Grows when what a map holds changes its meaning but not its size: programs of one layout
 /// go on with the maps of another only where both agree.
-pub const LAYOUT: u64 = 1;
+pub const LAYOUT: u64 = 2;
 
 /// What user space decides for every hook.
 #[repr(C)]
@@ -47,8 +47,30 @@ pub struct Claim {
     pub order: u64,
 }
 
+/// An event of a process that several programs may see, on this hook and on others; whoever
+/// enters it first has it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Done {
+    pub tgid: u32,
+    /// Of [`done`].
+    pub what: u32,
+    /// Start of the task that it is told of, since ids come back.
+    pub born: u64,
+    /// Which exec of the process.
+    pub nth: u64,
+}
+
+/// What is done once.
+pub mod done {
+    pub const FORK: u32 = 1;
+    pub const EXEC: u32 = 2;
+    pub const EXIT: u32 = 3;
+}
+
 /// So old a claim at most is the same event's. Both generations hang on all hooks for longer.
 pub const FRESH_NS: u64 = 200_000_000;
 
 const _: () = assert!(size_of::<Control>() == 40);
 const _: () = assert!(size_of::<Claim>() == 16);
+const _: () = assert!(size_of::<Done>() == 24);

@@ -6,7 +6,7 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use paddock_abi::{
-    admission::{Claim, Control, EVENTS_BYTES},
+    admission::{Claim, Control, Done, EVENTS_BYTES},
     counters::{MAX_SLOTS, RINGS, RingCounters, SlotCounters},
     key::{
         CgroupKey, DeviceKey, FileKey, InFlight, Observation, PathKey, PathSlot, SetUp, SlotConfig,
@@ -117,6 +117,10 @@ pub(crate) static BUCKETS: Array<u64, { MAX_SLOTS as usize }> = Array::new();
 /// Threads whose event one of two generations has taken, and when.
 #[btf_map]
 pub(crate) static CLAIMS: LruHashMap<Claim, u64, 4096> = LruHashMap::new();
+
+/// Forks, execs and exits that a program has told already.
+#[btf_map]
+pub(crate) static DONE: LruHashMap<Done, u8, 4096> = LruHashMap::new();
 
 /// What the self-test's calls looked like from here, by capability.
 #[btf_map]

@@ -6,13 +6,16 @@
 //! with what it forks, until the host moves it, it comes back, or the container's slot is given up.
 
 use aya_ebpf::helpers::bpf_get_current_pid_tgid;
-use paddock_abi::{activity::Activity, key::CgroupKey, namespace::Target, record::hierarchy};
+use paddock_abi::{
+    activity::Activity, admission::done, key::CgroupKey, namespace::Target, record::hierarchy,
+};
 
 use crate::{
     activity::{Act, Text, judge},
     count::{NESTED, parent},
     maps::{LEFT, MEMBER},
     offsets::*,
+    once::first,
     read::{field, pointer},
     setup::is_outside,
     task::{self, Identity, exempt, identity, settled, slot_of},
@@ -49,6 +52,10 @@ pub(crate) fn gone(tgid: u32) {
 pub(crate) fn forked(child: u64, tgid: u32) {
     let task = task::current();
     let came = left((bpf_get_current_pid_tgid() >> 32) as u32);
+    // What a container's process forks may be judged.
+    if identity(task).slot != 0 && !first(done::FORK, tgid, child, 0) {
+        return;
+    }
     // What its number stood for before is over.
     let _ = LEFT.remove(tgid);
     let born = identity(child);

@@ -6,11 +6,12 @@
 //! comes later finds nothing. Nor does what is only written down, the same by both.
 
 use aya_ebpf::helpers::{bpf_get_current_pid_tgid, generated::bpf_ktime_get_boot_ns};
-use paddock_abi::admission::{Claim, FRESH_NS};
+use paddock_abi::admission::{Claim, Done, FRESH_NS};
 
 use crate::{
-    maps::{CLAIMS, CONTROL},
-    offsets::GENERATION,
+    maps::{CLAIMS, CONTROL, DONE},
+    offsets::*,
+    read::field,
     selftest,
 };
 
@@ -21,6 +22,23 @@ pub(crate) enum Runs {
     NewestFirst = 0,
     /// On tracepoints of both kinds.
     NewestLast = 1,
+}
+
+/// Whether this event of a process is told by nobody yet: by no program of this hook, nor by
+/// one of another that sees it, too.
+#[inline(always)]
+pub(crate) fn first(what: u32, tgid: u32, task: u64, nth: u64) -> bool {
+    /// `BPF_NOEXIST`, and what it says.
+    const NEW: u64 = 1;
+    const THERE: i32 = -17;
+    let event = Done {
+        tgid,
+        what,
+        born: field(task, &OFF_TASK_START),
+        nth,
+    };
+    // Full: LRU makes room.
+    DONE.insert(event, 0, NEW) != Err(THERE)
 }
 
 /// Whether the event is this program's. Once a run, before anything is counted or told, and

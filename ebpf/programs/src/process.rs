@@ -4,11 +4,13 @@
 //! execs inside a slot becomes that slot's own.
 
 use aya_ebpf::{
+    EbpfContext,
     helpers::{bpf_get_current_pid_tgid, generated::bpf_probe_read_kernel_str},
-    macros::btf_tracepoint,
-    programs::BtfTracePointContext,
+    macros::{btf_tracepoint, kprobe},
+    programs::{BtfTracePointContext, ProbeContext},
 };
 use paddock_abi::{
+    admission::done,
     counters::Ring,
     record::{Exec, Exit, PATH_LEN, kind},
 };
@@ -19,7 +21,7 @@ use crate::{
     maps::{EXEMPT, OOM_MARKED},
     member,
     offsets::*,
-    once::{Runs, once},
+    once::first,
     owner::{KEEP, own, share},
     read::{field, pointer},
     selftest, setup,
@@ -31,39 +33,95 @@ const SIGNAL_GROUP_EXIT: u32 = 4;
 
 #[btf_tracepoint(function = "sched_process_fork")]
 fn btf_sched_process_fork(ctx: BtfTracePointContext) -> i32 {
-    let parent = (bpf_get_current_pid_tgid() >> 32) as u32;
-    let child: u32 = field(ctx.arg(1), &OFF_TASK_TGID);
-    if child == parent {
-        return 0;
-    }
-    if selftest::on() {
-        selftest::adopt_child(child);
-    }
-    // SAFETY: copied at once; only the process itself changes its entry.
-    if let Some(mark) = unsafe { EXEMPT.get(parent) }.copied() {
-        let _ = EXEMPT.insert(child, mark, 0);
-    } else {
-        setup::forked(ctx.arg(1), child);
-    }
-    if once(Runs::NewestLast) {
-        member::forked(ctx.arg(1), child);
-    }
+    forked(ctx.arg(1));
     0
 }
 
 #[btf_tracepoint(function = "sched_process_exec")]
 fn btf_sched_process_exec(ctx: BtfTracePointContext) -> i32 {
+    started(&ctx, ctx.arg(2));
+    0
+}
+
+#[btf_tracepoint(function = "sched_process_exit")]
+fn btf_sched_process_exit(ctx: BtfTracePointContext) -> i32 {
+    let signal = pointer(task::current(), &OFF_TASK_SIGNAL);
+    // The last thread leaves: the kernel says so since 6.16, before it shows in the count.
+    let last = if HAS_GROUP_DEAD_ARG.load() == 0 {
+        field::<i32>(signal, &OFF_SIGNAL_LIVE) == 0
+    } else {
+        ctx.arg::<u64>(1) & 1 != 0
+    };
+    if last {
+        ended(&ctx);
+    }
+    0
+}
+
+// Beside the above where a kernel has them (see `ns`): probes of functions that run right before
+// or after those tracepoints. What the one kind left out the other does, and each event is done
+// once: a kernel that preempts itself passes over the tracepoints' programs, and one that changes
+// a map for the agent over probes, but seldom over both.
+
+#[kprobe]
+fn kprobe_wake_up_new_task(ctx: ProbeContext) -> u32 {
+    forked(ctx.arg(0).unwrap_or(0));
+    0
+}
+
+#[kprobe]
+fn kprobe_bprm_committed_creds(ctx: ProbeContext) -> u32 {
+    started(&ctx, ctx.arg(0).unwrap_or(0));
+    0
+}
+
+#[kprobe]
+fn kprobe_taskstats_exit(ctx: ProbeContext) -> u32 {
+    if ctx.arg::<u64>(1).is_some_and(|last| last as u32 != 0) {
+        ended(&ctx);
+    }
+    0
+}
+
+#[inline(always)]
+fn forked(child: u64) {
+    let parent = (bpf_get_current_pid_tgid() >> 32) as u32;
+    let tgid: u32 = field(child, &OFF_TASK_TGID);
+    if tgid == parent || tgid == 0 {
+        return;
+    }
+    if selftest::on() {
+        selftest::adopt_child(tgid);
+    }
+    // SAFETY: copied at once; only the process itself changes its entry.
+    if let Some(mark) = unsafe { EXEMPT.get(parent) }.copied() {
+        let _ = EXEMPT.insert(tgid, mark, 0);
+    } else {
+        setup::forked(child, tgid);
+    }
+    member::forked(child, tgid);
+}
+
+#[inline(always)]
+fn started(ctx: &impl EbpfContext, binprm: u64) {
     let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
     let task = task::current();
     if selftest::on() {
         selftest::observe(selftest::EXEC, task, 0);
     }
-    if !once(Runs::NewestLast) {
-        return 0;
-    }
     let who = identity(task);
-    if who.slot != 0 && setup::goes_on(tgid, task, ctx.arg(2)) {
-        return 0;
+    if who.slot != 0
+        && !first(
+            done::EXEC,
+            tgid,
+            task,
+            u64::from(field::<u32>(task, &OFF_TASK_SELF_EXEC_ID)),
+        )
+    {
+        return;
+    }
+    if who.slot != 0 && setup::goes_on(tgid, task, binprm) {
+        return;
     }
     let from_setup = exempt(tgid);
     if from_setup {
@@ -80,12 +138,12 @@ fn btf_sched_process_exec(ctx: BtfTracePointContext) -> i32 {
         setup::over(who.slot);
     }
     if who.slot == 0 {
-        return 0;
+        return;
     }
     member::stays(tgid, &who);
-    debug_call(&ctx, "exec", i64::from(tgid));
-    executed(task, &who, ctx.arg(2), from_setup);
-    let filename = pointer(ctx.arg(2), &OFF_BINPRM_FILENAME);
+    debug_call(ctx, "exec", i64::from(tgid));
+    executed(task, &who, binprm, from_setup);
+    let filename = pointer(binprm, &OFF_BINPRM_FILENAME);
     tell(
         Ring::Events,
         who.slot,
@@ -100,24 +158,14 @@ fn btf_sched_process_exec(ctx: BtfTracePointContext) -> i32 {
             }
         },
     );
-    0
 }
 
-#[btf_tracepoint(function = "sched_process_exit")]
-fn btf_sched_process_exit(ctx: BtfTracePointContext) -> i32 {
+/// The process' last thread leaves.
+#[inline(always)]
+fn ended(ctx: &impl EbpfContext) {
     let task = task::current();
     let signal = pointer(task, &OFF_TASK_SIGNAL);
-    // The last thread leaves: the kernel says so since 6.16, before it shows in the count.
-    let last = if HAS_GROUP_DEAD_ARG.load() == 0 {
-        field::<i32>(signal, &OFF_SIGNAL_LIVE) == 0
-    } else {
-        ctx.arg::<u64>(1) & 1 != 0
-    };
-    if !last {
-        return 0;
-    }
     let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
-    let again = !once(Runs::NewestLast);
     let _ = EXEMPT.remove(tgid);
     let _ = OOM_MARKED.remove(tgid);
     let who = identity(task);
@@ -131,10 +179,10 @@ fn btf_sched_process_exit(ctx: BtfTracePointContext) -> i32 {
     if selftest::on() {
         selftest::observe(selftest::EXIT, task, i64::from(status));
     }
-    if who.slot == 0 || again {
-        return 0;
+    if who.slot == 0 || !first(done::EXIT, tgid, task, 0) {
+        return;
     }
-    debug_call(&ctx, "exit", i64::from(status));
+    debug_call(ctx, "exit", i64::from(status));
     tell(
         Ring::Events,
         who.slot,
@@ -148,5 +196,4 @@ fn btf_sched_process_exit(ctx: BtfTracePointContext) -> i32 {
             };
         },
     );
-    0
 }

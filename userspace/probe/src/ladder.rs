@@ -25,7 +25,9 @@ pub(crate) enum Hook {
     /// A system call that a kernel may be built without, by its body or by its tracepoint.
     FexitIfThere(&'static str),
     ExitIfThere(&'static str),
-    /// Probes of a syscall's body; a kernel may refuse them.
+    /// A probe of a function, by its name; a kernel may refuse it.
+    ProbeBeside(&'static str),
+    /// Probes of a syscall's body, likewise.
     EntryBeside(&'static str),
     ReturnBeside(&'static str),
 }
@@ -183,6 +185,14 @@ pub(crate) const LADDER: &[Capability] = &[
             hooks: &[
                 ("btf_sched_process_fork", Hook::Btf("sched_process_fork")),
                 ("btf_sched_process_exec", Hook::Btf("sched_process_exec")),
+                (
+                    "kprobe_wake_up_new_task",
+                    Hook::ProbeBeside("wake_up_new_task"),
+                ),
+                (
+                    "kprobe_bprm_committed_creds",
+                    Hook::ProbeBeside("security_bprm_committed_creds"),
+                ),
             ],
         }],
     },
@@ -192,7 +202,10 @@ pub(crate) const LADDER: &[Capability] = &[
         needs: &[Group::Identity, Group::Process],
         rungs: &[Rung {
             name: "btf_tracepoint",
-            hooks: &[("btf_sched_process_exit", Hook::Btf("sched_process_exit"))],
+            hooks: &[
+                ("btf_sched_process_exit", Hook::Btf("sched_process_exit")),
+                ("kprobe_taskstats_exit", Hook::ProbeBeside("taskstats_exit")),
+            ],
         }],
     },
     Capability {
@@ -305,10 +318,13 @@ pub(crate) const LADDER: &[Capability] = &[
         rungs: &[
             Rung {
                 name: "fentry",
-                hooks: &[(
-                    "fentry_begin_new_exec",
-                    Hook::FentryFunction("begin_new_exec"),
-                )],
+                hooks: &[
+                    (
+                        "fentry_begin_new_exec",
+                        Hook::FentryFunction("begin_new_exec"),
+                    ),
+                    ("kprobe_begin_new_exec", Hook::ProbeBeside("begin_new_exec")),
+                ],
             },
             Rung {
                 name: "btf_tracepoint",
@@ -481,7 +497,9 @@ impl Hook {
             | Self::FexitIfThere(call)
             | Self::EntryBeside(call)
             | Self::ReturnBeside(call) => Some(format!("{NATIVE}{call}")),
-            Self::FexitFunction(name) | Self::FentryFunction(name) => Some(name.to_owned()),
+            Self::FexitFunction(name) | Self::FentryFunction(name) | Self::ProbeBeside(name) => {
+                Some(name.to_owned())
+            }
             Self::FentryCompat(call) | Self::FexitCompat(call) => Some(format!("{COMPAT}{call}")),
             Self::Btf(_) | Self::Tracepoint(..) | Self::ExitIfThere(_) => None,
         }
@@ -505,9 +523,20 @@ impl Hook {
             .is_some_and(|name| types.has_function(&name))
     }
 
+    /// The system call that the rung does without where a kernel is.
+    pub(crate) fn optional_call(self) -> Option<&'static str> {
+        match self {
+            Self::FexitIfThere(call) => Some(call),
+            _ => None,
+        }
+    }
+
     /// Whether the rung does without it.
     pub(crate) fn is_beside(self) -> bool {
-        matches!(self, Self::EntryBeside(_) | Self::ReturnBeside(_))
+        matches!(
+            self,
+            Self::EntryBeside(_) | Self::ReturnBeside(_) | Self::ProbeBeside(_)
+        )
     }
 
     /// Whether the tracepoint's absence is the system call's.

@@ -33,6 +33,7 @@ pub(crate) const PINNED: &[&str] = &[
     "CONTROL",
     "BUCKETS",
     "CLAIMS",
+    "DONE",
     "SLOT_COUNTERS",
     "RING_COUNTERS",
     "CRITICAL",

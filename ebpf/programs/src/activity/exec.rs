@@ -2,8 +2,8 @@
 
 use aya_ebpf::{
     helpers::bpf_get_current_pid_tgid,
-    macros::{btf_tracepoint, fentry},
-    programs::{BtfTracePointContext, FEntryContext},
+    macros::{btf_tracepoint, fentry, kprobe},
+    programs::{BtfTracePointContext, FEntryContext, ProbeContext},
 };
 use paddock_abi::{
     activity::Activity,
@@ -94,6 +94,13 @@ fn prepare() {
     let Some((task, _)) = watched() else { return };
     let permitted: u64 = field(pointer(task, &OFF_TASK_REAL_CRED), &OFF_CRED_PERMITTED);
     let _ = BEFORE_EXEC.insert(bpf_get_current_pid_tgid() as u32, permitted, 0);
+}
+
+/// Beside the others, as in `process`: remembered twice is remembered.
+#[kprobe]
+fn kprobe_begin_new_exec(_ctx: ProbeContext) -> u32 {
+    prepare();
+    0
 }
 
 #[fentry]
