@@ -25,6 +25,7 @@ offsets! {
     OFF_TASK_REAL_PARENT,
     OFF_TASK_SELF_EXEC_ID,
     OFF_TASK_SIGNAL,
+    OFF_TASK_STACK,
     OFF_TASK_START,
     OFF_TASK_TGID,
     OFF_TASK_FS,
@@ -141,6 +142,8 @@ offsets! {
     OFF_REGS_ARG1,
     OFF_REGS_ARG2,
     OFF_REGS_ARG3,
+    // From the beginning of a task's stack, where no helper says where they are; else 0.
+    OFF_REGS_ON_STACK,
     OFF_COMPAT_REGS_ARG0,
     OFF_COMPAT_REGS_ARG1,
     // Plain tracepoints' fields, from tracefs.

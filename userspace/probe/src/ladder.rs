@@ -523,6 +523,14 @@ impl Hook {
             .is_some_and(|name| types.has_function(&name))
     }
 
+    /// The system call that the rung does without where a kernel is.
+    pub(crate) fn optional_call(self) -> Option<&'static str> {
+        match self {
+            Self::FexitIfThere(call) => Some(call),
+            _ => None,
+        }
+    }
+
     /// Whether the rung does without it.
     pub(crate) fn is_beside(self) -> bool {
         matches!(

@@ -166,10 +166,7 @@ fn climb(
             match try_rung(ebpf, bridge, types, btf, rung) {
                 Ok(links) => {
                     status.rung = Some(rung.name.to_owned());
-                    let held = |(_, link): &(_, _)| matches!(link, Attachment::Held(..));
-                    if links.iter().any(held) {
-                        status.caveat = Some(attachment::CAVEAT.to_owned());
-                    }
+                    status.caveat = caveat(rung, &links, types);
                     return (Some(links), status);
                 }
                 Err(refused) => refused,
@@ -182,6 +179,30 @@ fn climb(
         });
     }
     (None, status)
+}
+
+/// When a rung does not serve, or what it leaves out.
+fn caveat(
+    rung: &Rung,
+    links: &[(&'static str, Attachment)],
+    types: &KernelTypes,
+) -> Option<String> {
+    let held = |(_, link): &(_, _)| matches!(link, Attachment::Held(..));
+    if links.iter().any(held) {
+        return Some(attachment::CAVEAT.to_owned());
+    }
+    // A call that the kernel was built without is nothing to tell of.
+    let left_out: Vec<_> = rung
+        .hooks
+        .iter()
+        .filter(|(_, hook)| hook.left_out(types))
+        .filter_map(|(_, hook)| hook.optional_call())
+        .collect();
+    let unseen = tracefs::known_calls(&left_out);
+    (!unseen.is_empty()).then(|| {
+        let calls = unseen.join(", ");
+        format!("does not see {calls}: the kernel's types lack its body")
+    })
 }
 
 /// All hooks of a rung or none: those that were attached are detached when a later one fails.

@@ -481,6 +481,26 @@ impl Offsets {
         self.globals.extend(found().into_iter().flatten());
     }
 
+    /// Where a call's registers are on the stack, on a kernel without `bpf_task_pt_regs` (5.15).
+    #[cfg(target_arch = "x86_64")]
+    fn registers_on_stack(&mut self, types: &KernelTypes) {
+        /// <https://github.com/torvalds/linux/blob/v5.10/arch/x86/include/asm/page_64_types.h>;
+        /// nothing lies above the registers before FRED (6.9).
+        const THREAD_SIZE: u32 = 4 << 12;
+        let helper = types.enumerator("bpf_func_id", "BPF_FUNC_task_pt_regs");
+        let stack = types.offset("task_struct", "stack");
+        let size = types.size("pt_regs");
+        if let (None, Some(stack), Some(size)) = (helper, stack, size) {
+            self.globals.insert("OFF_TASK_STACK", stack);
+            self.globals
+                .insert("OFF_REGS_ON_STACK", THREAD_SIZE.saturating_sub(size));
+        }
+    }
+
+    /// Elsewhere what needs it is refused.
+    #[cfg(not(target_arch = "x86_64"))]
+    fn registers_on_stack(&mut self, _types: &KernelTypes) {}
+
     /// What has had several names.
     fn renamed(&mut self, types: &KernelTypes) {
         // <https://github.com/torvalds/linux/commit/3aa63a569c64>; a `timespec64` before it.
@@ -522,6 +542,7 @@ impl Offsets {
             self.globals.insert("OFF_MEMCG_OOM_GROUP", offset);
         }
         self.memory_of_a_process(types);
+        self.registers_on_stack(types);
         for (global, field) in OOM_CONTROL {
             let offset = types.offset("oom_control", field);
             self.globals.extend(offset.map(|offset| (global, offset)));

@@ -70,6 +70,18 @@ pub(crate) fn field_offsets() -> BTreeMap<&'static str, u32> {
     with_tracefs(read).unwrap_or_default()
 }
 
+/// Those of the system calls that this kernel has; none where it traces no calls.
+pub(crate) fn known_calls(calls: &[&'static str]) -> Vec<&'static str> {
+    let there = |call: &&&str| {
+        let event = format!("events/syscalls/sys_exit_{call}");
+        Path::new(MOUNT_POINT).join(event).exists()
+    };
+    if calls.is_empty() {
+        return Vec::new();
+    }
+    with_tracefs(|| calls.iter().filter(there).copied().collect()).unwrap_or_default()
+}
+
 /// `\tfield:pid_t pid;\toffset:8;\tsize:4;\tsigned:1;`
 fn offset_of(format: &str, field: &str) -> Option<u32> {
     format.lines().find_map(|line| {

@@ -12,7 +12,8 @@ use super::{file, mount, process, socket, surface};
 use crate::{
     offsets::*,
     once::{Runs, once},
-    read::{at, field},
+    read::{at, field, pointer},
+    task,
 };
 
 /// `sys_exit_*`: the result.
@@ -47,13 +48,38 @@ impl Call {
 
     #[inline(always)]
     fn of_tracepoint(ctx: &TracePointContext) -> Self {
-        // SAFETY: no preconditions; the current task has registers to go back to.
-        let regs = unsafe { bpf_task_pt_regs(bpf_get_current_task_btf()) };
+        let regs = if OFF_REGS_ON_STACK.load() == 0 {
+            // SAFETY: no preconditions; the current task has registers to go back to.
+            unsafe { bpf_task_pt_regs(bpf_get_current_task_btf()) as u64 }
+        } else {
+            regs_on_stack()
+        };
         Self {
-            regs: regs as u64,
+            regs,
             ret: at::<u64>(ctx.as_ptr() as u64 + TP_RET).cast_signed(),
         }
     }
+
+    #[inline(always)]
+    fn of_body(ctx: &FExitContext) -> Self {
+        // Where a call may be left out of a kernel before 5.18, its type has an argument of a
+        // type that is not there, which the verifier lets nobody read.
+        let regs = if OFF_REGS_ON_STACK.load() == 0 {
+            ctx.arg(0)
+        } else {
+            regs_on_stack()
+        };
+        Self {
+            regs,
+            ret: ctx.arg(1),
+        }
+    }
+}
+
+/// What the current task came into the kernel with is at the top of its stack.
+#[inline(always)]
+fn regs_on_stack() -> u64 {
+    pointer(task::current(), &OFF_TASK_STACK).wrapping_add(u64::from(OFF_REGS_ON_STACK.load()))
 }
 
 macro_rules! ends {
@@ -62,7 +88,7 @@ macro_rules! ends {
             #[fexit]
             fn $fexit(ctx: FExitContext) -> i32 {
                 if once(Runs::NewestFirst) {
-                    $judge(&Call { regs: ctx.arg(0), ret: ctx.arg(1) });
+                    $judge(&Call::of_body(&ctx));
                 }
                 0
             }

@@ -1,6 +1,6 @@
 //! What is withheld under load: counted by its reason, told, and never at the cost of a count.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, thread, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use nix::{
@@ -12,6 +12,7 @@ use serde_json::Value;
 use super::{able, calls, closes, container_closes, equal, of_container};
 use crate::{
     context::{Context, eventually, pure_v2},
+    metrics::Metrics,
     runner::Scenario,
 };
 
@@ -19,6 +20,10 @@ pub const ALL: &[Scenario] = &[
     Scenario::new(
         "kernel::many_containers_close_the_identity",
         many_containers_close_the_identity,
+    ),
+    Scenario::new(
+        "kernel::programs_of_many_containers",
+        programs_of_many_containers,
     ),
     Scenario::new("kernel::rate_of_a_container", rate_of_a_container).alone(),
     Scenario::new(
@@ -61,6 +66,56 @@ fn many_containers_close_the_identity(context: &Context) -> Result<()> {
         let each = names.iter().all(|name| container_closes(&metrics, name));
         Ok(each && closes(&metrics))
     })
+}
+
+/// Likewise with programs: each one's execs and exits are those that it ran.
+fn programs_of_many_containers(context: &Context) -> Result<()> {
+    const CONTAINERS: u32 = 6;
+    context.start_agent(&["--detach-on-exit"])?;
+    let flags = context.state.with_extension("flags");
+    fs::create_dir_all(&flags)?;
+    let names: Vec<_> = (0..CONTAINERS).map(|one| format!("runs{one}")).collect();
+    let result = run_programs(context, &flags, &names);
+    // Also for one that failed: they would never end.
+    let _ = fs::write(flags.join("end"), "");
+    let _ = fs::remove_dir_all(&flags);
+    result
+}
+
+fn run_programs(context: &Context, flags: &Path, names: &[String]) -> Result<()> {
+    let volumes = [
+        context.workload_volume(),
+        format!("{}:/flags", flags.display()),
+    ];
+    for name in names {
+        let mut args = able(name, &[&volumes[0], &volumes[1]]);
+        args.insert(1, "-d");
+        args.extend(["/run/workload", "spawn-between"]);
+        args.extend(["/flags/start", "/flags/end", "/bin/true"]);
+        context.ok(&args)?;
+    }
+    // Its own exec is told by now: `run -d` returns after it.
+    let metrics = context.metrics()?;
+    let seen = |metrics: &Metrics, name: &str| of_container(metrics, name, "seen");
+    let before: Vec<_> = names.iter().map(|name| seen(&metrics, name)).collect();
+    fs::write(flags.join("start"), "")?;
+    thread::sleep(Duration::from_secs(5));
+    fs::write(flags.join("end"), "")?;
+    for (name, before) in names.iter().zip(before) {
+        eventually("it tells its count", || {
+            Ok(context.ok(&["logs", name])?.contains("calls"))
+        })?;
+        let said = context.ok(&["logs", name])?;
+        let ran = said.trim().strip_suffix(" calls, 0 refused");
+        let ran: u32 = ran.with_context(|| said.clone())?.parse()?;
+        ensure!(ran > 20, "{name} ran {ran} only");
+        // Each is an exec and an exit.
+        let metrics = context.metrics()?;
+        equal(name, seen(&metrics, name) - before, 2 * ran)?;
+        ensure!(container_closes(&metrics, name), "{name}: {}", metrics.0);
+        println!("    {ran} programs");
+    }
+    Ok(())
 }
 
 /// One that makes too much is told so, start and stop, with the number; another is not touched.
