@@ -18,8 +18,8 @@ use paddock_abi::{
 
 use crate::{
     model::{
-        Cidr, Device, DeviceKind, Disarm, Mode, Policy, Reaction, Rule, Verb, WhenUnenforceable,
-        below, direction, operation, protocol,
+        Cidr, Device, DeviceKind, Disarm, Mode, Network, Policy, Reaction, Rule, Verb,
+        WhenUnenforceable, below, direction, operation, protocol,
     },
     named::{TARGETS, bit},
     scope::{Scope, holds, scopes},
@@ -195,20 +195,25 @@ fn decide(all: &[Statements<'_>], of: impl Fn(&Scope<'_>) -> bool) -> u16 {
     let of_one = |statements: &Statements<'_>| {
         let holding = statements.iter().filter(|statement| of(&statement.scope));
         // The first of several that are equal.
-        let narrowest = holding.min_by_key(|statement| {
-            let strictness = Reverse(action(statement.cell));
-            (statement.posture, statement.scope.width(), strictness)
-        });
+        let narrowest = holding.min_by_key(|statement| rank(statement));
         narrowest.map_or(0, |statement| statement.cell)
     };
-    let strictest = |one: u16, other: u16| {
-        if action(other) > action(one) {
-            other
-        } else {
-            one
-        }
-    };
     all.iter().map(of_one).fold(0, strictest)
+}
+
+/// The least decides.
+fn rank(statement: &Statement<'_>) -> (bool, u64, Reverse<u16>) {
+    let strictness = Reverse(action(statement.cell));
+    (statement.posture, statement.scope.width(), strictness)
+}
+
+/// The first where both are as strict.
+const fn strictest(one: u16, other: u16) -> u16 {
+    if action(other) > action(one) {
+        other
+    } else {
+        one
+    }
 }
 
 fn activities(all: &[Statements<'_>]) -> Vec<u16> {
@@ -304,52 +309,70 @@ fn networks(all: &[Statements<'_>]) -> Vec<NetworkNode> {
     nodes.into_iter().map(node).collect()
 }
 
+/// Ports are cut where any range begins or ends, and each statement fills its pieces, the one
+/// that decides last: many ranges cost little more than few.
 fn answers(all: &[Statements<'_>], net: Cidr) -> Vec<NetworkAnswer> {
-    // Where an answer can begin: at a range's first port, and behind its last.
+    let here = |statements: &Statements<'_>| -> Vec<(Network, u16)> {
+        let mut here: Vec<_> = statements
+            .iter()
+            .filter_map(|statement| match statement.scope {
+                Scope::Network(network) if network.net.covers(&net) => Some((statement, network)),
+                _ => None,
+            })
+            .collect();
+        here.sort_by_key(|(statement, _)| Reverse(rank(statement)));
+        // Of equal ones the first in the file decides.
+        here.chunk_by_mut(|(one, _), (other, _)| rank(one) == rank(other))
+            .for_each(<[_]>::reverse);
+        here.into_iter()
+            .map(|(statement, network)| (network, statement.cell))
+            .collect()
+    };
+    let policies: Vec<_> = all.iter().map(here).collect();
     let mut starts = BTreeSet::from([0]);
-    for statement in every(all) {
-        if let Scope::Network(network) = statement.scope
-            && network.net.covers(&net)
-        {
-            starts.insert(network.ports.0);
-            starts.extend(network.ports.1.checked_add(1));
-        }
+    for (network, _) in policies.iter().flatten() {
+        starts.insert(network.ports.0);
+        starts.extend(network.ports.1.checked_add(1));
     }
-    let mut answers: Vec<NetworkAnswer> = Vec::new();
+    let starts: Vec<u16> = starts.into_iter().collect();
+    let mut answers = Vec::new();
     for direction in [direction::OUT, direction::IN] {
         for protocol in [protocol::TCP, protocol::UDP, protocol::OTHER] {
-            let mut rest = starts.iter().copied().peekable();
-            while let Some(from) = rest.next() {
-                let to = rest.peek().map_or(u16::MAX, |next| next - 1);
-                let of = |scope: &Scope<'_>| {
-                    matches!(scope, Scope::Network(network)
-                        if network.net.covers(&net)
-                            && network.directions & direction != 0
-                            && network.protocols & protocol != 0
-                            && network.ports.0 <= from && to <= network.ports.1)
-                };
-                let cell = decide(all, of);
-                if action(cell) == ACTION_ALLOW {
-                    continue;
-                }
-                match answers.last_mut() {
-                    Some(last)
-                        if last.direction == direction
-                            && last.protocol == protocol
-                            && last.cell == cell
-                            && last.ports.1.checked_add(1) == Some(from) =>
-                    {
-                        last.ports.1 = to;
-                    }
-                    _ => answers.push(NetworkAnswer {
+            let cells = policies
+                .iter()
+                .fold(vec![0; starts.len()], |cells, policy| {
+                    let own = pieces(policy, &starts, direction, protocol);
+                    let both = cells.into_iter().zip(own);
+                    both.map(|(cell, own)| strictest(cell, own)).collect()
+                });
+            let mut index = 0;
+            for run in cells.chunk_by(|one, other| one == other) {
+                let from = starts[index];
+                index += run.len();
+                let to = starts.get(index).map_or(u16::MAX, |next| next - 1);
+                if action(run[0]) != ACTION_ALLOW {
+                    answers.push(NetworkAnswer {
                         direction,
                         protocol,
                         ports: (from, to),
-                        cell,
-                    }),
+                        cell: run[0],
+                    });
                 }
             }
         }
     }
     answers
+}
+
+/// One policy's answer for each piece of the ports; later statements go over earlier ones.
+fn pieces(policy: &[(Network, u16)], starts: &[u16], direction: u8, protocol: u8) -> Vec<u16> {
+    let mut cells = vec![0; starts.len()];
+    for (network, cell) in policy {
+        if network.directions & direction != 0 && network.protocols & protocol != 0 {
+            let from = starts.partition_point(|start| *start < network.ports.0);
+            let to = starts.partition_point(|start| *start <= network.ports.1);
+            cells[from..to].fill(*cell);
+        }
+    }
+    cells
 }

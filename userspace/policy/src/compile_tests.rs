@@ -227,6 +227,80 @@ fn of_one_network_the_fewer_ports_decide() {
     assert_eq!(connect(&rules, "1.2.3.4", 1024), 0);
 }
 
+/// Answers that are cut and merged are those of asking each policy by itself.
+#[test]
+fn cut_ports_are_what_policies_say() {
+    let mut seed = 1_u32;
+    let mut random = |below: u32| {
+        seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (seed >> 16) % below
+    };
+    let mut good = 0;
+    for _ in 0..500 {
+        let mut policies = Vec::new();
+        for _ in 0..3 {
+            let mut rule = |_| {
+                let effect = ["deny", "allow"][random(2) as usize];
+                let how = match (effect, random(2)) {
+                    ("deny", 0) => "mode = \"enforce\"",
+                    _ => "",
+                };
+                let bits = random(3) * 8;
+                let (first, more) = (random(12), random(6));
+                let address = ["0.0.0.0", "10.0.0.0", "10.1.0.0"][bits as usize / 8];
+                format!(
+                    "[[rule]]\neffect = \"{effect}\"\n{how}\nnetwork = {{ direction = \"egress\", \
+                     net = \"{address}/{bits}\", port = \"{first}-{}\" }}\n",
+                    first + more
+                )
+            };
+            let text = (0..6).map(&mut rule).collect::<Vec<_>>().concat();
+            let text = format!("default = {{ network = \"deny\" }}\n{text}");
+            // What contradicts itself is refused, and left out here.
+            let text = format!("name = \"p\"\n{text}");
+            policies.extend(parse(text.as_bytes()));
+        }
+        good += policies.len();
+        let rules = compile(&policies.iter().collect::<Vec<_>>()).unwrap();
+        for address in ["10.1.1.1", "10.2.1.1", "11.1.1.1"] {
+            for port in 0..20 {
+                let want = policies
+                    .iter()
+                    .map(|policy| asked(policy, address, port))
+                    .max();
+                let have = action(connect(&rules, address, port));
+                assert_eq!(Some(have), want.or(Some(ACTION_ALLOW)), "{address}:{port}");
+            }
+        }
+    }
+    assert!(good > 200, "{good} policies were good");
+}
+
+/// By the words of the docs: the longest net, of one net the fewest ports, the posture last.
+fn asked(policy: &Policy, address: &str, port: u16) -> u16 {
+    use crate::model::{Match, Mode, Verb};
+    let address = crate::values::cidr(address).unwrap();
+    let mut best = None;
+    for rule in &policy.rules {
+        for matched in &rule.matches {
+            let Match::Network(network) = matched else {
+                continue;
+            };
+            if network.net.covers(&address) && (network.ports.0..=network.ports.1).contains(&port) {
+                let action = match (rule.verb, rule.mode) {
+                    (Verb::Allow, _) => ACTION_ALLOW,
+                    (Verb::Deny, Mode::Audit) => ACTION_AUDIT,
+                    (Verb::Deny, Mode::Enforce) => ACTION_DENY,
+                };
+                let ports = u16::MAX - (network.ports.1 - network.ports.0);
+                let candidate = (!rule.posture, network.net.bits, ports, action);
+                best = best.max(Some(candidate));
+            }
+        }
+    }
+    best.map_or(ACTION_ALLOW, |(.., action)| action)
+}
+
 #[test]
 fn a_posture_is_the_least_specific() {
     let rules = ruleset(&["mode = \"enforce\"
