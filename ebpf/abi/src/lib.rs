@@ -13,4 +13,5 @@ pub mod key;
 pub mod namespace;
 #[cfg(feature = "user")]
 mod pod;
+pub mod policy;
 pub mod record;

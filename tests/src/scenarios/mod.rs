@@ -24,6 +24,7 @@ pub mod networks;
 pub mod ns;
 pub mod oci;
 pub mod oom;
+pub mod policy;
 pub mod portability;
 pub mod privilege;
 pub mod prometheus;
@@ -89,6 +90,7 @@ pub fn all() -> Vec<Scenario> {
         kernel::swap::ALL,
         found::ALL,
         found::podman::ALL,
+        policy::ALL,
         portability::ALL,
         &corpus::all(),
         agent::ALL,

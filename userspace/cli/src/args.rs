@@ -79,6 +79,7 @@ pub(crate) enum Command {
     Events(commands::events::Events),
     Ns(commands::ns::Ns),
     Check(commands::check::Check),
+    Policy(commands::policy::Policy),
     Agent(commands::agent::Agent),
     Unload(commands::unload::Unload),
 }

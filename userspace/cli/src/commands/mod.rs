@@ -13,6 +13,7 @@ pub(crate) mod limits;
 pub(crate) mod logs;
 pub(crate) mod ns;
 pub(crate) mod pause;
+pub(crate) mod policy;
 pub(crate) mod ps;
 pub(crate) mod restart;
 pub(crate) mod rm;
@@ -63,9 +64,10 @@ impl Context {
 
 /// Runs the command; its exit code.
 pub(crate) fn dispatch(args: Args) -> anyhow::Result<u8> {
-    // Sockets, cgroups and the kernel half are root's alone, so this is the one thing to say.
+    // Sockets, cgroups and the kernel half are root's alone, so this is the one thing to say;
+    // policy files are read and nothing else.
     anyhow::ensure!(
-        nix::unistd::geteuid().is_root(),
+        matches!(args.command, Command::Policy(_)) || nix::unistd::geteuid().is_root(),
         "not root: run it as root, for instance with sudo"
     );
     let state_dir = std::path::absolute(&args.state_dir)
@@ -99,6 +101,7 @@ pub(crate) fn dispatch(args: Args) -> anyhow::Result<u8> {
         Command::Events(command) => command.run(&context),
         Command::Ns(command) => command.run(&context),
         Command::Check(command) => command.run(&context),
+        Command::Policy(command) => command.run(),
         Command::Agent(command) => command.run(&context),
         Command::Unload(command) => command.run(&context),
     }

@@ -1,0 +1,93 @@
+//! What policy says of an activity at a target, as one number of a table that hooks look up.
+//!
+//! A cell holds what to do and which rule says so, so that a denial can be counted by its rule
+//! without a second lookup. User space writes the table, the kernel half only reads it.
+
+use crate::{activity::Activity, namespace::Target};
+
+/// Nothing is forbidden.
+pub const ACTION_ALLOW: u16 = 0;
+/// It happens, and is counted as what would have been denied.
+pub const ACTION_AUDIT: u16 = 1;
+/// It does not happen: EPERM.
+pub const ACTION_DENY: u16 = 2;
+/// It does not happen, and who tried gets SIGKILL.
+pub const ACTION_KILL: u16 = 3;
+
+const ACTION_BITS: u32 = 2;
+
+/// Rules that cells can tell apart.
+pub const RULES: usize = 1 << (u16::BITS - ACTION_BITS);
+
+/// Room for each activity, a power of two, so that an index is bounded by a mask.
+const TARGETS: usize = 8;
+/// Cells of the table, 1 KiB of them.
+pub const POLICY_CELLS: usize = 64 * TARGETS;
+
+/// Of a rule's number only as many bits as there are are kept.
+#[must_use]
+#[inline]
+pub const fn cell(action: u16, rule: u16) -> u16 {
+    (rule << ACTION_BITS) | (action & ACTION_KILL)
+}
+
+/// `ACTION_*`; they are ordered, the strictest is the greatest.
+#[must_use]
+#[inline]
+pub const fn action(cell: u16) -> u16 {
+    cell & ACTION_KILL
+}
+
+/// Number of the rule; nothing where the action is [`ACTION_ALLOW`].
+#[must_use]
+#[inline]
+pub const fn rule(cell: u16) -> u16 {
+    cell >> ACTION_BITS
+}
+
+/// Place of a cell in the table.
+#[must_use]
+#[inline]
+pub const fn policy_index(activity: Activity, target: Target) -> usize {
+    activity as usize * TARGETS + target as usize
+}
+
+const _: () = assert!(POLICY_CELLS * size_of::<u16>() == 1024);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cell_keeps_both_halves() {
+        for action_in in [ACTION_ALLOW, ACTION_AUDIT, ACTION_DENY, ACTION_KILL] {
+            for rule_in in [0, 1, 255, 256, 16_383] {
+                let cell = cell(action_in, rule_in);
+                assert_eq!((action(cell), rule(cell)), (action_in, rule_in));
+            }
+        }
+        assert_eq!(RULES, 16_384);
+        // Nothing said is nothing forbidden: maps begin with zeroes.
+        assert_eq!(action(0), ACTION_ALLOW);
+    }
+
+    #[test]
+    fn every_activity_and_target_has_a_place_of_its_own() {
+        let targets = [
+            Target::None,
+            Target::Own,
+            Target::Peer,
+            Target::Host,
+            Target::New,
+            Target::Unknown,
+        ];
+        let mut seen = [false; POLICY_CELLS];
+        for activity in Activity::ALL {
+            for target in targets {
+                let index = policy_index(*activity, target);
+                assert!(!seen[index], "{} {target:?}", activity.name());
+                seen[index] = true;
+            }
+        }
+    }
+}

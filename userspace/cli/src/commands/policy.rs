@@ -1,0 +1,132 @@
+//! `paddock policy`: files that say what containers may not do, checked and shown.
+//!
+//! Needs neither agent nor root: a file is read, and nothing else is touched.
+
+use std::{
+    collections::HashMap,
+    fs::File,
+    io::{Read as _, Write as _},
+    os::unix::fs::OpenOptionsExt as _,
+    path::Path,
+};
+
+use anyhow::{Context as _, ensure};
+use nix::fcntl::OFlag;
+use paddock_policy::{MAX_BYTES, PACKS, Pack};
+
+use crate::{exit, output::print};
+
+/// Whoever reads that a file is good must not think that it holds.
+const NOT_ENFORCED: &str = "This build checks policies and does not enforce them yet.\n";
+
+/// Check policy files; this build does not enforce them yet
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  \
+    paddock policy check web.toml\n  \
+    paddock policy check pack:escape\n  \
+    paddock policy show pack:hardened > hardened.toml\n  \
+    paddock policy schema > policy.schema.json\n\n\
+    FILE is a path, or pack:NAME for one that paddock brings along: pack:escape, pack:hardened.\n\
+    What files may say is in docs/policy.md. This build checks policies and does not enforce\n\
+    them yet.")]
+pub(crate) struct Policy {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Say what policies forbid, or what is wrong with them as FILE:LINE:COLUMN
+    Check {
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<String>,
+    },
+    /// Print a policy file
+    Show {
+        #[arg(value_name = "FILE")]
+        file: String,
+    },
+    /// Print the JSON schema of policy files, for editors
+    Schema,
+}
+
+impl Policy {
+    pub(crate) fn run(&self) -> anyhow::Result<u8> {
+        match &self.command {
+            Command::Check { files } => check(files),
+            Command::Show { file } => {
+                let bytes = read(file)?;
+                let text = String::from_utf8(bytes);
+                print(&text.with_context(|| format!("{file}: not UTF-8"))?)?;
+                Ok(0)
+            }
+            Command::Schema => {
+                crate::output::print_json(&paddock_policy::schema())?;
+                Ok(0)
+            }
+        }
+    }
+}
+
+/// Tells of each file, good or not; one that is not makes the whole fail.
+fn check(files: &[String]) -> anyhow::Result<u8> {
+    let mut code = 0;
+    let mut text = String::new();
+    let mut names: HashMap<String, &str> = HashMap::new();
+    for file in files {
+        let result = read(file).and_then(|bytes| match paddock_policy::parse(&bytes) {
+            Err(faults) => Ok(Err(faults)),
+            Ok(policy) => match names.insert(policy.name.clone(), file) {
+                None => Ok(Ok(policy)),
+                Some(first) => Err(anyhow::anyhow!(
+                    "{file}: the policy '{}' is in {first} already; rename one of them",
+                    policy.name
+                )),
+            },
+        });
+        match result {
+            Ok(Ok(policy)) => text += &paddock_policy::words(&policy),
+            Ok(Err(faults)) => {
+                // Nothing to be done about a closed stderr.
+                let _ = std::io::stderr().write_all(faults.lines(file).as_bytes());
+                code = exit::FAILURE;
+            }
+            Err(error) => {
+                let _ = exit::report(&error, false, exit::FAILURE);
+                code = exit::FAILURE;
+            }
+        }
+    }
+    if !text.is_empty() {
+        print(&(text + NOT_ENFORCED))?;
+    }
+    Ok(code)
+}
+
+/// A pack's text or a file's, one byte more at most than a policy may have.
+fn read(file: &str) -> anyhow::Result<Vec<u8>> {
+    if let Some(name) = file.strip_prefix("pack:") {
+        let pack = Pack::find(name).with_context(|| {
+            let known = PACKS.map(|pack| format!("pack:{}", pack.name)).join(", ");
+            format!("{file}: no such pack; there are {known}")
+        })?;
+        return Ok(pack.text.as_bytes().to_vec());
+    }
+    // Nobody is waited for at the other end of a pipe.
+    let opened = File::options()
+        .read(true)
+        .custom_flags((OFlag::O_NONBLOCK | OFlag::O_NOCTTY).bits())
+        .open(Path::new(file))
+        .with_context(|| format!("{file}: cannot open"))?;
+    let metadata = opened
+        .metadata()
+        .with_context(|| format!("{file}: cannot read"))?;
+    ensure!(metadata.is_file(), "{file}: not a regular file");
+    let mut bytes = Vec::new();
+    let most = u64::try_from(MAX_BYTES)? + 1;
+    opened
+        .take(most)
+        .read_to_end(&mut bytes)
+        .with_context(|| format!("{file}: cannot read"))?;
+    Ok(bytes)
+}

@@ -1,0 +1,233 @@
+//! What statements of one file say beside each other: twice, against each other, or in vain.
+
+use std::collections::HashMap;
+
+use crate::{
+    fault::Sink,
+    model::{Match, Rule, Verb, operation},
+    read::Draft,
+    scope::{Order, Scope, same_end, scopes},
+};
+
+/// One reach of one statement.
+#[derive(Debug)]
+struct Statement<'d> {
+    rule: &'d Rule,
+    scope: Scope<'d>,
+    at: usize,
+    /// A name stands for itself, also where a wider one is denied: the denial is told by it.
+    named: bool,
+}
+
+impl Statement<'_> {
+    fn order(&self, other: &Self) -> Order {
+        let order = self.scope.order(&other.scope);
+        match (order, self.rule.posture, other.rule.posture) {
+            (Order::Apart, ..) => Order::Apart,
+            (_, true, false) => Order::Wider,
+            (_, false, true) => Order::Narrower,
+            _ => order,
+        }
+    }
+}
+
+pub(crate) fn all(drafts: &[Draft], sink: &mut Sink<'_>) {
+    if drafts.is_empty() {
+        sink.add(
+            0,
+            "the policy forbids nothing; add deny = […], a [[rule]] or [default]",
+        );
+        return;
+    }
+    names(drafts, sink);
+    // From here on a named rule is there once.
+    if !sink.is_empty() {
+        return;
+    }
+    let statements: Vec<Statement<'_>> = drafts.iter().flat_map(statements).collect();
+    for (index, statement) in statements.iter().enumerate() {
+        if sink.is_full() {
+            return;
+        }
+        if let Some(message) = beside(index, &statements, sink) {
+            sink.add(statement.at, message);
+        }
+    }
+    vain_allows(&statements, sink);
+    closed(drafts, &statements, sink);
+}
+
+fn statements(draft: &Draft) -> impl Iterator<Item = Statement<'_>> {
+    let pairs = draft.rule.matches.iter().zip(&draft.places);
+    pairs.flat_map(move |(matched, at)| {
+        let named = matches!(matched, Match::Named(_));
+        scopes(matched).into_iter().map(move |scope| Statement {
+            rule: &draft.rule,
+            scope,
+            at: *at,
+            named,
+        })
+    })
+}
+
+/// Denials are counted by the name of their rule, and a named rule is denied or allowed once.
+fn names(drafts: &[Draft], sink: &mut Sink<'_>) {
+    let mut rules = HashMap::new();
+    let mut acts = HashMap::new();
+    for draft in drafts {
+        let verb = draft.rule.verb;
+        let mut twice = false;
+        for (matched, at) in draft.rule.matches.iter().zip(&draft.places) {
+            let Match::Named(named) = matched else {
+                continue;
+            };
+            let Some((first, first_at)) = acts.insert(named.name, (verb, *at)) else {
+                continue;
+            };
+            twice = true;
+            let (line, _) = sink.place(first_at);
+            let message = if first == verb {
+                format!(
+                    "'{}' is {} in line {line} already; leave one of the two out",
+                    named.name,
+                    done(verb)
+                )
+            } else {
+                format!(
+                    "'{}' is {} here and {} in line {line}; keep one of the two",
+                    named.name,
+                    done(verb),
+                    done(first)
+                )
+            };
+            sink.add(*at, message);
+        }
+        if let Some(first) = rules.insert(&draft.rule.name, draft.at)
+            && !twice
+        {
+            let (line, _) = sink.place(first);
+            sink.add(
+                draft.at,
+                format!(
+                    "a second rule '{}', the first is in line {line}; give one of them another name",
+                    draft.rule.name
+                ),
+            );
+        }
+        if sink.is_full() {
+            return;
+        }
+    }
+}
+
+/// What is wrong with a statement beside the others, told at the later of two.
+fn beside(index: usize, all: &[Statement<'_>], sink: &Sink<'_>) -> Option<String> {
+    let statement = all.get(index)?;
+    let mut shadow: Option<&Statement<'_>> = None;
+    for (number, other) in all.iter().enumerate() {
+        if number == index {
+            continue;
+        }
+        let order = statement.order(other);
+        let line = || sink.place(other.at).0;
+        // Several of one list may share a place.
+        let later = (other.at, number) < (statement.at, index);
+        let covered = order != Order::Apart && other.scope.covers(&statement.scope);
+        if order == Order::Level && other.rule.verb != statement.rule.verb && later {
+            return Some(format!(
+                "{} here and {} in line {}, and neither is the more specific; keep one of the two",
+                done(statement.rule.verb),
+                done(other.rule.verb),
+                line()
+            ));
+        }
+        let same = covered && statement.scope.covers(&other.scope) && order == Order::Level;
+        if same && later {
+            return Some(format!(
+                "{} in line {} already; leave one of the two out",
+                done(other.rule.verb),
+                line()
+            ));
+        }
+        if covered && !same && !statement.named && same_end(other.rule, statement.rule) {
+            let narrowest = shadow.is_none_or(|shadow| other.order(shadow) == Order::Narrower);
+            if narrowest {
+                shadow = Some(other);
+            }
+        }
+    }
+    let shadow = shadow?;
+    // Something between the two may say otherwise, and then this one is not in vain.
+    let between = |other: &Statement<'_>| {
+        !same_end(other.rule, statement.rule)
+            && !matches!(statement.order(other), Order::Apart | Order::Wider)
+            && other.order(shadow) != Order::Wider
+    };
+    if all.iter().any(between) {
+        return None;
+    }
+    let (line, _) = sink.place(shadow.at);
+    Some(format!(
+        "{} by line {line} already, which is wider and ends the same; leave this one out",
+        done(statement.rule.verb)
+    ))
+}
+
+const fn done(verb: Verb) -> &'static str {
+    match verb {
+        Verb::Allow => "allowed",
+        Verb::Deny => "denied",
+    }
+}
+
+/// An allow is an exception of something.
+fn vain_allows(statements: &[Statement<'_>], sink: &mut Sink<'_>) {
+    let needed = |allow: &Statement<'_>| {
+        let denies = |other: &&Statement<'_>| other.rule.verb == Verb::Deny;
+        let mut denials = statements.iter().filter(denies);
+        denials.any(|denial| !matches!(allow.order(denial), Order::Apart | Order::Wider))
+    };
+    for allow in statements
+        .iter()
+        .filter(|statement| statement.rule.verb == Verb::Allow)
+    {
+        // Of a name with several reaches one is enough.
+        let same = |other: &&Statement<'_>| other.at == allow.at;
+        if matches!(allow.scope, Scope::Path { .. }) && allow.named
+            || statements.iter().filter(same).any(needed)
+        {
+            continue;
+        }
+        sink.add(
+            allow.at,
+            "allows what nothing in this file denies, and lifts no other file's denial; leave it out",
+        );
+    }
+}
+
+/// A posture that leaves nothing to run would stop every container.
+fn closed(drafts: &[Draft], statements: &[Statement<'_>], sink: &mut Sink<'_>) {
+    for draft in drafts.iter().filter(|draft| draft.rule.posture) {
+        let Some(Match::Path(posture)) = draft.rule.matches.first() else {
+            continue;
+        };
+        let opened = |statement: &Statement<'_>| match statement.scope {
+            Scope::Path { operations, .. } => {
+                statement.rule.verb == Verb::Allow && operations & posture.operations != 0
+            }
+            _ => false,
+        };
+        if statements.iter().any(opened) {
+            continue;
+        }
+        let what = if posture.operations == operation::EXEC {
+            "no program could be started; allow some by a rule with exec"
+        } else {
+            "no file could be opened; allow some by a rule with file"
+        };
+        sink.add(
+            draft.at,
+            format!("denied by default and nothing allowed: {what}"),
+        );
+    }
+}
