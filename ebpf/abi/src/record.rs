@@ -5,6 +5,9 @@
 use crate::namespace::NS_TYPES;
 
 pub const COMM_LEN: usize = 16;
+pub const EXE_LEN: usize = 32;
+/// [`Header::inner_uid`] of a user that the user namespace does not have.
+pub const UNMAPPED: u32 = u32::MAX;
 pub const PATH_LEN: usize = 256;
 pub const RSS_KINDS: usize = 3;
 /// A number that could not be read.
@@ -57,7 +60,12 @@ pub struct Header {
     /// The process' id in its own pid namespace, and its parent's on the host.
     pub inner_tgid: u32,
     pub parent_tgid: u32,
+    /// The user in the process' own user namespace; [`UNMAPPED`] where it has none there.
+    pub inner_uid: u32,
+    pub pad: u32,
     pub comm: [u8; COMM_LEN],
+    /// Last part of its program's path; NULs behind it. Unlike `comm` nobody can choose it.
+    pub exe: [u8; EXE_LEN],
 }
 
 /// A setns, unshare, clone or clone3 that named namespaces.
@@ -174,10 +182,11 @@ pub struct Activity {
     pub place: [u8; OBJECT_LEN],
 }
 
-const _: () = assert!(size_of::<Header>() == 64);
-const _: () = assert!(size_of::<NsCall>() == 64 + 8 + 24 + 8 + 32);
-const _: () = assert!(size_of::<Oom>() == 64 + 16 + 16 + 24 + 8 + 32 + 8 + 16);
-const _: () = assert!(size_of::<Cgroup>() == 64 + 8 + 16 + 8 + PATH_LEN);
-const _: () = assert!(size_of::<Exec>() == 64 + PATH_LEN);
-const _: () = assert!(size_of::<Activity>() == 64 + 16 + 32 + 8 + 2 * OBJECT_LEN);
-const _: () = assert!(size_of::<Exit>() == 64 + 8);
+const HEADER: usize = 72 + EXE_LEN;
+const _: () = assert!(size_of::<Header>() == HEADER);
+const _: () = assert!(size_of::<NsCall>() == HEADER + 8 + 24 + 8 + 32);
+const _: () = assert!(size_of::<Oom>() == HEADER + 16 + 16 + 24 + 8 + 32 + 8 + 16);
+const _: () = assert!(size_of::<Cgroup>() == HEADER + 8 + 16 + 8 + PATH_LEN);
+const _: () = assert!(size_of::<Exec>() == HEADER + PATH_LEN);
+const _: () = assert!(size_of::<Activity>() == HEADER + 16 + 32 + 8 + 2 * OBJECT_LEN);
+const _: () = assert!(size_of::<Exit>() == HEADER + 8);

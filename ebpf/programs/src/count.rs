@@ -6,12 +6,12 @@ use aya_ebpf::{
     EbpfContext,
     helpers::{
         bpf_get_current_pid_tgid, bpf_get_current_uid_gid,
-        generated::{bpf_get_current_comm, bpf_ktime_get_boot_ns},
+        generated::{bpf_get_current_comm, bpf_ktime_get_boot_ns, bpf_probe_read_kernel_str},
     },
 };
 use paddock_abi::{
     counters::{CELLS, Ring, RingCounters, ring_cell},
-    record::{COMM_LEN, Header},
+    record::{COMM_LEN, EXE_LEN, Header},
 };
 
 use crate::{
@@ -124,7 +124,10 @@ pub(crate) fn tell_by_need<T: 'static>(
 pub(crate) unsafe fn write_header(to: *mut Header, kind: u32, slot: u32, actor: &Identity) {
     let pid_tgid = bpf_get_current_pid_tgid();
     let task = task::current();
-    // SAFETY: the caller vouches for `to`; the helpers have no preconditions.
+    let uid = bpf_get_current_uid_gid() as u32;
+    let exe = task::program_name(task);
+    // SAFETY: the caller vouches for `to`; the helpers have no preconditions, and write at most
+    // the length given.
     unsafe {
         (&raw mut (*to).kind).write(kind);
         (&raw mut (*to).slot).write(slot);
@@ -133,10 +136,15 @@ pub(crate) unsafe fn write_header(to: *mut Header, kind: u32, slot: u32, actor: 
         (&raw mut (*to).cgroup_hierarchy).write(actor.hierarchy);
         (&raw mut (*to).tgid).write((pid_tgid >> 32) as u32);
         (&raw mut (*to).tid).write(pid_tgid as u32);
-        (&raw mut (*to).uid).write(bpf_get_current_uid_gid() as u32);
+        (&raw mut (*to).uid).write(uid);
         (&raw mut (*to).inner_tgid).write(task::inner_tgid(task));
         (&raw mut (*to).parent_tgid).write(task::parent_tgid(task));
+        (&raw mut (*to).inner_uid).write(task::inner_uid(task, uid));
+        (&raw mut (*to).pad).write(0);
         bpf_get_current_comm((&raw mut (*to).comm).cast(), COMM_LEN as u32);
+        let name = (&raw mut (*to).exe).cast::<u8>();
+        name.write(0);
+        bpf_probe_read_kernel_str(name.cast(), EXE_LEN as u32, exe as *const _);
     }
 }
 

@@ -64,6 +64,8 @@ offsets! {
     OFF_PID_NS_INUM,
     OFF_TIME_NS_INUM,
     OFF_USER_NS_INUM,
+    OFF_UID_MAP,
+    OFF_UID_MAP_COUNT,
     OFF_UTS_NS_INUM,
     OFF_NS_COMMON_INUM,
     // `ns_type` (6.18) or 0 with `ops` set (before).

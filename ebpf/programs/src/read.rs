@@ -17,6 +17,7 @@ impl Plain for i32 {}
 impl Plain for u32 {}
 impl Plain for u64 {}
 impl Plain for [u8; 16] {}
+impl Plain for [u32; 3] {}
 
 /// A field of the structure at `base`; zero where it cannot be read.
 #[inline(always)]

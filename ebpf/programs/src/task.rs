@@ -7,7 +7,7 @@ use aya_ebpf::helpers::generated::bpf_get_current_task;
 use paddock_abi::{
     key::{CgroupKey, slot_state},
     namespace::NS_TYPES,
-    record::hierarchy,
+    record::{UNMAPPED, hierarchy},
 };
 
 use crate::{
@@ -209,6 +209,39 @@ pub(crate) fn pid_namespace(task: u64) -> u64 {
 #[inline(always)]
 pub(crate) fn inner_tgid(task: u64) -> u32 {
     at(innermost(pointer(task, &OFF_TASK_GROUP_LEADER)))
+}
+
+/// What user `uid` of the host is in the task's user namespace.
+/// <https://github.com/torvalds/linux/blob/v6.18/include/linux/user_namespace.h>
+#[inline(always)]
+pub(crate) fn inner_uid(task: u64, uid: u32) -> u32 {
+    /// More than these are behind a pointer, which is not followed.
+    const EXTENTS: u32 = 5;
+    const EXTENT_SIZE: u64 = 12;
+    let namespace = pointer(pointer(task, &OFF_TASK_REAL_CRED), &OFF_CRED_USER_NS);
+    let extents = namespace.wrapping_add(u64::from(OFF_UID_MAP.load()));
+    let count: u32 = field(namespace, &OFF_UID_MAP_COUNT);
+    let mut inner = UNMAPPED;
+    for index in 0..EXTENTS {
+        if index >= count || count > EXTENTS {
+            break;
+        }
+        let [first, lower, length]: [u32; 3] =
+            at(extents.wrapping_add(u64::from(index) * EXTENT_SIZE));
+        let offset = uid.wrapping_sub(lower);
+        if offset < length {
+            inner = first.wrapping_add(offset);
+        }
+    }
+    inner
+}
+
+/// Name of the program's file; 0 where the task has given its memory back.
+#[inline(always)]
+pub(crate) fn program_name(task: u64) -> u64 {
+    let file = pointer(pointer(task, &OFF_TASK_MM), &OFF_MM_EXE_FILE);
+    let path = file.wrapping_add(u64::from(OFF_FILE_PATH.load()));
+    pointer(pointer(path, &OFF_PATH_DENTRY), &OFF_DENTRY_NAME)
 }
 
 #[inline(always)]

@@ -1,6 +1,6 @@
 //! What the kernel half costs calls, outside of containers and inside, attached and not, in turn.
 
-use std::{collections::BTreeMap, path::PathBuf, process::Command};
+use std::{collections::BTreeMap, path::PathBuf, process::Command, thread, time::Duration};
 
 use anyhow::{Context as _, Result};
 
@@ -15,6 +15,7 @@ const CALLS: [(&str, u32); 5] = [
     ("unshare", 10),
     ("spawn", 1000),
 ];
+const SETTLED: Duration = Duration::from_secs(3);
 const WHERE: [&str; 2] = ["outside", "inside"];
 
 /// Prints the table. `calls` is how many of the cheapest.
@@ -40,6 +41,8 @@ pub fn table(context: &Context, rounds: u32, calls: u32) -> Result<()> {
         if attached {
             context.start_agent(&["--detach-on-exit"])?;
         }
+        // What an agent begins with is over, and the kernel has let go of the last one's programs.
+        thread::sleep(SETTLED);
         for (call, share) in CALLS {
             for place in WHERE {
                 let inside = (place == "inside").then_some(&procs);

@@ -144,6 +144,8 @@ mod tests {
             comm: String::new(),
             inner_pid: None,
             parent_pid: None,
+            inner_uid: None,
+            exe: None,
         };
         Kind::Cgroup {
             action: "mkdir".into(),

@@ -34,6 +34,13 @@ pub struct Actor {
     pub inner_pid: Option<i32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent_pid: Option<i32>,
+    /// The user in its own user namespace; absent where that has none for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inner_uid: Option<u32>,
+    /// Last part of its program's path, 31 bytes at most: unlike `comm`, nobody can choose it.
+    /// Absent where the process has given its memory back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exe: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

@@ -297,6 +297,8 @@ fn actor(task: &Task) -> Actor {
         comm: task.comm.clone(),
         inner_pid: known(task.inner_tgid),
         parent_pid: known(task.parent_tgid),
+        inner_uid: task.inner_uid,
+        exe: (!task.exe.is_empty()).then(|| task.exe.clone()),
     }
 }
 

@@ -6,7 +6,7 @@ use paddock_abi::{
     activity::{Activity, Verdict},
     counters::{Constraint, Level, NsSyscall, Ring},
     namespace::{NS_TYPES, NsType, Target},
-    record::{COMM_LEN, OBJECT_LEN, PATH_LEN, UNREAD, cgroup_op, kind},
+    record::{COMM_LEN, EXE_LEN, OBJECT_LEN, PATH_LEN, UNMAPPED, UNREAD, cgroup_op, kind},
 };
 
 use crate::{Actor, Body, CgroupKey, CgroupOp, Memory, NamespaceTarget, Record, Slot};
@@ -47,9 +47,19 @@ fn actor(reader: &mut Reader<'_>) -> Option<Actor> {
         uid: reader.u32()?,
         inner_tgid: reader.u32()?,
         parent_tgid: reader.u32()?,
+        inner_uid: inner_uid(reader)?,
         comm: reader.text::<COMM_LEN>()?,
+        exe: reader.text::<EXE_LEN>()?,
         cgroup: CgroupKey::from_parts(hierarchy, cgroup_id),
     })
+}
+
+/// `None` is a record that is too short.
+#[expect(clippy::option_option, reason = "the inner one is the value")]
+fn inner_uid(reader: &mut Reader<'_>) -> Option<Option<u32>> {
+    let uid = reader.u32()?;
+    let _pad = reader.u32()?;
+    Some((uid != UNMAPPED).then_some(uid))
 }
 
 fn ns_call(reader: &mut Reader<'_>) -> Option<Body> {
@@ -139,7 +149,9 @@ fn oom(reader: &mut Reader<'_>) -> Option<Body> {
             uid,
             inner_tgid: 0,
             parent_tgid: 0,
+            inner_uid: None,
             comm,
+            exe: String::new(),
             cgroup,
         },
         victim_known,

@@ -154,6 +154,16 @@ const FIELDS: &[Row] = &[
         &[("time_namespace", "ns"), NS_INUM],
     ),
     (
+        "OFF_UID_MAP",
+        Group::Namespaces,
+        &[("user_namespace", "uid_map"), ("uid_gid_map", "extent")],
+    ),
+    (
+        "OFF_UID_MAP_COUNT",
+        Group::Namespaces,
+        &[("user_namespace", "uid_map"), ("uid_gid_map", "nr_extents")],
+    ),
+    (
         "OFF_USER_NS_INUM",
         Group::Namespaces,
         &[("user_namespace", "ns"), NS_INUM],

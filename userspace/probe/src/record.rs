@@ -31,7 +31,11 @@ pub struct Actor {
     pub inner_tgid: u32,
     /// Its parent's process id; 0 where it was not read.
     pub parent_tgid: u32,
+    /// The user in its own user namespace; `None` where it has none there, or was not read.
+    pub inner_uid: Option<u32>,
     pub comm: String,
+    /// Last part of its program's path; empty where it was not read.
+    pub exe: String,
     /// `None` where it was not read.
     pub cgroup: Option<CgroupKey>,
 }

@@ -310,6 +310,8 @@ mod tests {
             comm: comm.into(),
             inner_pid: None,
             parent_pid: None,
+            inner_uid: None,
+            exe: None,
         }
     }
 
