@@ -154,6 +154,7 @@ offsets! {
     OFF_TP_VICTIM_PID,
     // Facts, 0 or 1, and numbers.
     HAS_NS_COMMON_TYPE,
+    HAS_V1_IDENTITY,
     HAS_OOM_LOCK,
     HAS_OOM_GROUP,
     HAS_MM_RSS,

@@ -106,7 +106,8 @@ fn by_cgroup(task: u64) -> Identity {
         hierarchy: hierarchy::UNIFIED,
         slot,
     };
-    if slot != 0 {
+    // Where nobody can be in a v1 hierarchy that counts, most calls of the machine end here.
+    if slot != 0 || HAS_V1_IDENTITY.load() == 0 {
         return found;
     }
     let at_root = field::<i32>(unified, &OFF_CGROUP_LEVEL) == 0;

@@ -5,7 +5,7 @@
 
 use std::{fs, path::Path, process::Command};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 
 use super::{CALLS, ESCAPES, able, calls, equal, judged};
 use crate::{
@@ -24,6 +24,7 @@ pub const ALL: &[Scenario] = &[
     Scenario::new("kernel::setns_peer_is_an_escape", setns_peer_is_an_escape),
     Scenario::new("kernel::failed_unshare_is_told", failed_unshare_is_told),
     Scenario::new("kernel::set_up_is_exempt", set_up_is_exempt),
+    Scenario::new("kernel::actors_are_known", actors_are_known),
     Scenario::new("kernel::clone_counted", clone_counted).alone(),
 ];
 
@@ -296,6 +297,45 @@ fn set_up_is_exempt(context: &Context) -> Result<()> {
         .filter(|line| line.contains("\"event\":\"exec\""))
         .count();
     ensure!(execs == 4, "{execs} execs told: {events}");
+    Ok(())
+}
+
+/// Who did it: a user on the host and inside, and a program by its file, whatever it is called by.
+fn actors_are_known(context: &Context) -> Result<()> {
+    context.start_agent(&["--detach-on-exit"])?;
+    let script = "readlink -f /bin/sh; readlink -f /bin/true; id -u; echo $$
+        exec unshare -U -r /bin/sh -c 'id -u; exec /bin/true'";
+    let args = ["run", "--name", "who", "--user", "1234:1234"];
+    let able = ["--security-opt", "seccomp=unconfined", "host"];
+    let said = context.ok(&[&args[..], &able, &["sh", "-c", script]].concat())?;
+    let said: Vec<_> = said.split_whitespace().collect();
+    let &[shell, last, "1234", "1", "0"] = said.as_slice() else {
+        bail!("{said:?}");
+    };
+    let file = |path: &str| path.rsplit('/').next().unwrap_or_default().to_owned();
+    let events = context.ok(&["events", "--format", "json", "--container", "who"])?;
+    let events: Vec<serde_json::Value> = events
+        .lines()
+        .map(serde_json::from_str)
+        .collect::<Result<_, _>>()?;
+    for (kind, comm, inside, exe) in [
+        ("exec", "sh", Some(1234), Some(file(shell))),
+        // It is in the new user namespace by then, which maps nobody yet.
+        ("namespace_call", "unshare", None, None),
+        ("exec", "true", Some(0), Some(file(last))),
+    ] {
+        let found = events
+            .iter()
+            .find(|event| event["event"] == kind && event["actor"]["comm"] == comm);
+        let actor = &found.with_context(|| format!("no {kind} by {comm}: {events:?}"))?["actor"];
+        ensure!(
+            actor["uid"] == 1234
+                && actor["inner_pid"] == 1
+                && actor["inner_uid"].as_u64() == inside
+                && exe.is_none_or(|exe| actor["exe"] == exe),
+            "{kind}: {actor}"
+        );
+    }
     Ok(())
 }
 
