@@ -51,7 +51,7 @@ pub(crate) fn born(path: u64, parent: u32) -> (u32, u32) {
     };
     let _ = SLOT_PLACE.set(slot, place, 0);
     // A cgroup that a container's process makes is never one that others set up.
-    let fresh = !within && outside(task::current());
+    let fresh = !within && outside();
     let _ = FRESH.set(slot, u32::from(fresh), 0);
     let entry = PathSlot {
         slot,

@@ -22,7 +22,7 @@ use crate::{
     once::{Runs, once},
     read::{field, pointer},
     selftest, setup,
-    task::{self, Identity, exempt, hierarchy_of, identity, kernfs_id, slot_of},
+    task::{self, Identity, exempt, hierarchy_of, kernfs_id, own_identity, slot_of},
 };
 
 #[btf_tracepoint(function = "cgroup_mkdir")]
@@ -75,7 +75,7 @@ fn btf_cgroup_attach_task(ctx: BtfTracePointContext) -> i32 {
     let left = member::moved(&to, path, moved);
     if slot == 0 || left {
         // A container's process that moves another one elsewhere.
-        slot = identity(task::current()).slot;
+        slot = own_identity().slot;
     } else {
         setup::attached(moved, slot);
     }
@@ -142,7 +142,7 @@ impl Place {
 
 #[inline(always)]
 fn told(op: u32, slot: u32, cgroup: &Place, path: u64, moved: u64) {
-    let actor = identity(task::current());
+    let actor = own_identity();
     let need = if op == cgroup_op::ATTACH {
         Need::Told
     } else {

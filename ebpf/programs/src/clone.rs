@@ -26,7 +26,7 @@ use crate::{
     owner::{REPLACE, own},
     read::field,
     selftest,
-    task::{self, identity, namespaces},
+    task::{self, identity, namespaces, own_identity},
 };
 
 #[btf_tracepoint(function = "task_newtask")]
@@ -41,7 +41,7 @@ fn btf_task_newtask(ctx: BtfTracePointContext) -> i32 {
     let child = ctx.arg::<u64>(0);
     let inums = namespaces(child);
     let pid: i32 = field(child, &OFF_TASK_PID);
-    let parent_slot = identity(task::current()).slot;
+    let parent_slot = own_identity().slot;
     let child_slot = identity(child).slot;
     // What a launcher makes for a container is the container's.
     let owner = if child_slot == 0 {
@@ -75,7 +75,7 @@ fn made(flags: u64, child: i32, inums: &[u32; NS_TYPES]) {
     if !once(Runs::NewestLast) {
         return;
     }
-    let actor = identity(task::current());
+    let actor = own_identity();
     if actor.slot == 0 || task::exempt((bpf_get_current_pid_tgid() >> 32) as u32) {
         return;
     }

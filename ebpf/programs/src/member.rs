@@ -18,7 +18,7 @@ use crate::{
     once::first,
     read::{field, pointer},
     setup::is_outside,
-    task::{self, Identity, exempt, identity, settled, slot_of},
+    task::{self, Identity, exempt, identity, own_identity, settled, slot_of},
 };
 
 /// The slot of a process that left its cgroups; 0 is none.
@@ -53,7 +53,7 @@ pub(crate) fn forked(child: u64, tgid: u32) {
     let task = task::current();
     let came = left((bpf_get_current_pid_tgid() >> 32) as u32);
     // What a container's process forks may be judged.
-    if identity(task).slot != 0 && !first(done::FORK, tgid, child, 0) {
+    if own_identity().slot != 0 && !first(done::FORK, tgid, child, 0) {
         return;
     }
     // What its number stood for before is over.
@@ -64,7 +64,7 @@ pub(crate) fn forked(child: u64, tgid: u32) {
     } else if pointer(task, &OFF_TASK_CGROUPS) != pointer(child, &OFF_TASK_CGROUPS) {
         // CLONE_INTO_CGROUP
         let mover = (bpf_get_current_pid_tgid() >> 32) as u32;
-        let who = identity(task);
+        let who = own_identity();
         if !is_outside(who.slot, task)
             && !exempt(mover)
             && !matches!(moves(&who, tgid, born.slot, 0), Target::Own)
@@ -87,7 +87,7 @@ pub(crate) fn moved(to: &Identity, path: u64, task: u64) -> bool {
     }
     let tgid: u32 = field(task, &OFF_TASK_TGID);
     let mover = (bpf_get_current_pid_tgid() >> 32) as u32;
-    let mut who = identity(task::current());
+    let mut who = own_identity();
     let mut from = left(tgid);
     if from == 0 {
         from = last_seen(tgid);

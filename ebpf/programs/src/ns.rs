@@ -24,11 +24,11 @@ use crate::{
     count::{bump, debug_call, tell, write_header},
     maps::{IN_FLIGHT, STATE},
     offsets::*,
-    owner::{REPLACE, own, whose},
-    read::{at, field},
+    owner::{REPLACE, forget, own, whose},
+    read::{at, field, pointer},
     selftest,
     target::resolve,
-    task::{self, Identity, identity, namespaces},
+    task::{self, Identity, namespaces, own_identity},
 };
 
 /// `sys_enter_*`: the arguments, 8 bytes each; `sys_exit_*`: the result.
@@ -73,12 +73,14 @@ fn fentry_unshare_compat(ctx: FEntryContext) -> i32 {
 
 #[fexit]
 fn fexit_unshare(ctx: FExitContext) -> i32 {
-    exit_unshare(&ctx, result(&ctx))
+    let flags = reg(ctx.arg::<u64>(0), &OFF_REGS_ARG0);
+    exit_unshare(&ctx, result(&ctx), flags)
 }
 
 #[fexit]
 fn fexit_unshare_compat(ctx: FExitContext) -> i32 {
-    exit_unshare(&ctx, result(&ctx))
+    let flags = reg(ctx.arg::<u64>(0), &OFF_COMPAT_REGS_ARG0);
+    exit_unshare(&ctx, result(&ctx), flags)
 }
 
 // Beside the above where a kernel has them. A kernel that preempts itself may take a processor
@@ -107,7 +109,8 @@ fn kprobe_unshare(ctx: ProbeContext) -> u32 {
 
 #[kretprobe]
 fn kretprobe_unshare(ctx: RetProbeContext) -> u32 {
-    exit_unshare(&ctx, ctx.ret::<u64>().cast_signed());
+    let flags = reg(task::registers(), &OFF_REGS_ARG0);
+    exit_unshare(&ctx, ctx.ret::<u64>().cast_signed(), flags);
     0
 }
 
@@ -131,7 +134,8 @@ fn sys_enter_unshare(ctx: TracePointContext) -> u32 {
 
 #[tracepoint]
 fn sys_exit_unshare(ctx: TracePointContext) -> u32 {
-    exit_unshare(&ctx, tp(&ctx, TP_RET).cast_signed());
+    let flags = reg(task::registers(), &OFF_REGS_ARG0);
+    exit_unshare(&ctx, tp(&ctx, TP_RET).cast_signed(), flags);
     0
 }
 
@@ -155,7 +159,7 @@ fn tp(ctx: &TracePointContext, offset: u64) -> u64 {
 fn enter_setns(fd: u64, flags: u64) -> i32 {
     let pid_tgid = bpf_get_current_pid_tgid();
     let task = task::current();
-    let who = identity(task);
+    let who = own_identity();
     let testing = selftest::on();
     let exempt = task::exempt((pid_tgid >> 32) as u32);
     if !testing && (who.slot == 0 || exempt) {
@@ -193,9 +197,9 @@ fn enter_unshare(flags: u64) -> i32 {
         selftest::observe(selftest::UNSHARE, task, 0);
         return 0;
     }
-    let who = identity(task);
-    // Untracked tasks too: what they make must not stay the former owner's.
-    if who.slot == 0 && mask_of_flags(flags) == 0 {
+    let who = own_identity();
+    // What others make is looked at when it is made.
+    if who.slot == 0 {
         return 0;
     }
     let call = InFlight {
@@ -260,13 +264,16 @@ fn judge_setns(call: &mut InFlight, ret: i64) {
     count(NsSyscall::Setns, call.slot, mask, outcome);
     let judged = gravest(Activity::Setns, call.classes, failed);
     activity::count(call.slot, Activity::Setns, judged);
-    report(NsSyscall::Setns, call, ret, &identity(task), judged as u32);
+    report(NsSyscall::Setns, call, ret, &own_identity(), judged as u32);
 }
 
 #[inline(always)]
-fn exit_unshare(ctx: &impl EbpfContext, ret: i64) -> i32 {
+fn exit_unshare(ctx: &impl EbpfContext, ret: i64, flags: u64) -> i32 {
     let pid_tgid = bpf_get_current_pid_tgid();
     let Some(call) = IN_FLIGHT.get_ptr_mut(pid_tgid) else {
+        if ret >= 0 {
+            made_outside(mask_of_flags(flags));
+        }
         return 0;
     };
     // SAFETY: as in `exit_setns`.
@@ -274,6 +281,37 @@ fn exit_unshare(ctx: &impl EbpfContext, ret: i64) -> i32 {
     debug_call(ctx, "unshare", ret);
     let _ = IN_FLIGHT.remove(pid_tgid);
     0
+}
+
+/// What nobody's task makes must not stay that of a container whose namespace had its number.
+#[inline(always)]
+fn made_outside(mask: u32) {
+    // A container's call that another program has judged already has no entry either.
+    if mask == 0 || own_identity().slot != 0 {
+        return;
+    }
+    let task = task::current();
+    let proxy = pointer(task, &OFF_TASK_NSPROXY);
+    let cred = pointer(task, &OFF_TASK_REAL_CRED);
+    for (kind, holder, link, inum) in [
+        (
+            NsType::Cgroup,
+            proxy,
+            &OFF_NSPROXY_CGROUP,
+            &OFF_CGROUP_NS_INUM,
+        ),
+        (NsType::Ipc, proxy, &OFF_NSPROXY_IPC, &OFF_IPC_NS_INUM),
+        (NsType::Mnt, proxy, &OFF_NSPROXY_MNT, &OFF_MNT_NS_INUM),
+        (NsType::Net, proxy, &OFF_NSPROXY_NET, &OFF_NET_NS_INUM),
+        (NsType::Pid, proxy, &OFF_NSPROXY_PID, &OFF_PID_NS_INUM),
+        (NsType::Time, proxy, &OFF_NSPROXY_TIME, &OFF_TIME_NS_INUM),
+        (NsType::User, cred, &OFF_CRED_USER_NS, &OFF_USER_NS_INUM),
+        (NsType::Uts, proxy, &OFF_NSPROXY_UTS, &OFF_UTS_NS_INUM),
+    ] {
+        if mask & kind.bit() != 0 {
+            forget(field(pointer(holder, link), inum));
+        }
+    }
 }
 
 #[inline(always)]
@@ -297,14 +335,14 @@ fn judge_unshare(call: &mut InFlight, ret: i64) {
         Outcome::Allowed
     };
     count(NsSyscall::Unshare, call.slot, mask, outcome);
-    user_namespace(&identity(task), mask, ret);
+    user_namespace(&own_identity(), mask, ret);
     let judged = verdict(Activity::Unshare, Target::New, ret < 0);
     activity::count(call.slot, Activity::Unshare, judged);
     report(
         NsSyscall::Unshare,
         call,
         ret,
-        &identity(task),
+        &own_identity(),
         judged as u32,
     );
 }

@@ -80,7 +80,6 @@ offsets! {
     OFF_CSS_PARENT,
     OFF_CGROUP_SELF,
     OFF_CGROUP_KN,
-    OFF_CGROUP_LEVEL,
     OFF_CGROUP_ROOT,
     OFF_ROOT_SUBSYS_MASK,
     OFF_ROOT_HIERARCHY_ID,
@@ -154,7 +153,8 @@ offsets! {
     OFF_TP_VICTIM_PID,
     // Facts, 0 or 1, and numbers.
     HAS_NS_COMMON_TYPE,
-    HAS_V1_IDENTITY,
+    HAS_V1_MEMORY,
+    HAS_V1_PIDS,
     HAS_OOM_LOCK,
     HAS_OOM_GROUP,
     HAS_MM_RSS,

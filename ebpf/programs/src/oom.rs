@@ -22,7 +22,7 @@ use crate::{
     maps::{OOM_DECISION, OOM_MARKED},
     offsets::*,
     read::{at, field, pointer},
-    task::{self, Identity, identity, settled},
+    task::{self, Identity, identity, own_identity, settled},
 };
 
 /// `BPF_NOEXIST`.
@@ -174,7 +174,7 @@ impl Victim {
 
 #[inline(always)]
 fn told(who: &Identity, slot: u32, limit: &Limit, victim: &Victim) {
-    let trigger = identity(task::current());
+    let trigger = own_identity();
     count(slot, limit, victim.task);
     // As the container sees it that a new cgroup is a part of.
     let level = limit.level(settled(slot)) as u32;

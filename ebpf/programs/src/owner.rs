@@ -33,6 +33,16 @@ pub(crate) fn own(inums: &[u32; NS_TYPES], mask: u32, slot: u32, how: u64) {
     }
 }
 
+/// The namespace of this number is nobody's.
+#[inline(always)]
+pub(crate) fn forget(inum: u32) {
+    // A look costs less than a removal, and there is seldom anything.
+    // SAFETY: only whether there is one.
+    if unsafe { NS_OWNER.get(inum) }.is_some() {
+        let _ = NS_OWNER.remove(inum);
+    }
+}
+
 /// Another's namespaces that `slot`'s first program finds itself in are shared by configuration:
 /// its set-up brought it there, as into a pod's.
 #[inline(always)]

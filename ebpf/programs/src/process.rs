@@ -25,7 +25,7 @@ use crate::{
     owner::{KEEP, own, share},
     read::{field, pointer},
     selftest, setup,
-    task::{self, exempt, identity, namespaces},
+    task::{self, exempt, namespaces, own_identity},
 };
 
 /// <https://github.com/torvalds/linux/blob/v6.18/include/linux/sched/signal.h>
@@ -109,7 +109,7 @@ fn started(ctx: &impl EbpfContext, binprm: u64) {
     if selftest::on() {
         selftest::observe(selftest::EXEC, task, 0);
     }
-    let who = identity(task);
+    let who = own_identity();
     if who.slot != 0
         && !first(
             done::EXEC,
@@ -168,7 +168,7 @@ fn ended(ctx: &impl EbpfContext) {
     let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
     let _ = EXEMPT.remove(tgid);
     let _ = OOM_MARKED.remove(tgid);
-    let who = identity(task);
+    let who = own_identity();
     member::gone(tgid);
     let group: u32 = field(signal, &OFF_SIGNAL_FLAGS);
     let status: i32 = if group & SIGNAL_GROUP_EXIT == 0 {

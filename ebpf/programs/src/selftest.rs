@@ -8,7 +8,7 @@ use crate::{
     offsets::*,
     read::{field, pointer},
     target::Resolved,
-    task::{kernfs_id, namespaces, v1_id},
+    task::{kernfs_id, memory_id, namespaces, pids_id},
 };
 
 /// Places in `OBSERVED`.
@@ -58,8 +58,8 @@ pub(crate) fn observe(place: u32, task: u64, ret: i64) {
     seen.hits += 1;
     seen.ret = ret;
     seen.unified_id = kernfs_id(pointer(set, &OFF_CSS_SET_DFL_CGRP));
-    seen.memory_id = v1_id(pointer(set, &OFF_CSS_SET_MEMORY));
-    seen.pids_id = v1_id(pointer(set, &OFF_CSS_SET_PIDS));
+    seen.memory_id = memory_id(set);
+    seen.pids_id = pids_id(set);
     seen.tgid = field(task, &OFF_TASK_TGID);
     seen.tid = field(task, &OFF_TASK_PID);
     seen.parent_tgid = field(pointer(task, &OFF_TASK_REAL_PARENT), &OFF_TASK_TGID);

@@ -18,7 +18,7 @@ use crate::{
     maps::{EXEMPT, FRESH, NS_OWNER, STATE},
     offsets::*,
     read::{field, pointer},
-    task::{self, identity, namespaces},
+    task::{self, identity, namespaces, own_identity},
     word::{kernel_word, word},
 };
 
@@ -37,7 +37,7 @@ pub(crate) fn attached(moved: u64, slot: u32) {
         // Where it was before is not to be seen any more.
         is_fresh(slot)
     } else {
-        outside(task::current())
+        outside()
     };
     if from_outside && !has_a_container(moved) {
         // runc's child may be moved before it starts as runc anew; busybox' shell, which starts
@@ -53,15 +53,15 @@ pub(crate) fn forked(child: u64, tgid: u32) {
     if pointer(task, &OFF_TASK_CGROUPS) == pointer(child, &OFF_TASK_CGROUPS) {
         return;
     }
-    if identity(child).slot != 0 && outside(task) {
+    if identity(child).slot != 0 && outside() {
         mark(tgid, program(task), BY_NAME);
     }
 }
 
-/// Whether a task is of no container.
+/// Whether the current task is of no container.
 #[inline(always)]
-pub(crate) fn outside(task: u64) -> bool {
-    is_outside(identity(task).slot, task)
+pub(crate) fn outside() -> bool {
+    is_outside(own_identity().slot, task::current())
 }
 
 /// Whether a task of cgroups of `slot` is of no container. A cgroup that nobody has named yet may

@@ -3,7 +3,16 @@
 //! Identity is the v2 cgroup where that one is tracked, else the v1 memory one, else v1 pids:
 //! some runtimes join v1 hierarchies only and leave the process in another's v2 cgroup.
 
-use aya_ebpf::helpers::generated::bpf_get_current_task;
+use aya_ebpf::{
+    Global,
+    helpers::{
+        bpf_get_current_pid_tgid,
+        generated::{
+            bpf_get_current_cgroup_id, bpf_get_current_task, bpf_get_current_task_btf,
+            bpf_task_pt_regs,
+        },
+    },
+};
 use paddock_abi::{
     key::{CgroupKey, slot_state},
     namespace::NS_TYPES,
@@ -17,6 +26,10 @@ use crate::{
     offsets::*,
     read::{at, field, pointer},
 };
+
+/// Kernfs id of the root of any hierarchy.
+/// <https://github.com/torvalds/linux/blob/v6.18/fs/kernfs/dir.c>, `__kernfs_new_node`
+const ROOT: u64 = 1;
 
 #[inline(always)]
 pub(crate) fn current() -> u64 {
@@ -69,49 +82,74 @@ pub(crate) fn hierarchy_of(cgroup: u64) -> u32 {
     }
 }
 
-/// Kernfs id in a v1 hierarchy; 0 in its root, or where the controller is on v2.
+/// Kernfs id in the v1 hierarchy of memory; 0 in its root, or where there is none.
 #[inline(always)]
-pub(crate) fn v1_id(css: u64) -> u64 {
-    let cgroup = pointer(css, &OFF_CSS_CGROUP);
-    let root = pointer(cgroup, &OFF_CGROUP_ROOT);
-    if field::<i32>(root, &OFF_ROOT_HIERARCHY_ID) == 0
-        || field::<i32>(cgroup, &OFF_CGROUP_LEVEL) == 0
-    {
+pub(crate) fn memory_id(set: u64) -> u64 {
+    v1_id(&HAS_V1_MEMORY, pointer(set, &OFF_CSS_SET_MEMORY))
+}
+
+/// Likewise of pids.
+#[inline(always)]
+pub(crate) fn pids_id(set: u64) -> u64 {
+    v1_id(&HAS_V1_PIDS, pointer(set, &OFF_CSS_SET_PIDS))
+}
+
+#[inline(always)]
+fn v1_id(has: &Global<u32>, css: u64) -> u64 {
+    if has.load() == 0 {
         return 0;
     }
-    kernfs_id(cgroup)
+    match kernfs_id(pointer(css, &OFF_CSS_CGROUP)) {
+        ROOT => 0,
+        id => id,
+    }
 }
 
 /// Of any live task.
 #[inline(always)]
 pub(crate) fn identity(task: u64) -> Identity {
-    let mut found = by_cgroup(task);
-    // It was moved out of the container's cgroups by the container itself.
-    let left = left(field(task, &OFF_TASK_TGID));
-    if left != 0 {
-        found.slot = left;
-    }
-    found
+    let set = pointer(task, &OFF_TASK_CGROUPS);
+    let unified = kernfs_id(pointer(set, &OFF_CSS_SET_DFL_CGRP));
+    by_cgroup(task, unified).unless_left(field(task, &OFF_TASK_TGID))
 }
 
-/// As its cgroups say.
+/// Of the current task. On a pure v2 host no memory of the kernel's is read for it: most calls
+/// of the machine are of nobody's tasks, and this is all they cost.
 #[inline(always)]
-fn by_cgroup(task: u64) -> Identity {
-    let set = pointer(task, &OFF_TASK_CGROUPS);
-    let unified = pointer(set, &OFF_CSS_SET_DFL_CGRP);
-    let id = kernfs_id(unified);
-    let slot = slot_of(hierarchy::UNIFIED, id);
+pub(crate) fn own_identity() -> Identity {
+    // SAFETY: the helper has no preconditions.
+    let unified = unsafe { bpf_get_current_cgroup_id() };
+    let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
+    by_cgroup(current(), unified).unless_left(tgid)
+}
+
+impl Identity {
+    /// The container's, if that itself moved the process out of its cgroups.
+    #[inline(always)]
+    fn unless_left(mut self, tgid: u32) -> Self {
+        let left = left(tgid);
+        if left != 0 {
+            self.slot = left;
+        }
+        self
+    }
+}
+
+/// As its cgroups say; `unified` is the one in v2.
+#[inline(always)]
+fn by_cgroup(task: u64, unified: u64) -> Identity {
+    let slot = slot_of(hierarchy::UNIFIED, unified);
     let mut found = Identity {
-        id,
+        id: unified,
         hierarchy: hierarchy::UNIFIED,
         slot,
     };
-    // Where nobody can be in a v1 hierarchy that counts, most calls of the machine end here.
-    if slot != 0 || HAS_V1_IDENTITY.load() == 0 {
+    if slot != 0 || (HAS_V1_MEMORY.load() == 0 && HAS_V1_PIDS.load() == 0) {
         return found;
     }
-    let at_root = field::<i32>(unified, &OFF_CGROUP_LEVEL) == 0;
-    let memory = v1_id(pointer(set, &OFF_CSS_SET_MEMORY));
+    let at_root = unified == ROOT;
+    let set = pointer(task, &OFF_TASK_CGROUPS);
+    let memory = memory_id(set);
     if memory != 0 {
         let slot = slot_of(hierarchy::MEMORY_V1, memory);
         if slot != 0 || at_root {
@@ -125,7 +163,7 @@ fn by_cgroup(task: u64) -> Identity {
             return found;
         }
     }
-    let pids = v1_id(pointer(set, &OFF_CSS_SET_PIDS));
+    let pids = pids_id(set);
     if pids != 0 {
         let slot = slot_of(hierarchy::PIDS_V1, pids);
         if slot != 0 || (at_root && memory == 0) {
@@ -137,6 +175,18 @@ fn by_cgroup(task: u64) -> Identity {
         }
     }
     found
+}
+
+/// What the current task came into the kernel with.
+#[inline(always)]
+pub(crate) fn registers() -> u64 {
+    if OFF_REGS_ON_STACK.load() == 0 {
+        // SAFETY: no preconditions; the current task has registers to go back to.
+        unsafe { bpf_task_pt_regs(bpf_get_current_task_btf()) as u64 }
+    } else {
+        // At the top of its stack.
+        pointer(current(), &OFF_TASK_STACK).wrapping_add(u64::from(OFF_REGS_ON_STACK.load()))
+    }
 }
 
 /// Whether the process is in set-up.

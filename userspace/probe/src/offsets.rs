@@ -65,7 +65,6 @@ const FIELDS: &[Row] = &[
     ),
     ("OFF_CGROUP_SELF", Group::Identity, &[("cgroup", "self")]),
     ("OFF_CGROUP_KN", Group::Identity, &[("cgroup", "kn")]),
-    ("OFF_CGROUP_LEVEL", Group::Identity, &[("cgroup", "level")]),
     ("OFF_CGROUP_ROOT", Group::Identity, &[("cgroup", "root")]),
     (
         "OFF_ROOT_SUBSYS_MASK",
@@ -541,6 +540,15 @@ impl Offsets {
         }
     }
 
+    /// Where a task in v2's root says who it is. No controller goes to v1 while v2 uses it.
+    fn v1_hierarchies(&mut self) {
+        let text = fs::read_to_string("/proc/cgroups");
+        for (global, controller) in [("HAS_V1_MEMORY", "memory"), ("HAS_V1_PIDS", "pids")] {
+            let there = text.as_ref().map_or(true, |text| in_v1(text, controller));
+            self.globals.insert(global, u32::from(there));
+        }
+    }
+
     /// What a kernel may lack without loss.
     fn optional(&mut self, types: &KernelTypes, page_size: u32) {
         if let Some(offset) = types.offset("mem_cgroup", "oom_lock") {
@@ -563,22 +571,15 @@ impl Offsets {
             u32::from(exit.is_some_and(|passed| passed.len() > 1)),
         );
         self.globals.insert("PAGE_SIZE", page_size);
-        self.globals
-            .insert("HAS_V1_IDENTITY", u32::from(v1_identity()));
+        self.v1_hierarchies();
     }
 }
 
-/// Whether memory or pids has a v1 hierarchy, which is then a task's identity in v2's root. One
-/// cannot come up while v2 has the controllers in use.
-fn v1_identity() -> bool {
-    fs::read_to_string("/proc/cgroups").map_or(true, |text| in_v1(&text))
-}
-
-/// `memory\t4\t59\t1`: name, hierarchy's number, cgroups, enabled.
-fn in_v1(text: &str) -> bool {
+/// `memory\t4\t59\t1`: name, hierarchy's number, cgroups, enabled; the v2 hierarchy's is 0.
+fn in_v1(text: &str, controller: &str) -> bool {
     text.lines().any(|line| {
         let mut words = line.split_whitespace();
-        matches!(words.next(), Some("memory" | "pids")) && words.next() != Some("0")
+        words.next() == Some(controller) && words.next() != Some("0")
     })
 }
 
@@ -595,15 +596,11 @@ mod tests {
     use super::in_v1;
 
     #[test]
-    fn a_hierarchy_of_memory_or_pids_counts() {
-        let head = "#subsys_name\thierarchy\tnum_cgroups\tenabled\n";
-        for (lines, there) in [
-            ("cpuset\t3\t1\t1\nmemory\t0\t90\t1\npids\t0\t90\t1\n", false),
-            ("memory\t4\t9\t1\npids\t0\t90\t1\n", true),
-            ("memory\t0\t9\t1\npids\t12\t90\t1\n", true),
-            ("", false),
-        ] {
-            assert_eq!(in_v1(&format!("{head}{lines}")), there, "{lines}");
-        }
+    fn v1_is_a_number_of_its_own() {
+        let text = "#subsys_name\thierarchy\tnum_cgroups\tenabled\n\
+                    cpuset\t3\t1\t1\nmemory\t0\t90\t1\npids\t12\t90\t1\n";
+        assert!(!in_v1(text, "memory"));
+        assert!(in_v1(text, "pids"));
+        assert!(!in_v1("", "memory"));
     }
 }

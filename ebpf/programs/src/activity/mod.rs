@@ -28,7 +28,7 @@ use paddock_abi::{
 pub(crate) use self::exec::executed;
 use crate::{
     count::{bump, tell, write_header},
-    task::{self, Identity, identity},
+    task::{self, Identity, own_identity},
 };
 
 static VERDICT_OF: [u8; VERDICT_CELLS] = VERDICT_TABLE;
@@ -73,7 +73,7 @@ impl Act {
 #[inline(always)]
 pub(crate) fn watched() -> Option<(u64, Identity)> {
     let task = task::current();
-    let who = identity(task);
+    let who = own_identity();
     if who.slot == 0 || task::exempt((bpf_get_current_pid_tgid() >> 32) as u32) {
         return None;
     }

@@ -3,7 +3,6 @@
 
 use aya_ebpf::{
     EbpfContext,
-    helpers::generated::{bpf_get_current_task_btf, bpf_task_pt_regs},
     macros::{fexit, tracepoint},
     programs::{FExitContext, TracePointContext},
 };
@@ -12,7 +11,7 @@ use super::{file, mount, process, socket, surface};
 use crate::{
     offsets::*,
     once::{Runs, once},
-    read::{at, field, pointer},
+    read::{at, field},
     task,
 };
 
@@ -48,14 +47,8 @@ impl Call {
 
     #[inline(always)]
     fn of_tracepoint(ctx: &TracePointContext) -> Self {
-        let regs = if OFF_REGS_ON_STACK.load() == 0 {
-            // SAFETY: no preconditions; the current task has registers to go back to.
-            unsafe { bpf_task_pt_regs(bpf_get_current_task_btf()) as u64 }
-        } else {
-            regs_on_stack()
-        };
         Self {
-            regs,
+            regs: task::registers(),
             ret: at::<u64>(ctx.as_ptr() as u64 + TP_RET).cast_signed(),
         }
     }
@@ -67,19 +60,13 @@ impl Call {
         let regs = if OFF_REGS_ON_STACK.load() == 0 {
             ctx.arg(0)
         } else {
-            regs_on_stack()
+            task::registers()
         };
         Self {
             regs,
             ret: ctx.arg(1),
         }
     }
-}
-
-/// What the current task came into the kernel with is at the top of its stack.
-#[inline(always)]
-fn regs_on_stack() -> u64 {
-    pointer(task::current(), &OFF_TASK_STACK).wrapping_add(u64::from(OFF_REGS_ON_STACK.load()))
 }
 
 macro_rules! ends {
