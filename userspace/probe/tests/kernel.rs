@@ -274,8 +274,10 @@ fn exempt_until_exec(probe: &mut Probe, cgroup: &Cgroup, slot: Slot) {
     let procs = cgroup.0.join("cgroup.procs");
     wait_until("the set-up's child", || {
         fs::read_to_string(&procs).is_ok_and(|pids| {
+            // Asleep: it has its name before the kernel tells that it runs.
             pids.lines().any(|pid| {
-                fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm == "sleep\n")
+                fs::read_to_string(format!("/proc/{pid}/stat"))
+                    .is_ok_and(|stat| stat.contains(" (sleep) S "))
             })
         })
     });
