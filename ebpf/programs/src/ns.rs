@@ -335,16 +335,11 @@ fn judge_unshare(call: &mut InFlight, ret: i64) {
         Outcome::Allowed
     };
     count(NsSyscall::Unshare, call.slot, mask, outcome);
-    user_namespace(&own_identity(), mask, ret);
+    let who = own_identity();
+    user_namespace(&who, mask, ret);
     let judged = verdict(Activity::Unshare, Target::New, ret < 0);
     activity::count(call.slot, Activity::Unshare, judged);
-    report(
-        NsSyscall::Unshare,
-        call,
-        ret,
-        &own_identity(),
-        judged as u32,
-    );
+    report(NsSyscall::Unshare, call, ret, &who, judged as u32);
 }
 
 /// A user namespace, made or asked for, is told by itself: it brings every capability inside.

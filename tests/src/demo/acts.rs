@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, fs};
 use anyhow::{Context as _, Result};
 
 use super::stage::Stage;
+use crate::context::eventually;
 
 /// An OOM kill, seen in the kernel and told apart from any other SIGKILL.
 pub fn greedy(stage: &mut Stage) -> Result<()> {
@@ -51,7 +52,12 @@ pub fn busy(stage: &mut Stage) -> Result<()> {
         about(shell),
         format!("{shell:.2}"),
     );
-    let metric = stage.metric(r#"paddock_container_cpu_usage_seconds_total{container="busy"}"#)?;
+    // Its cgroup is gone a moment before the agent hears what it used to the end.
+    let mut metric = None;
+    eventually("a CPU metric for busy", || {
+        metric = stage.metric(r#"paddock_container_cpu_usage_seconds_total{container="busy"}"#)?;
+        Ok(metric.is_some())
+    })?;
     let metric = metric.context("no CPU metric for busy")?;
     stage.check(
         "paddock_container_cpu_usage_seconds_total",

@@ -13,6 +13,7 @@ mod decode;
 mod error;
 mod events;
 mod files;
+mod hierarchies;
 mod identity;
 mod kernel_types;
 mod ladder;

@@ -1,8 +1,8 @@
 //! Every field the kernel half reads, and what cannot work without it.
 
-use std::{collections::BTreeMap, fs};
+use std::collections::BTreeMap;
 
-use crate::kernel_types::KernelTypes;
+use crate::{hierarchies::v1_controllers, kernel_types::KernelTypes};
 
 /// Fields that a capability needs together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -540,15 +540,6 @@ impl Offsets {
         }
     }
 
-    /// Where a task in v2's root says who it is. No controller goes to v1 while v2 uses it.
-    fn v1_hierarchies(&mut self) {
-        let text = fs::read_to_string("/proc/cgroups");
-        for (global, controller) in [("HAS_V1_MEMORY", "memory"), ("HAS_V1_PIDS", "pids")] {
-            let there = text.as_ref().map_or(true, |text| in_v1(text, controller));
-            self.globals.insert(global, u32::from(there));
-        }
-    }
-
     /// What a kernel may lack without loss.
     fn optional(&mut self, types: &KernelTypes, page_size: u32) {
         if let Some(offset) = types.offset("mem_cgroup", "oom_lock") {
@@ -571,16 +562,8 @@ impl Offsets {
             u32::from(exit.is_some_and(|passed| passed.len() > 1)),
         );
         self.globals.insert("PAGE_SIZE", page_size);
-        self.v1_hierarchies();
+        self.globals.extend(v1_controllers());
     }
-}
-
-/// `memory\t4\t59\t1`: name, hierarchy's number, cgroups, enabled; the v2 hierarchy's is 0.
-fn in_v1(text: &str, controller: &str) -> bool {
-    text.lines().any(|line| {
-        let mut words = line.split_whitespace();
-        words.next() == Some(controller) && words.next() != Some("0")
-    })
 }
 
 fn display(path: &[(&str, &str)]) -> String {
@@ -589,18 +572,4 @@ fn display(path: &[(&str, &str)]) -> String {
         .map(|(structure, field)| format!("{structure}.{field}"))
         .collect();
     fields.join(" or ")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::in_v1;
-
-    #[test]
-    fn v1_is_a_number_of_its_own() {
-        let text = "#subsys_name\thierarchy\tnum_cgroups\tenabled\n\
-                    cpuset\t3\t1\t1\nmemory\t0\t90\t1\npids\t12\t90\t1\n";
-        assert!(!in_v1(text, "memory"));
-        assert!(in_v1(text, "pids"));
-        assert!(!in_v1("", "memory"));
-    }
 }
