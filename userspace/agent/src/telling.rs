@@ -3,14 +3,14 @@
 //! The ring only tells; what counts is in the kernel's maps. So a record that cannot be
 //! attributed any more is still told, without a name.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use nix::errno::Errno;
 use paddock_probe::{
     Actor as Task, BATCH, Body, CgroupOp, EventReader, NsSyscall, Record, Ring, Slot, Target,
     Verdict as Judged,
 };
-use tokio::sync::watch;
+use tokio::{sync::watch, time::sleep};
 
 use crate::{
     bus::Subject,
@@ -21,6 +21,11 @@ use crate::{
     oom::{self, constraint_name},
     shared::Shared,
 };
+
+/// From the rings' end to the next look. Whoever submits to a ring that was read to its end wakes
+/// the agent, which costs it more than all else the hook does; what comes in this time is read at
+/// once.
+const PAUSE: Duration = Duration::from_millis(1);
 
 /// Reads the rings until the agent ends.
 pub(crate) async fn run(
@@ -56,6 +61,9 @@ pub(crate) async fn run(
                     for record in early.drain(..) {
                         tell(&shared, boot_ns, &record);
                     }
+                }
+                if whole {
+                    sleep(PAUSE).await;
                 }
             }
             Err(error) => {

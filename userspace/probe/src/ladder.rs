@@ -531,7 +531,8 @@ impl Hook {
         }
     }
 
-    /// Whether the rung does without it.
+    /// Whether it is for what another hook misses where the kernel preempts itself; no rung needs
+    /// it.
     pub(crate) fn is_beside(self) -> bool {
         matches!(
             self,

@@ -23,6 +23,8 @@ mod memory;
 mod memory_lock;
 mod offsets;
 mod pins;
+mod preemption;
+mod private_mount;
 mod probe;
 mod procfs;
 mod program_log;

@@ -16,7 +16,7 @@ use crate::{
     maps::PINNED,
     memory_lock,
     offsets::Offsets,
-    pins, swap, tracefs,
+    pins, preemption, swap, tracefs,
 };
 
 /// The kernel half as `cargo xtask build` made it.
@@ -36,6 +36,13 @@ pub(crate) struct Loaded {
     pub(crate) bridge: Bridge,
 }
 
+/// What is loaded into.
+struct Kernel<'a> {
+    types: &'a KernelTypes,
+    btf: &'a Btf,
+    preempts: bool,
+}
+
 pub(crate) type Bridge = BTreeMap<&'static str, Attachment>;
 
 /// `generation`: from the second on, maps and hooks are another one's, too.
@@ -51,6 +58,11 @@ pub(crate) fn load(config: &Config, types: &KernelTypes, generation: u32) -> Res
     } else {
         Bridge::new()
     };
+    let kernel = Kernel {
+        types,
+        btf: &btf,
+        preempts: preemption::preempts(),
+    };
     let mut attached = Vec::new();
     let mut statuses = Vec::new();
     for capability in LADDER {
@@ -58,8 +70,7 @@ pub(crate) fn load(config: &Config, types: &KernelTypes, generation: u32) -> Res
             &mut ebpf,
             &mut bridge,
             config,
-            types,
-            &btf,
+            &kernel,
             &offsets,
             capability,
         );
@@ -137,8 +148,7 @@ fn climb(
     ebpf: &mut Ebpf,
     bridge: &mut Bridge,
     config: &Config,
-    types: &KernelTypes,
-    btf: &Btf,
+    kernel: &Kernel<'_>,
     offsets: &Offsets,
     capability: &'static Capability,
 ) -> (Option<Vec<(&'static str, Attachment)>>, CapabilityStatus) {
@@ -163,10 +173,10 @@ fn climb(
         } else if let Some(forced) = forced.filter(|forced| *forced != rung.name) {
             Refused::because(format!("the rung is forced to {forced}"))
         } else {
-            match try_rung(ebpf, bridge, types, btf, rung) {
+            match try_rung(ebpf, bridge, kernel, rung) {
                 Ok(links) => {
                     status.rung = Some(rung.name.to_owned());
-                    status.caveat = caveat(rung, &links, types);
+                    status.caveat = caveat(rung, &links, kernel.types);
                     return (Some(links), status);
                 }
                 Err(refused) => refused,
@@ -209,32 +219,30 @@ fn caveat(
 fn try_rung(
     ebpf: &mut Ebpf,
     bridge: &mut Bridge,
-    types: &KernelTypes,
-    btf: &Btf,
+    kernel: &Kernel<'_>,
     rung: &Rung,
 ) -> Result<Vec<(&'static str, Attachment)>, Refused> {
     let by_tracefs =
         |(_, hook): &(_, Hook)| matches!(hook, Hook::Tracepoint(..) | Hook::ExitIfThere(_));
     if !rung.hooks.iter().any(by_tracefs) {
-        return attach_all(ebpf, bridge, types, btf, rung);
+        return attach_all(ebpf, bridge, kernel, rung);
     }
-    tracefs::with_tracefs(|| attach_all(ebpf, bridge, types, btf, rung))
+    tracefs::with_tracefs(|| attach_all(ebpf, bridge, kernel, rung))
         .map_err(|error| Refused::from_error("mount tracefs", &error))?
 }
 
 fn attach_all(
     ebpf: &mut Ebpf,
     bridge: &mut Bridge,
-    types: &KernelTypes,
-    btf: &Btf,
+    kernel: &Kernel<'_>,
     rung: &Rung,
 ) -> Result<Vec<(&'static str, Attachment)>, Refused> {
     let mut links = Vec::new();
     for (name, hook) in rung.hooks {
-        if hook.left_out(types) {
+        if hook.left_out(kernel.types) || (hook.is_beside() && !kernel.preempts) {
             continue;
         }
-        if let Some(objection) = hook.objection(types) {
+        if let Some(objection) = hook.objection(kernel.types) {
             return Err(Refused::because(objection));
         }
         let program = ebpf
@@ -242,7 +250,7 @@ fn attach_all(
             .ok_or_else(|| Refused::because(format!("the object has no program {name}")))?;
         // The kernel takes a program once only on a tracepoint.
         let hung = bridge.remove(name).map_or_else(
-            || verify(program, *hook, btf).and_then(|()| attach(program, *hook)),
+            || verify(program, *hook, kernel.btf).and_then(|()| attach(program, *hook)),
             Ok,
         );
         let link = match hung {

@@ -1,52 +1,22 @@
 //! tracefs for a moment: attaching to a plain tracepoint needs its number from there.
-//!
-//! Many hosts do not mount it. A short-lived thread with a mount namespace of its own does,
-//! so that nothing is ever mounted on the host.
 
-use std::{collections::BTreeMap, fs, io, path::Path, thread};
+use std::{collections::BTreeMap, fs, io, path::Path};
 
-use nix::{
-    errno::Errno,
-    mount::{MsFlags, mount},
-    sched::{CloneFlags, unshare},
-    sys::statfs::{TRACEFS_MAGIC, statfs},
+use nix::sys::statfs::TRACEFS_MAGIC;
+
+use crate::private_mount::Filesystem;
+
+const TRACEFS: Filesystem = Filesystem {
+    kind: "tracefs",
+    mount_point: MOUNT_POINT,
+    magic: TRACEFS_MAGIC,
 };
 
 const MOUNT_POINT: &str = "/sys/kernel/tracing";
 
 /// Runs `work` where tracefs is at its usual place.
 pub(crate) fn with_tracefs<T: Send>(work: impl FnOnce() -> T + Send) -> io::Result<T> {
-    // Once more over itself is EBUSY.
-    if statfs(MOUNT_POINT).is_ok_and(|found| found.filesystem_type() == TRACEFS_MAGIC) {
-        return Ok(work());
-    }
-    thread::scope(|scope| {
-        let worker = scope.spawn(|| {
-            mount_privately()?;
-            Ok(work())
-        });
-        worker
-            .join()
-            .unwrap_or_else(|_| Err(io::Error::other("the tracefs thread panicked")))
-    })
-}
-
-fn mount_privately() -> io::Result<()> {
-    let none: Option<&str> = None;
-    unshare(CloneFlags::CLONE_NEWNS)?;
-    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
-    let mounted = mount(
-        Some("tracefs"),
-        MOUNT_POINT,
-        Some("tracefs"),
-        MsFlags::empty(),
-        none,
-    );
-    match mounted {
-        // It is there already.
-        Ok(()) | Err(Errno::EBUSY) => Ok(()),
-        Err(errno) => Err(errno.into()),
-    }
+    TRACEFS.with(work)
 }
 
 /// Offsets of plain tracepoints' fields, by the programs' global; what is not there is left out.
