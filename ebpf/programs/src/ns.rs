@@ -25,10 +25,10 @@ use crate::{
     maps::{IN_FLIGHT, STATE},
     offsets::*,
     owner::{REPLACE, forget, own, whose},
-    read::{at, field, pointer},
+    read::{at, field},
     selftest,
     target::resolve,
-    task::{self, Identity, namespaces, own_identity},
+    task::{self, Identity, own_identity, own_namespaces},
 };
 
 /// `sys_enter_*`: the arguments, 8 bytes each; `sys_exit_*`: the result.
@@ -161,8 +161,7 @@ fn enter_setns(fd: u64, flags: u64) -> i32 {
     let task = task::current();
     let who = own_identity();
     let testing = selftest::on();
-    let exempt = task::exempt((pid_tgid >> 32) as u32);
-    if !testing && (who.slot == 0 || exempt) {
+    if !testing && (who.slot == 0 || task::exempt((pid_tgid >> 32) as u32)) {
         return 0;
     }
     let fd = fd as i32;
@@ -180,7 +179,7 @@ fn enter_setns(fd: u64, flags: u64) -> i32 {
         slot: who.slot,
         exempt: 0,
         resolved: found.mask,
-        before: namespaces(task),
+        before: own_namespaces(),
         inums: found.inums,
         ..InFlight::default()
     };
@@ -208,7 +207,7 @@ fn enter_unshare(flags: u64) -> i32 {
         slot: who.slot,
         exempt: u32::from(task::exempt((pid_tgid >> 32) as u32)),
         resolved: mask_of_flags(flags),
-        before: namespaces(task),
+        before: own_namespaces(),
         ..InFlight::default()
     };
     let _ = IN_FLIGHT.insert(pid_tgid, call, 0);
@@ -231,12 +230,11 @@ fn exit_setns(ctx: &impl EbpfContext, ret: i64) -> i32 {
 #[inline(always)]
 fn judge_setns(call: &mut InFlight, ret: i64) {
     let Some(state) = STATE.get(0) else { return };
-    let task = task::current();
     if call.resolved == 0 {
         call.resolved = mask_of_flags(call.flags);
     }
     if ret >= 0 {
-        after(call, &namespaces(task));
+        after(call, &own_namespaces());
     }
     let mask = call.resolved | call.changed;
     for index in 0..NS_TYPES {
@@ -290,35 +288,18 @@ fn made_outside(mask: u32) {
     if mask == 0 || own_identity().slot != 0 {
         return;
     }
-    let task = task::current();
-    let proxy = pointer(task, &OFF_TASK_NSPROXY);
-    let cred = pointer(task, &OFF_TASK_REAL_CRED);
-    for (kind, holder, link, inum) in [
-        (
-            NsType::Cgroup,
-            proxy,
-            &OFF_NSPROXY_CGROUP,
-            &OFF_CGROUP_NS_INUM,
-        ),
-        (NsType::Ipc, proxy, &OFF_NSPROXY_IPC, &OFF_IPC_NS_INUM),
-        (NsType::Mnt, proxy, &OFF_NSPROXY_MNT, &OFF_MNT_NS_INUM),
-        (NsType::Net, proxy, &OFF_NSPROXY_NET, &OFF_NET_NS_INUM),
-        (NsType::Pid, proxy, &OFF_NSPROXY_PID, &OFF_PID_NS_INUM),
-        (NsType::Time, proxy, &OFF_NSPROXY_TIME, &OFF_TIME_NS_INUM),
-        (NsType::User, cred, &OFF_CRED_USER_NS, &OFF_USER_NS_INUM),
-        (NsType::Uts, proxy, &OFF_NSPROXY_UTS, &OFF_UTS_NS_INUM),
-    ] {
-        if mask & kind.bit() != 0 {
-            forget(field(pointer(holder, link), inum));
+    let inums = own_namespaces();
+    for index in 0..NS_TYPES {
+        if mask & (1 << index) != 0 {
+            forget(inums[index]);
         }
     }
 }
 
 #[inline(always)]
 fn judge_unshare(call: &mut InFlight, ret: i64) {
-    let task = task::current();
     if ret >= 0 {
-        after(call, &namespaces(task));
+        after(call, &own_namespaces());
         own(&call.inums, call.changed, call.slot, REPLACE);
     }
     if call.slot == 0 || call.exempt != 0 {

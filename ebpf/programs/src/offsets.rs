@@ -155,6 +155,7 @@ offsets! {
     HAS_NS_COMMON_TYPE,
     HAS_V1_MEMORY,
     HAS_V1_PIDS,
+    HAS_TYPED_TASK,
     HAS_OOM_LOCK,
     HAS_OOM_GROUP,
     HAS_MM_RSS,

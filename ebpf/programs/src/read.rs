@@ -19,6 +19,41 @@ impl Plain for u64 {}
 impl Plain for [u8; 16] {}
 impl Plain for [u32; 3] {}
 
+/// How a structure's fields are read.
+pub(crate) trait Reader {
+    fn field<T: Plain>(base: u64, offset: &Global<u32>) -> T;
+
+    #[inline(always)]
+    fn pointer(base: u64, offset: &Global<u32>) -> u64 {
+        Self::field(base, offset)
+    }
+}
+
+/// By the helper, whatever the address.
+pub(crate) struct Anywhere;
+
+/// By a load, a twentieth of the helper's instructions: from a structure whose type the verifier
+/// knows, as the current task's, and what its pointers lead to. The kernel reads zero where a
+/// pointer leads nowhere.
+pub(crate) struct Typed;
+
+impl Reader for Anywhere {
+    #[inline(always)]
+    fn field<T: Plain>(base: u64, offset: &Global<u32>) -> T {
+        field(base, offset)
+    }
+}
+
+impl Reader for Typed {
+    #[inline(always)]
+    fn field<T: Plain>(base: u64, offset: &Global<u32>) -> T {
+        let address = base.wrapping_add(u64::from(offset.load())) as *const T;
+        // SAFETY: the verifier takes it only where it knows that there is such a field; T is
+        // plain data.
+        unsafe { address.read_volatile() }
+    }
+}
+
 /// A field of the structure at `base`; zero where it cannot be read.
 #[inline(always)]
 pub(crate) fn field<T: Plain>(base: u64, offset: &Global<u32>) -> T {

@@ -24,7 +24,7 @@ use crate::{
     maps::{CGROUP_SLOT, EXEMPT, SLOT_PLACE},
     member::left,
     offsets::*,
-    read::{at, field, pointer},
+    read::{Anywhere, Reader, Typed, at, field, pointer},
 };
 
 /// Kernfs id of the root of any hierarchy.
@@ -35,6 +35,13 @@ const ROOT: u64 = 1;
 pub(crate) fn current() -> u64 {
     // SAFETY: the helper has no preconditions.
     unsafe { bpf_get_current_task() }
+}
+
+/// The current task as the verifier knows it, where `HAS_TYPED_TASK` says so.
+#[inline(always)]
+pub(crate) fn current_typed() -> u64 {
+    // SAFETY: the helper has no preconditions.
+    unsafe { bpf_get_current_task_btf() as u64 }
 }
 
 #[derive(Clone, Copy)]
@@ -59,7 +66,12 @@ pub(crate) fn slot_of(hierarchy: u32, id: u64) -> u32 {
 
 #[inline(always)]
 pub(crate) fn kernfs_id(cgroup: u64) -> u64 {
-    field(pointer(cgroup, &OFF_CGROUP_KN), &OFF_KN_ID)
+    kernfs_id_by::<Anywhere>(cgroup)
+}
+
+#[inline(always)]
+fn kernfs_id_by<R: Reader>(cgroup: u64) -> u64 {
+    R::field(R::pointer(cgroup, &OFF_CGROUP_KN), &OFF_KN_ID)
 }
 
 /// Which hierarchy a cgroup is in, as far as identity goes.
@@ -85,21 +97,21 @@ pub(crate) fn hierarchy_of(cgroup: u64) -> u32 {
 /// Kernfs id in the v1 hierarchy of memory; 0 in its root, or where there is none.
 #[inline(always)]
 pub(crate) fn memory_id(set: u64) -> u64 {
-    v1_id(&HAS_V1_MEMORY, pointer(set, &OFF_CSS_SET_MEMORY))
+    v1_id::<Anywhere>(&HAS_V1_MEMORY, set, &OFF_CSS_SET_MEMORY)
 }
 
 /// Likewise of pids.
 #[inline(always)]
 pub(crate) fn pids_id(set: u64) -> u64 {
-    v1_id(&HAS_V1_PIDS, pointer(set, &OFF_CSS_SET_PIDS))
+    v1_id::<Anywhere>(&HAS_V1_PIDS, set, &OFF_CSS_SET_PIDS)
 }
 
 #[inline(always)]
-fn v1_id(has: &Global<u32>, css: u64) -> u64 {
+fn v1_id<R: Reader>(has: &Global<u32>, set: u64, css: &Global<u32>) -> u64 {
     if has.load() == 0 {
         return 0;
     }
-    match kernfs_id(pointer(css, &OFF_CSS_CGROUP)) {
+    match kernfs_id_by::<R>(R::pointer(R::pointer(set, css), &OFF_CSS_CGROUP)) {
         ROOT => 0,
         id => id,
     }
@@ -110,17 +122,22 @@ fn v1_id(has: &Global<u32>, css: u64) -> u64 {
 pub(crate) fn identity(task: u64) -> Identity {
     let set = pointer(task, &OFF_TASK_CGROUPS);
     let unified = kernfs_id(pointer(set, &OFF_CSS_SET_DFL_CGRP));
-    by_cgroup(task, unified).unless_left(field(task, &OFF_TASK_TGID))
+    by_cgroup::<Anywhere>(task, unified).unless_left(field(task, &OFF_TASK_TGID))
 }
 
-/// Of the current task. On a pure v2 host no memory of the kernel's is read for it: most calls
-/// of the machine are of nobody's tasks, and this is all they cost.
+/// Of the current task. Most calls of the machine are of nobody's tasks, and this is all they
+/// cost; on a pure v2 host no memory of the kernel's is read for it.
 #[inline(always)]
 pub(crate) fn own_identity() -> Identity {
     // SAFETY: the helper has no preconditions.
     let unified = unsafe { bpf_get_current_cgroup_id() };
     let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
-    by_cgroup(current(), unified).unless_left(tgid)
+    let found = if HAS_TYPED_TASK.load() == 0 {
+        by_cgroup::<Anywhere>(current(), unified)
+    } else {
+        by_cgroup::<Typed>(current_typed(), unified)
+    };
+    found.unless_left(tgid)
 }
 
 impl Identity {
@@ -137,7 +154,7 @@ impl Identity {
 
 /// As its cgroups say; `unified` is the one in v2.
 #[inline(always)]
-fn by_cgroup(task: u64, unified: u64) -> Identity {
+fn by_cgroup<R: Reader>(task: u64, unified: u64) -> Identity {
     let slot = slot_of(hierarchy::UNIFIED, unified);
     let mut found = Identity {
         id: unified,
@@ -148,8 +165,8 @@ fn by_cgroup(task: u64, unified: u64) -> Identity {
         return found;
     }
     let at_root = unified == ROOT;
-    let set = pointer(task, &OFF_TASK_CGROUPS);
-    let memory = memory_id(set);
+    let set = R::pointer(task, &OFF_TASK_CGROUPS);
+    let memory = v1_id::<R>(&HAS_V1_MEMORY, set, &OFF_CSS_SET_MEMORY);
     if memory != 0 {
         let slot = slot_of(hierarchy::MEMORY_V1, memory);
         if slot != 0 || at_root {
@@ -163,7 +180,7 @@ fn by_cgroup(task: u64, unified: u64) -> Identity {
             return found;
         }
     }
-    let pids = pids_id(set);
+    let pids = v1_id::<R>(&HAS_V1_PIDS, set, &OFF_CSS_SET_PIDS);
     if pids != 0 {
         let slot = slot_of(hierarchy::PIDS_V1, pids);
         if slot != 0 || (at_root && memory == 0) {
@@ -198,17 +215,35 @@ pub(crate) fn exempt(tgid: u32) -> bool {
 /// Inode numbers of a task's namespaces; those for children where a task has two.
 #[inline(always)]
 pub(crate) fn namespaces(task: u64) -> [u32; NS_TYPES] {
-    let proxy = pointer(task, &OFF_TASK_NSPROXY);
-    let cred = pointer(task, &OFF_TASK_REAL_CRED);
+    namespaces_by::<Anywhere>(task)
+}
+
+/// The current task's.
+#[inline(always)]
+pub(crate) fn own_namespaces() -> [u32; NS_TYPES] {
+    if HAS_TYPED_TASK.load() == 0 {
+        namespaces(current())
+    } else {
+        namespaces_by::<Typed>(current_typed())
+    }
+}
+
+#[inline(always)]
+fn namespaces_by<R: Reader>(task: u64) -> [u32; NS_TYPES] {
+    let proxy = R::pointer(task, &OFF_TASK_NSPROXY);
+    let cred = R::pointer(task, &OFF_TASK_REAL_CRED);
     [
-        field(pointer(proxy, &OFF_NSPROXY_CGROUP), &OFF_CGROUP_NS_INUM),
-        field(pointer(proxy, &OFF_NSPROXY_IPC), &OFF_IPC_NS_INUM),
-        field(pointer(proxy, &OFF_NSPROXY_MNT), &OFF_MNT_NS_INUM),
-        field(pointer(proxy, &OFF_NSPROXY_NET), &OFF_NET_NS_INUM),
-        field(pointer(proxy, &OFF_NSPROXY_PID), &OFF_PID_NS_INUM),
-        field(pointer(proxy, &OFF_NSPROXY_TIME), &OFF_TIME_NS_INUM),
-        field(pointer(cred, &OFF_CRED_USER_NS), &OFF_USER_NS_INUM),
-        field(pointer(proxy, &OFF_NSPROXY_UTS), &OFF_UTS_NS_INUM),
+        R::field(
+            R::pointer(proxy, &OFF_NSPROXY_CGROUP),
+            &OFF_CGROUP_NS_INUM,
+        ),
+        R::field(R::pointer(proxy, &OFF_NSPROXY_IPC), &OFF_IPC_NS_INUM),
+        R::field(R::pointer(proxy, &OFF_NSPROXY_MNT), &OFF_MNT_NS_INUM),
+        R::field(R::pointer(proxy, &OFF_NSPROXY_NET), &OFF_NET_NS_INUM),
+        R::field(R::pointer(proxy, &OFF_NSPROXY_PID), &OFF_PID_NS_INUM),
+        R::field(R::pointer(proxy, &OFF_NSPROXY_TIME), &OFF_TIME_NS_INUM),
+        R::field(R::pointer(cred, &OFF_CRED_USER_NS), &OFF_USER_NS_INUM),
+        R::field(R::pointer(proxy, &OFF_NSPROXY_UTS), &OFF_UTS_NS_INUM),
     ]
 }
 
