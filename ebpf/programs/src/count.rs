@@ -123,9 +123,8 @@ pub(crate) fn tell_by_need<T: 'static>(
 #[inline(always)]
 pub(crate) unsafe fn write_header(to: *mut Header, kind: u32, slot: u32, actor: &Identity) {
     let pid_tgid = bpf_get_current_pid_tgid();
-    let task = task::current();
     let uid = bpf_get_current_uid_gid() as u32;
-    let exe = task::program_name(task);
+    let about = task::about(uid);
     // SAFETY: the caller vouches for `to`; the helpers have no preconditions, and write at most
     // the length given.
     unsafe {
@@ -137,14 +136,14 @@ pub(crate) unsafe fn write_header(to: *mut Header, kind: u32, slot: u32, actor: 
         (&raw mut (*to).tgid).write((pid_tgid >> 32) as u32);
         (&raw mut (*to).tid).write(pid_tgid as u32);
         (&raw mut (*to).uid).write(uid);
-        (&raw mut (*to).inner_tgid).write(task::inner_tgid(task));
-        (&raw mut (*to).parent_tgid).write(task::parent_tgid(task));
-        (&raw mut (*to).inner_uid).write(task::inner_uid(task, uid));
+        (&raw mut (*to).inner_tgid).write(about.inner_tgid);
+        (&raw mut (*to).parent_tgid).write(about.parent_tgid);
+        (&raw mut (*to).inner_uid).write(about.inner_uid);
         (&raw mut (*to).pad).write(0);
         bpf_get_current_comm((&raw mut (*to).comm).cast(), COMM_LEN as u32);
         let name = (&raw mut (*to).exe).cast::<u8>();
         name.write(0);
-        bpf_probe_read_kernel_str(name.cast(), EXE_LEN as u32, exe as *const _);
+        bpf_probe_read_kernel_str(name.cast(), EXE_LEN as u32, about.exe as *const _);
     }
 }
 

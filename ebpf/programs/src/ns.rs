@@ -166,7 +166,7 @@ fn enter_setns(fd: u64, flags: u64) -> i32 {
     }
     let fd = fd as i32;
     let flags = flags & 0xffff_ffff;
-    let found = resolve(task, fd, flags);
+    let found = resolve(fd, flags);
     if testing {
         selftest::observe(selftest::SETNS, task, 0);
         selftest::observe_target(&found);

@@ -8,8 +8,8 @@ use paddock_abi::namespace::{NS_TYPES, mask_of_flags};
 use crate::{
     maps::STATE,
     offsets::*,
-    read::{at, field, pointer},
-    task::{namespaces, task_of_pid},
+    read::{Anywhere, Reader, Typed, at, field, pointer},
+    task::{self, namespaces, task_of_pid},
 };
 
 /// <https://github.com/torvalds/linux/blob/v6.18/include/uapi/linux/magic.h>
@@ -25,16 +25,16 @@ pub(crate) struct Resolved {
     pub(crate) magic: u64,
 }
 
-/// Resolves descriptor `fd` of `task`; `flags` as given to setns.
+/// Resolves descriptor `fd` of the current task; `flags` as given to setns.
 #[inline(always)]
-pub(crate) fn resolve(task: u64, fd: i32, flags: u64) -> Resolved {
+pub(crate) fn resolve(fd: i32, flags: u64) -> Resolved {
     let mut found = Resolved {
         mask: 0,
         inums: [0; NS_TYPES],
         file_ops: 0,
         magic: 0,
     };
-    let file = file_of(task, fd);
+    let file = file_of(fd);
     if file == 0 {
         return found;
     }
@@ -64,15 +64,25 @@ pub(crate) fn resolve(task: u64, fd: i32, flags: u64) -> Resolved {
     found
 }
 
+/// The file of a descriptor of the current task.
 #[inline(always)]
-pub(crate) fn file_of(task: u64, fd: i32) -> u64 {
-    let table = pointer(pointer(task, &OFF_TASK_FILES), &OFF_FILES_FDT);
-    let max: u32 = field(table, &OFF_FDT_MAX_FDS);
+pub(crate) fn file_of(fd: i32) -> u64 {
+    if HAS_TYPED_TASK.load() == 0 {
+        file_by::<Anywhere>(task::current(), fd)
+    } else {
+        file_by::<Typed>(task::current_typed(), fd)
+    }
+}
+
+#[inline(always)]
+fn file_by<R: Reader>(task: u64, fd: i32) -> u64 {
+    let table = R::pointer(R::pointer(task, &OFF_TASK_FILES), &OFF_FILES_FDT);
+    let max: u32 = R::field(table, &OFF_FDT_MAX_FDS);
     let fd = fd as u32;
     if fd >= max {
         return 0;
     }
-    let array = pointer(table, &OFF_FDT_FD);
+    let array = R::pointer(table, &OFF_FDT_FD);
     if array == 0 {
         0
     } else {

@@ -228,15 +228,23 @@ pub(crate) fn own_namespaces() -> [u32; NS_TYPES] {
     }
 }
 
+/// The kernel's structure of the one that the current task is in.
+#[inline(always)]
+pub(crate) fn own_mount_namespace() -> u64 {
+    if HAS_TYPED_TASK.load() == 0 {
+        pointer(pointer(current(), &OFF_TASK_NSPROXY), &OFF_NSPROXY_MNT)
+    } else {
+        let proxy = Typed::pointer(current_typed(), &OFF_TASK_NSPROXY);
+        Typed::pointer(proxy, &OFF_NSPROXY_MNT)
+    }
+}
+
 #[inline(always)]
 fn namespaces_by<R: Reader>(task: u64) -> [u32; NS_TYPES] {
     let proxy = R::pointer(task, &OFF_TASK_NSPROXY);
     let cred = R::pointer(task, &OFF_TASK_REAL_CRED);
     [
-        R::field(
-            R::pointer(proxy, &OFF_NSPROXY_CGROUP),
-            &OFF_CGROUP_NS_INUM,
-        ),
+        R::field(R::pointer(proxy, &OFF_NSPROXY_CGROUP), &OFF_CGROUP_NS_INUM),
         R::field(R::pointer(proxy, &OFF_NSPROXY_IPC), &OFF_IPC_NS_INUM),
         R::field(R::pointer(proxy, &OFF_NSPROXY_MNT), &OFF_MNT_NS_INUM),
         R::field(R::pointer(proxy, &OFF_NSPROXY_NET), &OFF_NET_NS_INUM),
@@ -291,22 +299,49 @@ pub(crate) fn pid_namespace(task: u64) -> u64 {
     at(innermost(task).wrapping_add(8))
 }
 
-/// Process id in the task's own pid namespace.
+/// What a record says of who acts.
+pub(crate) struct About {
+    /// Where the name of the program's file is; 0 where the task has given its memory back.
+    pub(crate) exe: u64,
+    pub(crate) parent_tgid: u32,
+    /// In the task's own pid and user namespace.
+    pub(crate) inner_tgid: u32,
+    pub(crate) inner_uid: u32,
+}
+
+/// Of the current task, whose user is `uid` on the host.
 #[inline(always)]
-pub(crate) fn inner_tgid(task: u64) -> u32 {
-    at(innermost(pointer(task, &OFF_TASK_GROUP_LEADER)))
+pub(crate) fn about(uid: u32) -> About {
+    if HAS_TYPED_TASK.load() == 0 {
+        about_by::<Anywhere>(current(), uid)
+    } else {
+        about_by::<Typed>(current_typed(), uid)
+    }
+}
+
+#[inline(always)]
+fn about_by<R: Reader>(task: u64, uid: u32) -> About {
+    let file = R::pointer(R::pointer(task, &OFF_TASK_MM), &OFF_MM_EXE_FILE);
+    let path = file.wrapping_add(u64::from(OFF_FILE_PATH.load()));
+    let leader = R::pointer(task, &OFF_TASK_GROUP_LEADER);
+    About {
+        exe: R::pointer(R::pointer(path, &OFF_PATH_DENTRY), &OFF_DENTRY_NAME),
+        parent_tgid: R::field(R::pointer(task, &OFF_TASK_REAL_PARENT), &OFF_TASK_TGID),
+        inner_tgid: at(innermost(leader)),
+        inner_uid: inner_uid::<R>(task, uid),
+    }
 }
 
 /// What user `uid` of the host is in the task's user namespace.
 /// <https://github.com/torvalds/linux/blob/v6.18/include/linux/user_namespace.h>
 #[inline(always)]
-pub(crate) fn inner_uid(task: u64, uid: u32) -> u32 {
+fn inner_uid<R: Reader>(task: u64, uid: u32) -> u32 {
     /// More than these are behind a pointer, which is not followed.
     const EXTENTS: u32 = 5;
     const EXTENT_SIZE: u64 = 12;
-    let namespace = pointer(pointer(task, &OFF_TASK_REAL_CRED), &OFF_CRED_USER_NS);
+    let namespace = R::pointer(R::pointer(task, &OFF_TASK_REAL_CRED), &OFF_CRED_USER_NS);
     let extents = namespace.wrapping_add(u64::from(OFF_UID_MAP.load()));
-    let count: u32 = field(namespace, &OFF_UID_MAP_COUNT);
+    let count: u32 = R::field(namespace, &OFF_UID_MAP_COUNT);
     let mut inner = UNMAPPED;
     for index in 0..EXTENTS {
         if index >= count || count > EXTENTS {
@@ -320,19 +355,6 @@ pub(crate) fn inner_uid(task: u64, uid: u32) -> u32 {
         }
     }
     inner
-}
-
-/// Name of the program's file; 0 where the task has given its memory back.
-#[inline(always)]
-pub(crate) fn program_name(task: u64) -> u64 {
-    let file = pointer(pointer(task, &OFF_TASK_MM), &OFF_MM_EXE_FILE);
-    let path = file.wrapping_add(u64::from(OFF_FILE_PATH.load()));
-    pointer(pointer(path, &OFF_PATH_DENTRY), &OFF_DENTRY_NAME)
-}
-
-#[inline(always)]
-pub(crate) fn parent_tgid(task: u64) -> u32 {
-    field(pointer(task, &OFF_TASK_REAL_PARENT), &OFF_TASK_TGID)
 }
 
 /// The task that number `nr` means to `task`: its pid namespace's idr, a radix tree of six bits

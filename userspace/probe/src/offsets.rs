@@ -562,9 +562,9 @@ impl Offsets {
             u32::from(exit.is_some_and(|passed| passed.len() > 1)),
         );
         self.globals.insert("PAGE_SIZE", page_size);
-        let typed = types.enumerator("bpf_func_id", "BPF_FUNC_get_current_task_btf");
+        let helper = types.enumerator("bpf_func_id", "BPF_FUNC_get_current_task_btf");
         self.globals
-            .insert("HAS_TYPED_TASK", u32::from(typed.is_some()));
+            .insert("HAS_TYPED_TASK", u32::from(helper.is_some()));
         self.globals.extend(v1_controllers());
     }
 }

@@ -41,7 +41,7 @@ pub(crate) fn executed(task: u64, who: &Identity, binprm: u64, from_setup: bool)
         }
     } else {
         working_directory(task, who);
-        let foreign = through(task, who, file_mount(file));
+        let foreign = through(who, file_mount(file));
         if !matches!(foreign, Target::None) {
             told(who, Activity::LeakedExec, foreign, file, [0; 2]);
         }

@@ -17,7 +17,7 @@ use super::{
 use crate::{
     maps::{NS_OWNER, RUNTIME_FILES, SLOT_CONFIG, SLOT_DEVICES, STATE},
     offsets::*,
-    read::{field, pointer},
+    read::{Anywhere, Reader, field, pointer},
     selftest,
     target::file_of,
     task::{self, Identity, hierarchy_of, kernfs_id, settled, slot_of, task_of_pid},
@@ -58,16 +58,16 @@ pub(super) fn opened_as(fd: i64) {
     if fd < 0 {
         return;
     }
-    let file = file_of(task::current(), fd as i32);
+    let file = file_of(fd as i32);
     // By its path alone nothing of a file can be had; where it can be hooked, the kernel's own
     // check does not see these either.
     if field::<u32>(file, &OFF_FILE_FLAGS) & O_PATH == 0 {
-        opened(file);
+        opened::<Anywhere>(file);
     }
 }
 
 #[inline(always)]
-pub(super) fn opened(file: u64) {
+pub(super) fn opened<R: Reader>(file: u64) {
     let testing = selftest::on();
     let watched = watched();
     // Most opens of the machine end here.
@@ -75,11 +75,11 @@ pub(super) fn opened(file: u64) {
         return;
     }
     // A program to start is `exec`'s to judge.
-    if field::<u32>(file, &OFF_FILE_FLAGS) & FMODE_EXEC != 0 {
+    if R::field::<u32>(file, &OFF_FILE_FLAGS) & FMODE_EXEC != 0 {
         return;
     }
-    let inode = pointer(file, &OFF_FILE_INODE);
-    let kind = u32::from(field::<u16>(inode, &OFF_INODE_MODE)) & S_IFMT;
+    let inode = R::pointer(file, &OFF_FILE_INODE);
+    let kind = u32::from(R::field::<u16>(inode, &OFF_INODE_MODE)) & S_IFMT;
     if testing {
         // It reads procfs as well; what it opens of devices is /dev/null alone.
         if kind != S_IFCHR {
@@ -89,12 +89,14 @@ pub(super) fn opened(file: u64) {
         selftest::observe(selftest::OPEN, task::current(), i64::from(rdev));
         return;
     }
-    let Some((task, who)) = watched else { return };
+    let Some((_, who)) = watched else { return };
+    let superblock = R::pointer(inode, &OFF_INODE_SB);
     let opened = Opened {
         file,
         inode,
-        superblock: pointer(inode, &OFF_INODE_SB),
-        written: field::<u32>(file, &OFF_FILE_MODE) & WRITE != 0,
+        superblock,
+        magic: R::field(superblock, &OFF_SB_MAGIC),
+        written: R::field::<u32>(file, &OFF_FILE_MODE) & WRITE != 0,
     };
     let door = match kind {
         S_IFBLK => block_device(&who, &opened),
@@ -105,7 +107,7 @@ pub(super) fn opened(file: u64) {
     let door = match door {
         Some(door) => door,
         // Whatever it is: through whose tree was it found?
-        None => match through(task, &who, file_mount(file)) {
+        None => match through(&who, file_mount(file)) {
             Target::None => return,
             foreign => Door::new(Activity::ForeignFile, foreign),
         },
@@ -131,6 +133,7 @@ struct Opened {
     file: u64,
     inode: u64,
     superblock: u64,
+    magic: u64,
     written: bool,
 }
 
@@ -194,7 +197,7 @@ fn character_device(opened: &Opened) -> Option<Door> {
 
 #[inline(always)]
 fn regular(who: &Identity, opened: &Opened) -> Option<Door> {
-    let magic: u64 = field(opened.superblock, &OFF_SB_MAGIC);
+    let magic = opened.magic;
     if magic == magic::PROC {
         return proc(who, opened);
     }

@@ -71,7 +71,7 @@ pub(super) fn fsopen(call: &Call) {
 
 #[inline(always)]
 pub(super) fn move_mount(call: &Call) {
-    let Some((task, who)) = watched() else { return };
+    let Some((_, who)) = watched() else { return };
     judge(
         &who,
         &Act {
@@ -79,7 +79,7 @@ pub(super) fn move_mount(call: &Call) {
             place: Text::User(call.arg3()),
             ..Act::new(
                 Activity::MoveMount,
-                or_own(from_directory(task, &who, call.arg0() as i32)),
+                or_own(from_directory(&who, call.arg0() as i32)),
                 call.ret,
             )
         },
@@ -88,9 +88,9 @@ pub(super) fn move_mount(call: &Call) {
 
 #[inline(always)]
 pub(super) fn open_tree(call: &Call) {
-    let Some((task, who)) = watched() else { return };
-    let foreign = from_directory(task, &who, call.arg0() as i32);
-    let found = through(task, &who, file_mount(file_of(task, call.ret as i32)));
+    let Some((_, who)) = watched() else { return };
+    let foreign = from_directory(&who, call.arg0() as i32);
+    let found = through(&who, file_mount(file_of(call.ret as i32)));
     let target = match foreign {
         Target::None => or_own(found),
         foreign => foreign,
@@ -125,7 +125,7 @@ pub(super) fn chroot(call: &Call) {
     let target = if call.ret < 0 {
         Target::Own
     } else {
-        or_own(through(task, &who, pointer(root, &OFF_PATH_MNT)))
+        or_own(through(&who, pointer(root, &OFF_PATH_MNT)))
     };
     judge(
         &who,
@@ -138,11 +138,11 @@ pub(super) fn chroot(call: &Call) {
 
 /// Whose tree a path begins in that is relative to a descriptor.
 #[inline(always)]
-fn from_directory(task: u64, who: &Identity, directory: i32) -> Target {
+fn from_directory(who: &Identity, directory: i32) -> Target {
     if directory == AT_FDCWD {
         Target::None
     } else {
-        through(task, who, file_mount(file_of(task, directory)))
+        through(who, file_mount(file_of(directory)))
     }
 }
 
@@ -168,7 +168,7 @@ pub(super) fn chdir(call: &Call) {
 #[inline(always)]
 pub(super) fn working_directory(task: u64, who: &Identity) {
     let pwd = pointer(task, &OFF_TASK_FS).wrapping_add(u64::from(OFF_FS_PWD.load()));
-    let target = through(task, who, pointer(pwd, &OFF_PATH_MNT));
+    let target = through(who, pointer(pwd, &OFF_PATH_MNT));
     if matches!(target, Target::None) {
         return;
     }
@@ -194,13 +194,13 @@ pub(super) fn file_mount(file: u64) -> u64 {
 /// Whose mount namespace a mount is in: `None` where it is the task's own, or none at all
 /// (a pipe, a memfd, a tree that is not attached).
 #[inline(always)]
-pub(super) fn through(task: u64, who: &Identity, vfsmount: u64) -> Target {
+pub(super) fn through(who: &Identity, vfsmount: u64) -> Target {
     if vfsmount == 0 {
         return Target::None;
     }
     let mount = vfsmount.wrapping_sub(u64::from(OFF_MOUNT_MNT.load()));
     let namespace = pointer(mount, &OFF_MOUNT_NS);
-    let own = pointer(pointer(task, &OFF_TASK_NSPROXY), &OFF_NSPROXY_MNT);
+    let own = task::own_mount_namespace();
     if namespace == own || namespace == 0 || namespace >= ERRORS {
         return Target::None;
     }

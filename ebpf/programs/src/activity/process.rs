@@ -59,8 +59,8 @@ pub(super) fn process_vm(call: &Call) {
 
 #[inline(always)]
 pub(super) fn pidfd_getfd(call: &Call) {
-    let Some((task, who)) = watched() else { return };
-    let pid = pid_of_file(file_of(task, call.arg0() as i32));
+    let Some((_, who)) = watched() else { return };
+    let pid = pid_of_file(file_of(call.arg0() as i32));
     let other = other(&who, task_of_pid(pid));
     reached(Activity::PidfdGetfd, &who, &other, call.ret, call.arg1());
 }

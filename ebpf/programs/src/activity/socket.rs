@@ -22,7 +22,7 @@ const AF_UNIX: u16 = 1;
 #[inline(always)]
 pub(super) fn connect(call: &Call) {
     let task = task::current();
-    let file = file_of(task, call.arg0() as i32);
+    let file = file_of(call.arg0() as i32);
     let sock = pointer(pointer(file, &OFF_FILE_PRIVATE_DATA), &OFF_SOCKET_SK);
     let family: u16 = field(sock, &OFF_SOCK_FAMILY);
     if selftest::on() {

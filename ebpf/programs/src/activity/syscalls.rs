@@ -11,7 +11,7 @@ use super::{file, mount, process, socket, surface};
 use crate::{
     offsets::*,
     once::{Runs, once},
-    read::{at, field},
+    read::{Typed, at, field},
     task,
 };
 
@@ -150,7 +150,7 @@ opens! {
 #[fexit]
 fn fexit_security_file_open(ctx: FExitContext) -> i32 {
     if ctx.arg::<i32>(1) == 0 && once(Runs::NewestFirst) {
-        file::opened(ctx.arg(0));
+        file::opened::<Typed>(ctx.arg(0));
     }
     0
 }
