@@ -14,6 +14,7 @@
 //! own file, and lifts nothing that another file denies.
 #![forbid(unsafe_code)]
 
+mod answer;
 mod check;
 mod compile;
 mod fault;
@@ -36,6 +37,7 @@ mod docs;
 #[cfg(test)]
 mod wrong;
 
+pub use answer::{Action, Answer};
 pub use compile::{
     DeviceNode, NetworkAnswer, NetworkNode, PathNode, RuleInfo, Ruleset, TooManyRules, compile,
 };

@@ -25,6 +25,12 @@ pub struct Container<'a> {
 }
 
 impl Select {
+    /// Whether it may hold for a container of which only the name is known.
+    #[must_use]
+    pub fn holds_for_name(&self, name: &str) -> bool {
+        self.name.is_empty() || self.name.iter().any(|glob| fits(glob, name))
+    }
+
     /// Whether it holds for `container`. An empty one holds for all.
     #[must_use]
     pub fn holds(&self, container: &Container<'_>) -> bool {

@@ -7,7 +7,7 @@ use std::{fs, path::Path, process::Command};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use super::{CALLS, ESCAPES, able, calls, equal, judged};
+use super::{CALLS, ESCAPES, able, calls, equal, host_way, judged};
 use crate::{
     context::{Context, Output, eventually, finish, pure_v2},
     runner::Scenario,
@@ -387,9 +387,4 @@ fn clone_counted(context: &Context) -> Result<()> {
     })();
     eventually("the cgroup empties", || Ok(fs::remove_dir(&dir).is_ok()))?;
     result
-}
-
-/// `-v` argument that gives a container a way to the host's namespace: this process is in it.
-fn host_way(namespace: &str) -> String {
-    format!("/proc/{}/ns/{namespace}:/run/ns", std::process::id())
 }

@@ -86,6 +86,11 @@ fn line(event: &Event) -> String {
     )
 }
 
+/// An event in words.
+pub(super) fn what(kind: &Kind) -> String {
+    describe(kind).2
+}
+
 /// Verdict, result and the rest in words.
 fn describe(kind: &Kind) -> (&'static str, String, String) {
     match kind {

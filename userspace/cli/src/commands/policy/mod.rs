@@ -2,6 +2,8 @@
 //!
 //! Needs neither agent nor root: a file is read, and nothing else is touched.
 
+mod test;
+
 use std::{
     collections::HashMap,
     fs::File,
@@ -12,7 +14,7 @@ use std::{
 
 use anyhow::{Context as _, ensure};
 use nix::fcntl::OFlag;
-use paddock_policy::{MAX_BYTES, PACKS, Pack};
+use paddock_policy::{MAX_BYTES, PACKS, Pack, Policy as Checked};
 
 use crate::{exit, output::print};
 
@@ -25,6 +27,7 @@ const NOT_ENFORCED: &str = "This build checks policies and does not enforce them
     paddock policy check web.toml\n  \
     paddock policy check pack:escape\n  \
     paddock policy show pack:hardened > hardened.toml\n  \
+    paddock events --format json | paddock policy test pack:escape --events -\n  \
     paddock policy schema > policy.schema.json\n\n\
     FILE is a path, or pack:NAME for one that paddock brings along: pack:escape, pack:hardened.\n\
     What files may say is in docs/policy.md. This build checks policies and does not enforce\n\
@@ -46,6 +49,8 @@ enum Command {
         #[arg(value_name = "FILE")]
         file: String,
     },
+    /// Say what of recorded events policies would have denied
+    Test(test::Test),
     /// Print the JSON schema of policy files, for editors
     Schema,
 }
@@ -60,6 +65,7 @@ impl Policy {
                 print(&text.with_context(|| format!("{file}: not UTF-8"))?)?;
                 Ok(0)
             }
+            Command::Test(test) => test.run(),
             Command::Schema => {
                 crate::output::print_json(&paddock_policy::schema())?;
                 Ok(0)
@@ -68,10 +74,20 @@ impl Policy {
     }
 }
 
-/// Tells of each file, good or not; one that is not makes the whole fail.
+/// Says what each good one forbids.
 fn check(files: &[String]) -> anyhow::Result<u8> {
+    let (policies, code) = load(files);
+    if !policies.is_empty() {
+        let text: String = policies.iter().map(paddock_policy::words).collect();
+        print(&(text + NOT_ENFORCED))?;
+    }
+    Ok(code)
+}
+
+/// Those that are good. What is wrong with the others is told, and makes the whole fail.
+fn load(files: &[String]) -> (Vec<Checked>, u8) {
+    let mut policies = Vec::new();
     let mut code = 0;
-    let mut text = String::new();
     let mut names: HashMap<String, &str> = HashMap::new();
     for file in files {
         let result = read(file).and_then(|bytes| match paddock_policy::parse(&bytes) {
@@ -85,7 +101,7 @@ fn check(files: &[String]) -> anyhow::Result<u8> {
             },
         });
         match result {
-            Ok(Ok(policy)) => text += &paddock_policy::words(&policy),
+            Ok(Ok(policy)) => policies.push(policy),
             Ok(Err(faults)) => {
                 // Nothing to be done about a closed stderr.
                 let _ = std::io::stderr().write_all(faults.lines(file).as_bytes());
@@ -97,10 +113,7 @@ fn check(files: &[String]) -> anyhow::Result<u8> {
             }
         }
     }
-    if !text.is_empty() {
-        print(&(text + NOT_ENFORCED))?;
-    }
-    Ok(code)
+    (policies, code)
 }
 
 /// A pack's text or a file's, one byte more at most than a policy may have.

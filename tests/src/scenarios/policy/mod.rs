@@ -1,5 +1,7 @@
 //! `paddock policy`: files are checked without an agent, and told by line and column.
 
+pub mod recorded;
+
 use std::{
     fs,
     path::{Path, PathBuf},

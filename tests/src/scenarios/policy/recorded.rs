@@ -1,0 +1,107 @@
+//! `paddock policy test`: policies against what the agent recorded.
+
+use anyhow::{Result, ensure};
+use serde_json::{Value, json};
+
+use super::Files;
+use crate::{
+    context::Context,
+    runner::Scenario,
+    scenarios::kernel::{able, host_way},
+};
+
+pub const ALL: &[Scenario] = &[
+    Scenario::new("policy::recorded_events_are_judged", judged),
+    Scenario::new("policy::wrong_records_are_told_by_line", wrong).alone(),
+];
+
+const POLICY: &str = "name = \"walls\"\nmode = \"enforce\"\ndeny = [\"namespace-escape\"]\n\
+    select = { name = \"tunnel*\", image = \"alpine\" }\n\
+    [[rule]]\nname = \"helper\"\nexec = \"/run\"\nreaction = \"kill\"\n\
+    [[rule]]\nname = \"out\"\nnetwork = { direction = \"egress\" }\n";
+
+/// The workload opens the namespace's file once and joins seven times, in both containers.
+fn judged(context: &Context) -> Result<()> {
+    context.start_agent(&["--detach-on-exit"])?;
+    let (volume, way) = (context.workload_volume(), host_way("uts"));
+    for name in ["tunneler", "other"] {
+        let mut args = able(name, &[&volume, &way]);
+        args.extend(["/run/workload", "setns-loop", "/run/ns", "uts", "7"]);
+        context.ok(&args)?;
+    }
+    let files = Files::new()?;
+    let events = context.ok(&["events", "--format", "json"])?;
+    let first = |kind: &str| {
+        let mut lines = events
+            .lines()
+            .filter_map(|line| serde_json::from_str(line).ok());
+        lines.find(|event: &Value| event["container"] == "tunneler" && event["event"] == kind)
+    };
+    let id = |kind: &str| first(kind).map_or(Value::Null, |event| event["id"].clone());
+    let recorded = files.write("events.jsonl", &events)?;
+    let policy = files.write("walls.toml", POLICY)?;
+
+    let report: Value = context.json(&[
+        "policy", "test", &policy, "--events", &recorded, "--format", "json",
+    ])?;
+    let want = json!([
+        {
+            "policy": "walls", "rule": "helper", "action": "kill", "attempts": 1, "succeeded": 1,
+            "containers": ["tunneler"], "first_event": id("exec")
+        },
+        {
+            "policy": "walls", "rule": "namespace-escape", "action": "deny", "attempts": 8,
+            "succeeded": 8, "containers": ["tunneler"], "first_event": id("namespace_call")
+        },
+    ]);
+    ensure!(report["rules"] == want, "{report} instead of {want}");
+    ensure!(
+        report["not_judged"] == json!(["select.image", "network"]) && report["not_understood"] == 0,
+        "{report}"
+    );
+
+    let table = context.ok(&["policy", "test", &policy, "--events", &recorded])?;
+    ensure!(
+        table.starts_with("POLICY  RULE")
+            && table.ends_with("not judged, since events do not say it: select.image, network\n"),
+        "{table}"
+    );
+    // What a policy selects nothing of is forbidden nothing.
+    let policy = files.write("walls.toml", POLICY.replace("tunnel*", "none"))?;
+    let table = context.ok(&["policy", "test", &policy, "--events", &recorded])?;
+    ensure!(
+        table.starts_with("of ") && table.contains(" events none is forbidden\n"),
+        "{table}"
+    );
+    Ok(())
+}
+
+fn wrong(context: &Context) -> Result<()> {
+    let files = Files::new()?;
+    let newer = "{\"event\":\"teleport\"}\n";
+    let recorded = files.write("events.jsonl", format!("{newer}TIME CONTAINER\n"))?;
+    let test =
+        |events: &str| context.paddock(&["policy", "test", "pack:escape", "--events", events]);
+    let output = test(&recorded)?;
+    let line =
+        format!("paddock: {recorded}:2: not an event; record with `paddock events --format json`");
+    ensure!(
+        output.code == Some(1) && output.stdout.is_empty() && output.stderr.starts_with(&line),
+        "{output:?}"
+    );
+    let recorded = files.write("events.jsonl", newer)?;
+    let output = test(&recorded)?;
+    ensure!(
+        output.code == Some(0)
+            && output.stdout == "of 0 events none is forbidden\nnot understood: 1 lines\n",
+        "{output:?}"
+    );
+    let missing = format!("{recorded}.none");
+    let output = test(&missing)?;
+    let line = format!("paddock: {missing}: cannot open: No such file or directory\n");
+    ensure!(
+        output.code == Some(1) && output.stderr == line,
+        "{output:?}"
+    );
+    Ok(())
+}
