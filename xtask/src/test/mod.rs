@@ -3,6 +3,7 @@
 //! The last line is `N passed, N failed`, over all parts. Choosing a place or a name leaves
 //! the lints and the unit tests out: that is for the work on one scenario.
 
+mod cost;
 mod count;
 
 use std::{
@@ -58,6 +59,9 @@ pub(crate) struct Args {
     /// Only scenarios in a guest with this kernel series (6.1, newest, …), or all five
     #[arg(long = "vm", value_name = "VERSION")]
     guests: Vec<String>,
+    /// Only what hooks cost, in guests that count instructions
+    #[arg(long, conflicts_with_all = ["host", "guests", "filter"])]
+    cost: bool,
     /// Only scenarios whose name contains this
     filter: Option<String>,
 }
@@ -68,7 +72,7 @@ pub(crate) fn main(tree: &Tree, args: &Args) -> Result<i32> {
         bail!("needs root, since containers do: sudo -E cargo xtask test");
     }
     let start = Instant::now();
-    let places = !args.host && args.guests.is_empty();
+    let places = !args.host && args.guests.is_empty() && !args.cost;
     let everything = places && args.filter.is_none();
     let toolchain = setup::prepare(tree, Purpose::Test)?;
     build::kernel_half(tree, &toolchain)?;
@@ -87,7 +91,20 @@ pub(crate) fn main(tree: &Tree, args: &Args) -> Result<i32> {
         parts.push(("this machine".to_owned(), host(tree, args, &compiler)?));
     }
     for pair in series(&args.guests, places.then_some(&MATRIX)).chunks(AT_ONCE) {
-        parts.extend(side_by_side(tree, pair, args, &compiler));
+        step(&format!("scenarios on Linux {}", pair.join(" and ")));
+        let of = |series: &str| guest(tree, series, args, &compiler);
+        parts.extend(side_by_side(pair, of));
+    }
+    if everything || args.cost {
+        step("what hooks cost in a guest that counts instructions");
+        let costs = side_by_side(&MATRIX.map(str::to_owned), |series| {
+            cost::compare(tree, series)
+        });
+        parts.extend(
+            costs
+                .into_iter()
+                .map(|(name, count)| (name + ", cost", count)),
+        );
     }
     println!("\nafter {} s:", start.elapsed().as_secs());
     let mut sum = Count::default();
@@ -128,12 +145,14 @@ fn host(tree: &Tree, args: &Args, compiler: &str) -> Result<Count> {
 }
 
 /// A guest that could not even be started counts as one failure.
-fn side_by_side(tree: &Tree, all: &[String], args: &Args, compiler: &str) -> Vec<(String, Count)> {
-    step(&format!("scenarios on Linux {}", all.join(" and ")));
+fn side_by_side(
+    all: &[String],
+    guest: impl Fn(&str) -> Result<Count> + Sync,
+) -> Vec<(String, Count)> {
     thread::scope(|scope| {
         let running: Vec<_> = all
             .iter()
-            .map(|series| scope.spawn(|| guest(tree, series, args, compiler)))
+            .map(|series| scope.spawn(|| guest(series)))
             .collect();
         let ended = running.into_iter().map(|thread| match thread.join() {
             Ok(Ok(count)) => count,
