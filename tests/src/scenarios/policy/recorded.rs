@@ -16,7 +16,7 @@ pub const ALL: &[Scenario] = &[
 ];
 
 const POLICY: &str = "name = \"walls\"\nmode = \"enforce\"\ndeny = [\"namespace-escape\"]\n\
-    select = { name = \"tunnel*\", image = \"alpine\" }\n\
+    select = { name = \"borer-*\", image = \"alpine\" }\n\
     [[rule]]\nname = \"helper\"\nexec = \"/run\"\nreaction = \"kill\"\n\
     [[rule]]\nname = \"out\"\nnetwork = { direction = \"egress\" }\n";
 
@@ -24,7 +24,7 @@ const POLICY: &str = "name = \"walls\"\nmode = \"enforce\"\ndeny = [\"namespace-
 fn judged(context: &Context) -> Result<()> {
     context.start_agent(&["--detach-on-exit"])?;
     let (volume, way) = (context.workload_volume(), host_way("uts"));
-    for name in ["tunneler", "other"] {
+    for name in ["borer-1", "other"] {
         let mut args = able(name, &[&volume, &way]);
         args.extend(["/run/workload", "setns-loop", "/run/ns", "uts", "7"]);
         context.ok(&args)?;
@@ -35,7 +35,7 @@ fn judged(context: &Context) -> Result<()> {
         let mut lines = events
             .lines()
             .filter_map(|line| serde_json::from_str(line).ok());
-        lines.find(|event: &Value| event["container"] == "tunneler" && event["event"] == kind)
+        lines.find(|event: &Value| event["container"] == "borer-1" && event["event"] == kind)
     };
     let id = |kind: &str| first(kind).map_or(Value::Null, |event| event["id"].clone());
     let recorded = files.write("events.jsonl", &events)?;
@@ -47,11 +47,11 @@ fn judged(context: &Context) -> Result<()> {
     let want = json!([
         {
             "policy": "walls", "rule": "helper", "action": "kill", "attempts": 1, "succeeded": 1,
-            "containers": ["tunneler"], "first_event": id("exec")
+            "containers": ["borer-1"], "first_event": id("exec")
         },
         {
             "policy": "walls", "rule": "namespace-escape", "action": "deny", "attempts": 8,
-            "succeeded": 8, "containers": ["tunneler"], "first_event": id("namespace_call")
+            "succeeded": 8, "containers": ["borer-1"], "first_event": id("namespace_call")
         },
     ]);
     ensure!(report["rules"] == want, "{report} instead of {want}");
@@ -67,7 +67,7 @@ fn judged(context: &Context) -> Result<()> {
         "{table}"
     );
     // What a policy selects nothing of is forbidden nothing.
-    let policy = files.write("walls.toml", POLICY.replace("tunnel*", "none"))?;
+    let policy = files.write("walls.toml", POLICY.replace("borer-*", "none"))?;
     let table = context.ok(&["policy", "test", &policy, "--events", &recorded])?;
     ensure!(
         table.starts_with("of ") && table.contains(" events none is forbidden\n"),
