@@ -101,6 +101,10 @@ fn changed_by_others_comes_back(context: &Context) -> Result<()> {
     ensure!(restored(context, "kept")? == Some(3.0));
     fs::write(pids, "9")?;
     eventually("the update's comes back", || Ok(says(pids)? == "12"))?;
+    // It is counted once it is written; an agent that is killed in between counts one less.
+    eventually("four are counted", || {
+        Ok(restored(context, "kept")? == Some(4.0))
+    })?;
 
     // What is written while no agent is there, the next one sees; and it counts on.
     context.kill_agent()?;
