@@ -31,13 +31,17 @@ fn judged(context: &Context) -> Result<()> {
     }
     let files = Files::new()?;
     let events = context.ok(&["events", "--format", "json"])?;
-    let first = |kind: &str| {
+    let first = |kinds: &[&str]| {
         let mut lines = events
             .lines()
             .filter_map(|line| serde_json::from_str(line).ok());
-        lines.find(|event: &Value| event["container"] == "borer-1" && event["event"] == kind)
+        let found = lines.find(|event: &Value| {
+            let told = [&event["event"], &event["activity"]];
+            let of_kind = |one: &&Value| one.as_str().is_some_and(|one| kinds.contains(&one));
+            event["container"] == "borer-1" && told.iter().any(of_kind)
+        });
+        found.map_or(Value::Null, |event| event["id"].clone())
     };
-    let id = |kind: &str| first(kind).map_or(Value::Null, |event| event["id"].clone());
     let recorded = files.write("events.jsonl", &events)?;
     let policy = files.write("walls.toml", POLICY)?;
 
@@ -47,11 +51,11 @@ fn judged(context: &Context) -> Result<()> {
     let want = json!([
         {
             "policy": "walls", "rule": "helper", "action": "kill", "attempts": 1, "succeeded": 1,
-            "containers": ["borer-1"], "first_event": id("exec")
+            "containers": ["borer-1"], "first_event": first(&["exec"])
         },
         {
             "policy": "walls", "rule": "namespace-escape", "action": "deny", "attempts": 8,
-            "succeeded": 8, "containers": ["borer-1"], "first_event": id("namespace_call")
+            "succeeded": 8, "containers": ["borer-1"], "first_event": first(&["namespace_call", "proc_ns"])
         },
     ]);
     ensure!(report["rules"] == want, "{report} instead of {want}");
