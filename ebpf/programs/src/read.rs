@@ -32,7 +32,7 @@ pub(crate) trait Reader {
 /// By the helper, whatever the address.
 pub(crate) struct Anywhere;
 
-/// By a load, a twentieth of the helper's instructions: from a structure whose type the verifier
+/// By a load, a fraction of the helper's instructions: from a structure whose type the verifier
 /// knows, as the current task's, and what its pointers lead to. The kernel reads zero where a
 /// pointer leads nowhere.
 pub(crate) struct Typed;

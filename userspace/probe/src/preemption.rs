@@ -15,8 +15,8 @@ const DEBUGFS: Filesystem = Filesystem {
 
 /// Where it is not to be learned, it is assumed.
 pub(crate) fn preempts() -> bool {
-    let built = uname().is_ok_and(|name| !name.version().to_string_lossy().contains("PREEMPT"));
-    if built {
+    let never = uname().is_ok_and(|name| !name.version().to_string_lossy().contains("PREEMPT"));
+    if never {
         return false;
     }
     let model = DEBUGFS.with(|| fs::read_to_string("/sys/kernel/debug/sched/preempt"));
