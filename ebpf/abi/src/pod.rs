@@ -7,11 +7,14 @@ use crate::{
         CgroupKey, DeviceKey, FileKey, InFlight, Observation, PathKey, PathSlot, SetUp, SlotConfig,
         SlotPlace, State,
     },
+    policy::{Answers, HitKey},
 };
 
 // SAFETY: all are repr(C) structs of integers and arrays of integers without implicit padding
 // (their sizes, asserted beside them, are the sums of their fields), so every byte is initialised
 // and every bit pattern is a value.
+unsafe impl aya::Pod for Answers {}
+// SAFETY: as above.
 unsafe impl aya::Pod for CgroupKey {}
 // SAFETY: as above.
 unsafe impl aya::Pod for Claim {}
@@ -21,6 +24,8 @@ unsafe impl aya::Pod for Control {}
 unsafe impl aya::Pod for DeviceKey {}
 // SAFETY: as above.
 unsafe impl aya::Pod for FileKey {}
+// SAFETY: as above.
+unsafe impl aya::Pod for HitKey {}
 // SAFETY: as above.
 unsafe impl aya::Pod for InFlight {}
 // SAFETY: as above.

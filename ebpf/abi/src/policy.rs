@@ -3,7 +3,10 @@
 //! A cell holds what to do and which rule says so, so that a denial can be counted by its rule
 //! without a second lookup. User space writes the table, the kernel half only reads it.
 
-use crate::{activity::Activity, namespace::Target};
+use crate::{
+    activity::Activity,
+    namespace::{NS_TYPES, Target},
+};
 
 /// Nothing is forbidden.
 pub const ACTION_ALLOW: u16 = 0;
@@ -23,6 +26,32 @@ pub const RULES: usize = 1 << (u16::BITS - ACTION_BITS);
 const TARGETS: usize = 8;
 /// Cells of the table, 1 KiB of them.
 pub const POLICY_CELLS: usize = 64 * TARGETS;
+
+/// Distinct merges of policies that hold at a time; the first is of no policy.
+pub const RULESETS: usize = 64;
+
+/// What one merge says, by [`policy_index`], and of namespaces by type and target.
+///
+/// A container's is named by one word, so that a swap is one store: at each moment the old or the
+/// new holds. User space writes one that no word names.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Answers {
+    pub cells: [u16; POLICY_CELLS],
+    pub namespaces: [u16; NS_TYPES * TARGETS],
+}
+
+/// Whose attempts are counted: a container's by the rule that decided and what came of it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct HitKey {
+    pub slot: u32,
+    /// Rules have numbers within one merge only.
+    pub ruleset: u32,
+    pub rule: u32,
+    /// `ACTION_*`.
+    pub action: u32,
+}
 
 /// Of a rule's number only as many bits as there are are kept.
 #[must_use]
@@ -52,7 +81,16 @@ pub const fn policy_index(activity: Activity, target: Target) -> usize {
     activity as usize * TARGETS + target as usize
 }
 
+/// Place of a namespace type's cell.
+#[must_use]
+#[inline]
+pub const fn namespace_index(ty: usize, target: Target) -> usize {
+    ty * TARGETS + target as usize
+}
+
 const _: () = assert!(POLICY_CELLS * size_of::<u16>() == 1024);
+const _: () = assert!(size_of::<Answers>() == 1024 + 128);
+const _: () = assert!(size_of::<HitKey>() == 16);
 
 #[cfg(test)]
 mod tests {

@@ -22,6 +22,7 @@ pub mod kind {
     pub const EXEC: u32 = 4;
     pub const EXIT: u32 = 5;
     pub const ACTIVITY: u32 = 6;
+    pub const DENIAL: u32 = 7;
 }
 
 /// Hierarchy that a cgroup id belongs to; ids of different hierarchies collide.
@@ -66,6 +67,24 @@ pub struct Header {
     pub comm: [u8; COMM_LEN],
     /// Last part of its program's path; NULs behind it. Unlike `comm` nobody can choose it.
     pub exe: [u8; EXE_LEN],
+}
+
+/// What a policy forbids: denied, or in audit let through.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Denial {
+    pub header: Header,
+    /// [`crate::activity::Activity`].
+    pub activity: u32,
+    /// [`crate::namespace::Target`].
+    pub target: u32,
+    /// What decided, as in [`crate::policy::HitKey`].
+    pub ruleset: u32,
+    pub rule: u32,
+    /// `crate::policy::ACTION_*`.
+    pub action: u32,
+    /// The process reached for, or 0.
+    pub other_tgid: u32,
 }
 
 /// A setns, unshare, clone or clone3 that named namespaces.

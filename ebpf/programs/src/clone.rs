@@ -20,6 +20,7 @@ use paddock_abi::{
 use crate::{
     activity::{self, verdict},
     count::debug_call,
+    enforce::done_to_namespaces,
     ns::{count, report, user_namespace},
     offsets::*,
     once::{Runs, once},
@@ -94,6 +95,7 @@ fn made(flags: u64, child: i32, inums: &[u32; NS_TYPES]) {
         call.class[index] = chosen as u8 * Target::New as u8;
         call.inums[index] = chosen * inums[index];
     }
+    done_to_namespaces(&actor, Activity::Clone, mask, |_| Target::New);
     count(NsSyscall::Clone, actor.slot, mask, Outcome::Allowed);
     user_namespace(&actor, mask, i64::from(child));
     let judged = verdict(Activity::Clone, Target::New, false);

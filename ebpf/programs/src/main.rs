@@ -35,6 +35,7 @@ mod birth;
 mod cgroup;
 mod clone;
 mod count;
+mod enforce;
 mod limit;
 mod maps;
 mod member;

@@ -12,6 +12,7 @@ use paddock_abi::{
         CgroupKey, DeviceKey, FileKey, InFlight, Observation, PathKey, PathSlot, SetUp, SlotConfig,
         SlotPlace, State, WAITING_OUTSIDE, WAITING_WITHIN,
     },
+    policy::{Answers, HitKey, RULESETS},
     record::Header,
 };
 
@@ -98,6 +99,22 @@ pub(crate) static MEMBER: HashMap<u32, CgroupKey, 65536, NO_PREALLOC> = HashMap:
 /// Processes that containers moved out of their cgroups: the slot whose they stay.
 #[btf_map]
 pub(crate) static LEFT: HashMap<u32, u32, 8192, NO_PREALLOC> = HashMap::new();
+
+/// What each merge of policies says.
+#[btf_map]
+pub(crate) static ANSWERS: Array<Answers, RULESETS> = Array::new();
+
+/// Which of them holds for a container; 0 is none. Nobody's says whether any holds for anybody.
+#[btf_map]
+pub(crate) static SLOT_RULESET: Array<u32, { MAX_SLOTS as usize }> = Array::new();
+
+/// Attempts by rule, also those that audit let through.
+#[btf_map]
+pub(crate) static HITS: HashMap<HitKey, u64, 16384, NO_PREALLOC> = HashMap::new();
+
+/// Attempts that found no room there; one entry.
+#[btf_map]
+pub(crate) static HITS_LOST: Array<u64, 1> = Array::new();
 
 #[btf_map]
 pub(crate) static SLOT_COUNTERS: Array<SlotCounters, { MAX_SLOTS as usize }> = Array::new();

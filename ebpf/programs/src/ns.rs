@@ -22,6 +22,7 @@ use paddock_abi::{
 use crate::{
     activity::{self, Act, gravest, judge, verdict},
     count::{bump, debug_call, tell, write_header},
+    enforce::done_to_namespaces,
     maps::{IN_FLIGHT, STATE},
     offsets::*,
     owner::{REPLACE, forget, own, whose},
@@ -244,6 +245,12 @@ fn judge_setns(call: &mut InFlight, ret: i64) {
         }
     }
     let failed = ret < 0;
+    let who = own_identity();
+    if !failed {
+        done_to_namespaces(&who, Activity::Setns, mask, |index| {
+            whose(state, call.slot, index, call.inums[index])
+        });
+    }
     let outcome = if failed {
         Outcome::Failed
     } else {
@@ -262,7 +269,7 @@ fn judge_setns(call: &mut InFlight, ret: i64) {
     count(NsSyscall::Setns, call.slot, mask, outcome);
     let judged = gravest(Activity::Setns, call.classes, failed);
     activity::count(call.slot, Activity::Setns, judged);
-    report(NsSyscall::Setns, call, ret, &own_identity(), judged as u32);
+    report(NsSyscall::Setns, call, ret, &who, judged as u32);
 }
 
 #[inline(always)]
@@ -317,6 +324,9 @@ fn judge_unshare(call: &mut InFlight, ret: i64) {
     };
     count(NsSyscall::Unshare, call.slot, mask, outcome);
     let who = own_identity();
+    if ret >= 0 {
+        done_to_namespaces(&who, Activity::Unshare, mask, |_| Target::New);
+    }
     user_namespace(&who, mask, ret);
     let judged = verdict(Activity::Unshare, Target::New, ret < 0);
     activity::count(call.slot, Activity::Unshare, judged);

@@ -143,6 +143,8 @@ offsets! {
     OFF_REGS_ARG1,
     OFF_REGS_ARG2,
     OFF_REGS_ARG3,
+    // The number of the system call.
+    OFF_REGS_CALL,
     // From the beginning of a task's stack, where no helper says where they are; else 0.
     OFF_REGS_ON_STACK,
     OFF_COMPAT_REGS_ARG0,

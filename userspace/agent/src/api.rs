@@ -17,6 +17,11 @@
 //! | `DELETE /v1/containers/{ref}?force=false` | | 204 |
 //! | `GET /v1/containers/{ref}/logs` | | 200, JSON lines of [`LogLine`] |
 //! | `GET /v1/events?follow=true&container=REF` | | 200, JSON lines of [`crate::event::Event`] |
+//! | `GET /v1/policies` | | 200 `[PolicySummary]` |
+//! | `PUT /v1/policies?mode=M&when_unenforceable=W` | a policy file | 200 [`PolicySummary`]: in force, in the place of one of its name |
+//! | `POST /v1/policies/check` | a policy file | 200 `[RuleSummary]`, nothing in force |
+//! | `POST /v1/policies/{name}/mode?mode=M&when_unenforceable=W` | | 200 [`PolicySummary`] |
+//! | `DELETE /v1/policies/{name}` | | 204 |
 //! | `GET /v1/namespaces` | | 200 `[NamespaceEntry]` |
 //! | `GET /v1/check` | | 200 [`CheckReport`] |
 //! | `POST /v1/shutdown` | | 204, then the agent ends |
@@ -24,7 +29,7 @@
 //! `{ref}` is a name, a full id, or an id's unambiguous prefix. Failures carry [`ErrorBody`]
 //! with 400 (bad input), 404 (no such container), 409 (name in use, wrong state) or 500.
 
-use std::{net::IpAddr, path::PathBuf};
+use std::{collections::BTreeMap, net::IpAddr, path::PathBuf};
 
 use paddock_cgroups::{DeviceAccess, DeviceRule, Layout, Limits, Stats};
 pub use paddock_cni::{PortMapping, is_name as is_network, parse_port};
@@ -271,6 +276,34 @@ pub enum Origin {
     Found,
 }
 
+/// A policy in force.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PolicySummary {
+    pub name: String,
+    pub description: String,
+    /// `audit`, `enforce`; rules may have modes of their own.
+    pub mode: String,
+    /// Those that forbid.
+    pub rules: Vec<RuleSummary>,
+    /// Names of those that it holds for.
+    pub containers: Vec<String>,
+}
+
+/// What becomes of a rule that forbids on this kernel.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RuleSummary {
+    pub name: String,
+    /// `audit`, `enforce`.
+    pub mode: String,
+    /// Activities by what keeps them from happening: `lsm` (refused), `sigkill` (whoever did it
+    /// is killed before it returns to user space), `count` (nothing does), `unseen`.
+    pub means: BTreeMap<String, Vec<String>>,
+    /// Attempts that were refused or ended in a kill, of all containers that have series.
+    pub denied: u64,
+    /// What audit let through.
+    pub would_deny: u64,
+}
+
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ContainerSummary {
     pub id: String,
@@ -335,7 +368,7 @@ pub struct ContainerDetail {
     pub cgroup: String,
     pub limits: Limits,
     /// `type -> inode number` as /proc/PID/ns shows.
-    pub namespaces: std::collections::BTreeMap<String, u64>,
+    pub namespaces: BTreeMap<String, u64>,
     /// The subset of `namespaces` that is the host's.
     pub host_namespaces: Vec<String>,
     pub stats: Option<Stats>,
@@ -413,12 +446,12 @@ pub struct CheckReport {
     pub kernel: String,
     pub cgroup_layout: Layout,
     /// `controller -> mount point`.
-    pub controllers: std::collections::BTreeMap<String, String>,
+    pub controllers: BTreeMap<String, String>,
     /// Where containers' cgroups are in each hierarchy, and why there.
     pub cgroup_parent: String,
     pub cgroup_parent_reason: String,
     /// Host namespace inode numbers.
-    pub namespaces: std::collections::BTreeMap<String, u64>,
+    pub namespaces: BTreeMap<String, u64>,
     pub lsm: Vec<String>,
     pub btf: bool,
     pub capabilities: Vec<CapabilityStatus>,

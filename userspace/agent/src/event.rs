@@ -151,6 +151,24 @@ pub enum Kind {
         arguments: Vec<u64>,
         verdict: Verdict,
     },
+    /// What a policy forbids.
+    Denial {
+        /// As in `activity`, or `setns`, `unshare`, `clone`.
+        activity: String,
+        actor: Actor,
+        /// `own`, `peer`, `host`, `new`, `unknown`.
+        target: String,
+        /// `audit` (it was let through), `deny`, `kill`.
+        action: String,
+        /// What decided; absent where the policy was replaced before the event was read.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        policy: Option<String>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        rule: Option<String>,
+        /// The process reached for.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        other_pid: Option<i32>,
+    },
     /// In a followed stream only: this reader was too slow and missed as many.
     Lost {
         count: u64,

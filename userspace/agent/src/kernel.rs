@@ -10,12 +10,12 @@ use std::sync::{
 
 use paddock_cgroups::CgroupIds;
 use paddock_probe::{
-    CapabilityStatus, CgroupKey, Error, EventReader, FileId, MapMemory, NsInums, Probe,
-    ProgramStats, Ring, RingCounters, RuntimeFile, Shares, Slot, SlotCounters,
+    Answers, CapabilityStatus, CgroupKey, Error, EventReader, FileId, HitKey, MapMemory, NsInums,
+    Probe, ProgramStats, Ring, RingCounters, RuntimeFile, Shares, Slot, SlotCounters,
 };
 
 /// What a probe's `capabilities` can name, for saying that none is served.
-const CAPABILITIES: [&str; 14] = [
+const CAPABILITIES: [&str; 15] = [
     "setns",
     "unshare",
     "clone",
@@ -30,6 +30,7 @@ const CAPABILITIES: [&str; 14] = [
     "kernel",
     "open",
     "connect",
+    "enforce",
 ];
 
 #[derive(Debug)]
@@ -89,6 +90,15 @@ impl Kernel {
     pub(crate) fn serves(&self, capability: &str) -> bool {
         let mut all = self.capabilities.iter();
         all.any(|status| status.capability == capability && status.rung.is_some())
+    }
+
+    /// Why nothing serves a capability.
+    pub(crate) fn why_not(&self, capability: &str) -> Option<String> {
+        let mut all = self.capabilities.iter();
+        let status = all.find(|status| status.capability == capability);
+        let refused = status.and_then(|status| status.refused.first());
+        let reason = refused.map(|refusal| format!("{}: {}", refusal.rung, refusal.reason));
+        reason.or_else(|| self.unavailable.clone())
     }
 
     pub(crate) fn adopted(&self) -> bool {
@@ -327,6 +337,38 @@ impl Kernel {
     /// Gives the probe back, for its end.
     pub(crate) fn take(&self) -> Option<Probe> {
         self.lock().take()
+    }
+
+    /// What a ruleset says, before anybody is bound to it.
+    pub(crate) fn set_answers(&self, ruleset: u32, answers: &Answers) -> Result<(), Error> {
+        self.with((), |probe| probe.set_answers(ruleset, answers))
+    }
+
+    /// The ruleset that holds for a slot from its next act on.
+    pub(crate) fn bind_ruleset(&self, slot: Slot, ruleset: u32) -> Result<(), Error> {
+        self.with((), |probe| probe.bind(slot, ruleset))
+    }
+
+    /// Whether any ruleset holds for anybody.
+    pub(crate) fn any_bound(&self, any: bool) -> Result<(), Error> {
+        self.with((), |probe| probe.any_bound(any))
+    }
+
+    /// The ruleset that holds for a slot; 0 is none.
+    pub(crate) fn ruleset_of(&self, slot: Slot) -> u32 {
+        self.lock().as_ref().map_or(0, |probe| probe.bound(slot))
+    }
+
+    pub(crate) fn hits(&self) -> Vec<(HitKey, u64)> {
+        self.lock().as_ref().map(Probe::hits).unwrap_or_default()
+    }
+
+    pub(crate) fn hits_lost(&self) -> u64 {
+        self.lock().as_ref().map_or(0, Probe::hits_lost)
+    }
+
+    pub(crate) fn forget_hits(&self, which: impl Fn(&HitKey) -> bool) -> Result<(), Error> {
+        self.with((), |probe| probe.forget_hits(which))
     }
 
     fn with<T>(

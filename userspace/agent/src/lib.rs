@@ -27,6 +27,7 @@ mod naming;
 pub mod ns;
 mod oom;
 mod options;
+mod policies;
 mod readiness;
 mod registry;
 mod runtime_files;

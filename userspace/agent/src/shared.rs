@@ -25,6 +25,7 @@ use crate::{
     launch::{Filters, Keeper, Restorer},
     namespaces,
     options::Options,
+    policies::{Policies, Who},
     registry::Registry,
 };
 
@@ -40,6 +41,7 @@ pub(crate) struct Shared {
     pub(crate) zygote: Keeper,
     pub(crate) filters: Filters,
     pub(crate) found: Found,
+    pub(crate) policies: Policies,
     pub(crate) restorer: Restorer,
     pub(crate) metrics_address: Option<SocketAddr>,
     /// Turns true once; everything that waits ends then.
@@ -91,6 +93,18 @@ impl Shared {
                 container,
                 "cannot enter its namespaces in the kernel half",
                 &error,
+            );
+        }
+    }
+
+    /// Binds what policies say of a container that is known now: a launched one is bound already,
+    /// to what was in force before.
+    pub(crate) fn bind_policies(&self, container: &Container, slot: Slot) {
+        if let Err(error) = self.policies.bind(self, &Who::of(container), slot) {
+            tracing::error!(
+                "{}: what policies say does not hold for it: {}",
+                container.name,
+                crate::chain::chain(&error)
             );
         }
     }

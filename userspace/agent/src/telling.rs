@@ -7,8 +7,8 @@ use std::{sync::Arc, time::Duration};
 
 use nix::errno::Errno;
 use paddock_probe::{
-    Actor as Task, BATCH, Body, CgroupOp, EventReader, NsSyscall, Record, Ring, Slot, Target,
-    Verdict as Judged,
+    Actor as Task, BATCH, Body, CgroupOp, Denial, EventReader, NsSyscall, Record, Ring, Slot,
+    Target, Verdict as Judged,
 };
 use tokio::{sync::watch, time::sleep};
 
@@ -207,6 +207,7 @@ fn kind(shared: &Shared, record: &Record, container: Option<&Container>) -> Kind
             arguments: args.to_vec(),
             verdict: judged(*verdict),
         },
+        Body::Denial(denial) => denied(shared, &record.actor, denial),
         Body::OomKill {
             victim,
             memory,
@@ -294,6 +295,29 @@ fn target_name(target: Target) -> &'static str {
         Target::Host => "host",
         Target::New => "new",
         Target::None | Target::Unknown => "unknown",
+    }
+}
+
+fn denied(shared: &Shared, task: &Task, denial: &Denial) -> Kind {
+    let (policy, rule) = shared.policies.rule(denial.ruleset, denial.rule).unzip();
+    Kind::Denial {
+        activity: denial.activity.name().to_owned(),
+        actor: actor(task),
+        target: target_name(denial.target).to_owned(),
+        action: action_name(u32::from(denial.action)).to_owned(),
+        policy,
+        rule,
+        other_pid: denial.other_tgid.map(u32::cast_signed),
+    }
+}
+
+/// As the kernel half has them: `paddock_abi::policy`.
+pub(crate) fn action_name(action: u32) -> &'static str {
+    match action {
+        1 => "audit",
+        2 => "deny",
+        3 => "kill",
+        _ => "unknown",
     }
 }
 

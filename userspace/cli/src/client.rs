@@ -70,6 +70,16 @@ impl Client {
         self.call(method, path, None).map(drop)
     }
 
+    /// A file as it is.
+    pub(crate) fn file<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        file: Vec<u8>,
+    ) -> Result<T, Error> {
+        self.decode(&self.call(method, path, Some(file))?)
+    }
+
     pub(crate) fn post<T: DeserializeOwned>(&self, path: &str) -> Result<T, Error> {
         self.decode(&self.call(Method::POST, path, None)?)
     }

@@ -44,7 +44,7 @@ pub use compile::{
 pub use fault::{Fault, Faults, printable};
 pub use model::Policy;
 pub use packs::{PACKS, Pack};
-pub use read::{MAX_BYTES, MAX_RULES, MAX_STATEMENTS, parse};
+pub use read::{MAX_BYTES, MAX_RULES, MAX_STATEMENTS, Overrides, parse, parse_with};
 pub use schema::schema;
 pub use select::Container;
 pub use words::words;

@@ -28,6 +28,23 @@ pub enum Mode {
     Enforce,
 }
 
+impl Mode {
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Audit => "audit",
+            Self::Enforce => "enforce",
+        }
+    }
+
+    #[must_use]
+    pub fn find(name: &str) -> Option<Self> {
+        [Self::Audit, Self::Enforce]
+            .into_iter()
+            .find(|mode| mode.name() == name)
+    }
+}
+
 /// What to do with a rule that nothing on this kernel can enforce.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum WhenUnenforceable {
@@ -36,6 +53,23 @@ pub enum WhenUnenforceable {
     Fail,
     /// The rule only counts.
     Audit,
+}
+
+impl WhenUnenforceable {
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Fail => "fail",
+            Self::Audit => "audit",
+        }
+    }
+
+    #[must_use]
+    pub fn find(name: &str) -> Option<Self> {
+        [Self::Fail, Self::Audit]
+            .into_iter()
+            .find(|one| one.name() == name)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

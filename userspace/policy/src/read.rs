@@ -54,8 +54,20 @@ pub(crate) struct Draft {
     pub(crate) places: Vec<usize>,
 }
 
+/// What whoever puts a policy in force says in place of the file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Overrides {
+    /// Of all rules that have no mode of their own.
+    pub mode: Option<Mode>,
+    pub when_unenforceable: Option<WhenUnenforceable>,
+}
+
 /// Reads and checks a whole file.
 pub fn parse(bytes: &[u8]) -> Result<Policy, Faults> {
+    parse_with(bytes, Overrides::default())
+}
+
+pub fn parse_with(bytes: &[u8], overrides: Overrides) -> Result<Policy, Faults> {
     if bytes.len() > MAX_BYTES {
         return Err(whole(format!(
             "more than {MAX_BYTES} bytes; divide it into several policies"
@@ -73,7 +85,7 @@ pub fn parse(bytes: &[u8]) -> Result<Policy, Faults> {
     };
     let mut sink = Sink::new(text);
     let policy = match DeTable::parse(text) {
-        Ok(table) => read(table.get_ref(), &mut sink),
+        Ok(table) => read(table.get_ref(), overrides, &mut sink),
         Err(error) => {
             let at = error.span().map_or(text.len(), |span| span.start);
             let what = match error.message() {
@@ -97,7 +109,7 @@ fn whole(message: String) -> Faults {
     sink.into_faults()
 }
 
-fn read(table: &DeTable<'_>, sink: &mut Sink<'_>) -> Option<Policy> {
+fn read(table: &DeTable<'_>, overrides: Overrides, sink: &mut Sink<'_>) -> Option<Policy> {
     let fields = Fields::of(table, &KEYS, "a policy", sink);
     if fields.get("name").is_none() {
         let message = "the policy has no name; add name = \"…\" at the top";
@@ -105,9 +117,12 @@ fn read(table: &DeTable<'_>, sink: &mut Sink<'_>) -> Option<Policy> {
     }
     let name = fields.string("name", sink, values::name);
     let description = fields.string("description", sink, |text| Ok(text.to_owned()));
-    let mode = fields.word("mode", &MODES, sink).unwrap_or_default();
-    let when_unenforceable = fields
-        .word("when_unenforceable", &UNENFORCEABLE, sink)
+    let mode = fields.word("mode", &MODES, sink);
+    let mode = overrides.mode.or(mode).unwrap_or_default();
+    let when_unenforceable = fields.word("when_unenforceable", &UNENFORCEABLE, sink);
+    let when_unenforceable = overrides
+        .when_unenforceable
+        .or(when_unenforceable)
         .unwrap_or_default();
     let select = match (fields.get("select"), fields.table("select", sink)) {
         (Some(field), Some(table)) => select::read(table, field.at, sink),

@@ -9,7 +9,7 @@ use paddock_abi::{
     record::{COMM_LEN, EXE_LEN, OBJECT_LEN, PATH_LEN, UNMAPPED, UNREAD, cgroup_op, kind},
 };
 
-use crate::{Actor, Body, CgroupKey, CgroupOp, Memory, NamespaceTarget, Record, Slot};
+use crate::{Actor, Body, CgroupKey, CgroupOp, Denial, Memory, NamespaceTarget, Record, Slot};
 
 /// `None`: no known kind, or not its size.
 pub(crate) fn decode(ring: Ring, bytes: &[u8]) -> Option<Record> {
@@ -27,6 +27,7 @@ pub(crate) fn decode(ring: Ring, bytes: &[u8]) -> Option<Record> {
         },
         kind::EXIT => exit(&mut reader)?,
         kind::ACTIVITY => activity(&mut reader)?,
+        kind::DENIAL => denial(&mut reader)?,
         _ => return None,
     };
     reader.bytes.is_empty().then_some(Record {
@@ -213,6 +214,24 @@ fn activity(reader: &mut Reader<'_>) -> Option<Body> {
         object: reader.text::<OBJECT_LEN>()?,
         place: reader.text::<OBJECT_LEN>()?,
     })
+}
+
+fn denial(reader: &mut Reader<'_>) -> Option<Body> {
+    let number = reader.u32()?;
+    let activity = *Activity::ALL.get(usize::try_from(number).ok()?)?;
+    let target = class(u8::try_from(reader.u32()?).ok()?)?;
+    let ruleset = reader.u32()?;
+    let rule = reader.u32()?;
+    let action = u16::try_from(reader.u32()?).ok()?;
+    let other_tgid = reader.u32()?;
+    Some(Body::Denial(Denial {
+        activity,
+        target,
+        ruleset,
+        rule,
+        action,
+        other_tgid: (other_tgid != 0).then_some(other_tgid),
+    }))
 }
 
 fn verdict(number: u32) -> Option<Verdict> {

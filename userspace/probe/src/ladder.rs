@@ -30,6 +30,10 @@ pub(crate) enum Hook {
     /// Probes of a syscall's body, likewise.
     EntryBeside(&'static str),
     ReturnBeside(&'static str),
+    /// A question that the kernel asks its security modules.
+    Lsm(&'static str),
+    /// One that older kernels do not ask.
+    LsmIfThere(&'static str),
 }
 
 pub(crate) struct Rung {
@@ -478,6 +482,48 @@ pub(crate) const LADDER: &[Capability] = &[
             },
         ],
     },
+    // What policy forbids; until a policy holds for a container they ask and let pass.
+    Capability {
+        name: "enforce",
+        observed: 14,
+        needs: &[
+            Group::Identity,
+            Group::Namespaces,
+            Group::Descriptors,
+            Group::Files,
+            Group::Mounts,
+            Group::Process,
+            Group::Processes,
+            Group::Sockets,
+        ],
+        rungs: &[Rung {
+            name: "lsm",
+            hooks: &[
+                ("lsm_file_open", Hook::Lsm("file_open")),
+                ("lsm_capable", Hook::Lsm("capable")),
+                ("lsm_task_alloc", Hook::Lsm("task_alloc")),
+                ("lsm_userns_create", Hook::LsmIfThere("userns_create")),
+                ("lsm_ptrace_access_check", Hook::Lsm("ptrace_access_check")),
+                ("lsm_task_kill", Hook::Lsm("task_kill")),
+                ("lsm_sb_mount", Hook::Lsm("sb_mount")),
+                ("lsm_move_mount", Hook::Lsm("move_mount")),
+                ("lsm_sb_pivotroot", Hook::Lsm("sb_pivotroot")),
+                ("lsm_bpf", Hook::Lsm("bpf")),
+                ("lsm_kernel_read_file", Hook::Lsm("kernel_read_file")),
+                ("lsm_kernel_load_data", Hook::Lsm("kernel_load_data")),
+                ("lsm_perf_event_open", Hook::Lsm("perf_event_open")),
+                (
+                    "lsm_inode_init_security_anon",
+                    Hook::LsmIfThere("inode_init_security_anon"),
+                ),
+                ("lsm_key_permission", Hook::Lsm("key_permission")),
+                ("lsm_inode_mknod", Hook::Lsm("inode_mknod")),
+                ("lsm_path_chroot", Hook::LsmIfThere("path_chroot")),
+                ("lsm_bprm_check_security", Hook::Lsm("bprm_check_security")),
+                ("lsm_unix_stream_connect", Hook::Lsm("unix_stream_connect")),
+            ],
+        }],
+    },
 ];
 
 #[cfg(target_arch = "x86_64")]
@@ -501,6 +547,7 @@ impl Hook {
                 Some(name.to_owned())
             }
             Self::FentryCompat(call) | Self::FexitCompat(call) => Some(format!("{COMPAT}{call}")),
+            Self::Lsm(hook) | Self::LsmIfThere(hook) => Some(format!("bpf_lsm_{hook}")),
             Self::Btf(_) | Self::Tracepoint(..) | Self::ExitIfThere(_) => None,
         }
     }
@@ -517,7 +564,10 @@ impl Hook {
     pub(crate) fn left_out(self, types: &KernelTypes) -> bool {
         matches!(
             self,
-            Self::FentryCompat(_) | Self::FexitCompat(_) | Self::FexitIfThere(_)
+            Self::FentryCompat(_)
+                | Self::FexitCompat(_)
+                | Self::FexitIfThere(_)
+                | Self::LsmIfThere(_)
         ) && !self
             .function()
             .is_some_and(|name| types.has_function(&name))

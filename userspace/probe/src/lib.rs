@@ -10,6 +10,7 @@ mod births;
 mod capability;
 mod config;
 mod decode;
+mod enforcement;
 mod error;
 mod events;
 mod files;
@@ -48,9 +49,10 @@ pub use paddock_abi::{
         Constraint, EscapeKind, Level, NsSyscall, Outcome, Ring, RingCounters, SlotCounters,
     },
     namespace::{NS_TYPES, NsType, Target},
+    policy::{self, Answers, HitKey, POLICY_CELLS, RULESETS},
 };
 pub use probe::{Probe, ProgramStats, RecordRate};
 pub use program_log::ProgramLog;
-pub use record::{Actor, Body, CgroupOp, Memory, NamespaceTarget, Record};
+pub use record::{Actor, Body, CgroupOp, Denial, Memory, NamespaceTarget, Record};
 pub use slots::Shares;
 pub use verify::{Verified, verify_all};

@@ -290,6 +290,9 @@ pub(crate) fn verify(program: &mut Program, hook: Hook, btf: &Btf) -> Result<(),
         (Hook::Tracepoint(..) | Hook::ExitIfThere(_), Program::TracePoint(program)) => {
             program.load()?;
         }
+        (Hook::Lsm(name) | Hook::LsmIfThere(name), Program::Lsm(program)) => {
+            program.load(name, btf)?;
+        }
         (
             Hook::ProbeBeside(_) | Hook::EntryBeside(_) | Hook::ReturnBeside(_),
             Program::KProbe(program),
@@ -312,6 +315,10 @@ fn attach(program: &mut Program, hook: Hook) -> Result<Attachment, Refused> {
             program.take_link(id)?.into()
         }
         (_, Program::BtfTracePoint(program)) => {
+            let id = program.attach()?;
+            program.take_link(id)?.into()
+        }
+        (_, Program::Lsm(program)) => {
             let id = program.attach()?;
             program.take_link(id)?.into()
         }

@@ -5,6 +5,7 @@ use paddock_abi::{
     admission::Control,
     counters::{RingCounters, SlotCounters},
     key::{CgroupKey, DeviceKey, FileKey, PathKey, PathSlot, SetUp, SlotConfig, SlotPlace, State},
+    policy::{Answers, HitKey},
 };
 
 use crate::Error;
@@ -34,6 +35,10 @@ pub(crate) const PINNED: &[&str] = &[
     "BUCKETS",
     "CLAIMS",
     "DONE",
+    "ANSWERS",
+    "SLOT_RULESET",
+    "HITS",
+    "HITS_LOST",
     "SLOT_COUNTERS",
     "RING_COUNTERS",
     "CRITICAL",
@@ -59,6 +64,10 @@ pub(crate) struct Maps {
     pub(crate) slot_counters: Array<MapData, SlotCounters>,
     pub(crate) ring_counters: Array<MapData, RingCounters>,
     pub(crate) control: Array<MapData, Control>,
+    pub(crate) answers: Array<MapData, Answers>,
+    pub(crate) slot_ruleset: Array<MapData, u32>,
+    pub(crate) hits: HashMap<MapData, HitKey, u64>,
+    pub(crate) hits_lost: Array<MapData, u64>,
     /// `CRITICAL` and `EVENTS`, until the reader takes them.
     pub(crate) rings: Option<[RingBuf<MapData>; 2]>,
 }
@@ -89,6 +98,10 @@ impl Maps {
             slot_counters: typed("SLOT_COUNTERS", source("SLOT_COUNTERS")?)?,
             ring_counters: typed("RING_COUNTERS", source("RING_COUNTERS")?)?,
             control: typed("CONTROL", source("CONTROL")?)?,
+            answers: typed("ANSWERS", source("ANSWERS")?)?,
+            slot_ruleset: typed("SLOT_RULESET", source("SLOT_RULESET")?)?,
+            hits: typed("HITS", source("HITS")?)?,
+            hits_lost: typed("HITS_LOST", source("HITS_LOST")?)?,
             rings: Some([
                 typed("CRITICAL", source("CRITICAL")?)?,
                 typed("EVENTS", source("EVENTS")?)?,

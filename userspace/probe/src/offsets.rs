@@ -389,6 +389,11 @@ const REGISTERS: &[Row] = &[
     ("OFF_REGS_ARG2", Group::Descriptors, &[("pt_regs", "dx")]),
     ("OFF_REGS_ARG3", Group::Descriptors, &[("pt_regs", "r10")]),
     (
+        "OFF_REGS_CALL",
+        Group::Descriptors,
+        &[("pt_regs", "orig_ax")],
+    ),
+    (
         "OFF_COMPAT_REGS_ARG0",
         Group::Descriptors,
         &[("pt_regs", "bx")],

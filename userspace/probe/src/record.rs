@@ -106,11 +106,25 @@ pub enum Body {
         object: String,
         place: String,
     },
+    Denial(Denial),
     Exit {
         /// `None` where a signal ended it.
         code: Option<i32>,
         signal: Option<i32>,
     },
+}
+
+/// What a policy forbids.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Denial {
+    pub activity: Activity,
+    pub target: Target,
+    pub ruleset: u32,
+    pub rule: u32,
+    /// `ACTION_*` of [`paddock_abi::policy`].
+    pub action: u16,
+    /// The process reached for.
+    pub other_tgid: Option<u32>,
 }
 
 /// What a victim had when it was chosen, bytes; `None` could not be read.

@@ -47,6 +47,7 @@ impl Probe {
             .set(free, SlotPlace::default(), 0)
             .ok()?;
         self.maps.fresh.set(free, 0, 0).ok()?;
+        self.maps.slot_ruleset.set(free, 0, 0).ok()?;
         self.maps.slot_config.set(free, config, 0).ok()?;
         self.next_slot = 1 + free % (MAX_SLOTS - 1);
         Some(Slot(free))
@@ -125,6 +126,7 @@ impl Probe {
         self.leave_places(slots)?;
         self.take_devices(slots)?;
         for slot in slots {
+            self.bind(*slot, 0)?;
             self.maps
                 .slot_counters
                 .set(slot.0, SlotCounters::ZERO, 0)

@@ -31,9 +31,6 @@ const S_ISUID: u32 = 0o4000;
 pub(crate) fn executed(task: u64, who: &Identity, binprm: u64, from_setup: bool) {
     let file = pointer(binprm, &OFF_BINPRM_FILE);
     let inode = pointer(file, &OFF_FILE_INODE);
-    let started = SLOT_CONFIG
-        .get(who.slot)
-        .map_or(0, |config| config.started_at_ns);
     if in_host_mounts(task) {
         // Its program and directory are the host's by configuration, or it is still on its way in.
         if from_setup {
@@ -49,12 +46,8 @@ pub(crate) fn executed(task: u64, who: &Identity, binprm: u64, from_setup: bool)
     if from_setup {
         return;
     }
-    let linked: u32 = field(inode, &OFF_INODE_NLINK);
-    let magic: u64 = field(pointer(inode, &OFF_INODE_SB), &OFF_SB_MAGIC);
-    if linked == 0 && magic == TMPFS_MAGIC {
-        told(who, Activity::MemfdExec, Target::Own, file, [0; 2]);
-    } else if started != 0 && changed_at(inode) >= started {
-        told(who, Activity::Drift, Target::Own, file, [0; 2]);
+    if let Some(activity) = origin(who, inode) {
+        told(who, activity, Target::Own, file, [0; 2]);
     }
     let cred = pointer(task, &OFF_TASK_REAL_CRED);
     gained(who, cred, file);
@@ -65,6 +58,36 @@ pub(crate) fn executed(task: u64, who: &Identity, binprm: u64, from_setup: bool)
         let ids = [u64::from(uid), u64::from(effective)];
         told(who, Activity::SetuidExec, Target::Own, file, ids);
     }
+}
+
+/// Whether a program is none of those that were there when the container started.
+#[inline(always)]
+fn origin(who: &Identity, inode: u64) -> Option<Activity> {
+    let started = SLOT_CONFIG
+        .get(who.slot)
+        .map_or(0, |config| config.started_at_ns);
+    let linked: u32 = field(inode, &OFF_INODE_NLINK);
+    let magic: u64 = field(pointer(inode, &OFF_INODE_SB), &OFF_SB_MAGIC);
+    if linked == 0 && magic == TMPFS_MAGIC {
+        Some(Activity::MemfdExec)
+    } else if started != 0 && changed_at(inode) >= started {
+        Some(Activity::Drift)
+    } else {
+        None
+    }
+}
+
+/// What a program that is about to start is.
+#[inline(always)]
+pub(crate) fn about_to_start(who: &Identity, task: u64, binprm: u64) -> Option<(Activity, Target)> {
+    let file = pointer(binprm, &OFF_BINPRM_FILE);
+    if !in_host_mounts(task) {
+        let foreign = through(who, file_mount(file));
+        if !matches!(foreign, Target::None) {
+            return Some((Activity::LeakedExec, foreign));
+        }
+    }
+    origin(who, pointer(file, &OFF_FILE_INODE)).map(|activity| (activity, Target::Own))
 }
 
 /// Capabilities that the process had not before; its thread is the one that execs.

@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     maps::{NS_OWNER, RUNTIME_FILES, SLOT_CONFIG, SLOT_DEVICES, STATE},
+    member::is_around,
     offsets::*,
     read::{Anywhere, Reader, field, pointer},
     selftest,
@@ -74,48 +75,17 @@ pub(super) fn opened<R: Reader>(file: u64) {
     if !testing && watched.is_none() {
         return;
     }
-    // A program to start is `exec`'s to judge.
-    if R::field::<u32>(file, &OFF_FILE_FLAGS) & FMODE_EXEC != 0 {
-        return;
-    }
-    let inode = R::pointer(file, &OFF_FILE_INODE);
-    let kind = u32::from(R::field::<u16>(inode, &OFF_INODE_MODE)) & S_IFMT;
     if testing {
-        // It reads procfs as well; what it opens of devices is /dev/null alone.
-        if kind != S_IFCHR {
-            return;
-        }
-        let rdev: u32 = field(inode, &OFF_INODE_RDEV);
-        selftest::observe(selftest::OPEN, task::current(), i64::from(rdev));
+        observed::<R>(selftest::OPEN, file);
         return;
     }
     let Some((_, who)) = watched else { return };
-    let superblock = R::pointer(inode, &OFF_INODE_SB);
-    let opened = Opened {
-        file,
-        inode,
-        superblock,
-        magic: R::field(superblock, &OFF_SB_MAGIC),
-        written: R::field::<u32>(file, &OFF_FILE_MODE) & WRITE != 0,
+    let Some((door, opened)) = found::<R>(&who, file) else {
+        return;
     };
-    let door = match kind {
-        S_IFBLK => block_device(&who, &opened),
-        S_IFCHR => character_device(&opened),
-        S_IFREG => regular(&who, &opened),
-        _ => None,
-    };
-    let door = match door {
-        Some(door) => door,
-        // Whatever it is: through whose tree was it found?
-        None => match through(&who, file_mount(file)) {
-            Target::None => return,
-            foreign => Door::new(Activity::ForeignFile, foreign),
-        },
-    };
-    // Judged in one place: each would be a copy of its own.
     let dentry = opened.dentry();
     let directory = pointer(dentry, &OFF_DENTRY_PARENT);
-    let rdev: u32 = field(inode, &OFF_INODE_RDEV);
+    let rdev: u32 = field(opened.inode, &OFF_INODE_RDEV);
     judge(
         &who,
         &Act {
@@ -127,6 +97,56 @@ pub(super) fn opened<R: Reader>(file: u64) {
             ..Act::new(door.activity, door.target, 0)
         },
     );
+}
+
+/// What the self-test opens of devices is /dev/null alone; it reads procfs as well.
+#[inline(always)]
+pub(crate) fn observed<R: Reader>(place: u32, file: u64) {
+    let inode = R::pointer(file, &OFF_FILE_INODE);
+    let kind = u32::from(R::field::<u16>(inode, &OFF_INODE_MODE)) & S_IFMT;
+    if kind == S_IFCHR {
+        let rdev: u32 = R::field(inode, &OFF_INODE_RDEV);
+        selftest::observe(place, task::current(), i64::from(rdev));
+    }
+}
+
+/// The door that a file is for `who`.
+#[inline(always)]
+pub(crate) fn door<R: Reader>(who: &Identity, file: u64) -> Option<Door> {
+    found::<R>(who, file).map(|(door, _)| door)
+}
+
+#[inline(always)]
+fn found<R: Reader>(who: &Identity, file: u64) -> Option<(Door, Opened)> {
+    // A program to start is `exec`'s to judge.
+    if R::field::<u32>(file, &OFF_FILE_FLAGS) & FMODE_EXEC != 0 {
+        return None;
+    }
+    let inode = R::pointer(file, &OFF_FILE_INODE);
+    let superblock = R::pointer(inode, &OFF_INODE_SB);
+    let opened = Opened {
+        file,
+        inode,
+        superblock,
+        magic: R::field(superblock, &OFF_SB_MAGIC),
+        written: R::field::<u32>(file, &OFF_FILE_MODE) & WRITE != 0,
+    };
+    let kind = u32::from(R::field::<u16>(inode, &OFF_INODE_MODE)) & S_IFMT;
+    let door = match kind {
+        S_IFBLK => block_device(who, &opened),
+        S_IFCHR => character_device(&opened),
+        S_IFREG => regular(who, &opened),
+        _ => None,
+    };
+    // Whatever it is: through whose tree was it found?
+    let door = door.or_else(
+        #[inline(always)]
+        || match through(who, file_mount(file)) {
+            Target::None => None,
+            foreign => Some(Door::new(Activity::ForeignFile, foreign)),
+        },
+    );
+    door.map(|door| (door, opened))
 }
 
 struct Opened {
@@ -148,10 +168,10 @@ impl Opened {
 }
 
 /// What the file turned out to be.
-struct Door {
-    activity: Activity,
-    target: Target,
-    other_tgid: u32,
+pub(crate) struct Door {
+    pub(crate) activity: Activity,
+    pub(crate) target: Target,
+    pub(crate) other_tgid: u32,
     other_slot: u32,
 }
 
@@ -320,14 +340,7 @@ fn cgroup(who: &Identity, opened: &Opened) -> Option<Door> {
     let node = pointer(opened.inode, &OFF_INODE_PRIVATE);
     let cgroup = pointer(pointer(node, &OFF_KN_PARENT), &OFF_KN_PRIV);
     let hierarchy = hierarchy_of(cgroup);
-    let slot = settled(slot_of(hierarchy, kernfs_id(cgroup)));
-    let target = if slot == who.slot {
-        Target::Own
-    } else if slot == 0 {
-        Target::Host
-    } else {
-        Target::Peer
-    };
+    let (target, slot) = cgroup_target(who, cgroup);
     // Cut, as every longer name is.
     let activity = if name == word(b"notify_on_relea") {
         Activity::NotifyOnRelease
@@ -343,6 +356,21 @@ fn cgroup(who: &Identity, opened: &Opened) -> Option<Door> {
     })
 }
 
+/// Whose a cgroup is, and its slot.
+#[inline(always)]
+pub(crate) fn cgroup_target(who: &Identity, cgroup: u64) -> (Target, u32) {
+    let raw = slot_of(hierarchy_of(cgroup), kernfs_id(cgroup));
+    let slot = settled(raw);
+    let target = if slot == who.slot || is_around(who.slot, raw) {
+        Target::Own
+    } else if slot == 0 {
+        Target::Host
+    } else {
+        Target::Peer
+    };
+    (target, slot)
+}
+
 #[inline(always)]
 pub(super) fn mknod(call: &Call) {
     made(call, call.arg0(), call.arg1(), call.arg2());
@@ -356,24 +384,13 @@ pub(super) fn mknodat(call: &Call) {
 /// `device` as user space writes it: twelve bits of major, twenty of minor, in three pieces.
 #[inline(always)]
 fn made(call: &Call, path: u64, mode: u64, device: u64) {
-    let kind = mode as u32 & S_IFMT;
-    if kind != S_IFBLK && kind != S_IFCHR {
-        return;
-    }
-    let Some((_, who)) = watched() else { return };
     let major = (device >> 8) & 0xfff;
     let minor = (device & 0xff) | ((device >> 12) & 0xf_ff00);
-    // No driver's: overlay's whiteout, and what stands in for a file that is not to be read.
-    let nothing = device as u32 == 0;
-    let nobodys = major == 1 && minor < 64 && (HARMLESS >> (minor & 63)) & 1 != 0;
-    let terminal = major == 5 && (minor == 0 || minor == 2);
-    // What each opener gets of its own: tun, fuse.
-    let fresh = major == 10 && (minor == 200 || minor == 229);
-    let target = if nothing || (kind == S_IFCHR && (nobodys || terminal || fresh)) {
-        Target::Own
-    } else {
-        Target::Host
+    let Some(target) = node_target(mode as u32, major, minor) else {
+        return;
     };
+    let Some((_, who)) = watched() else { return };
+    let kind = mode as u32 & S_IFMT;
     judge(
         &who,
         &Act {
@@ -382,6 +399,26 @@ fn made(call: &Call, path: u64, mode: u64, device: u64) {
             ..Act::new(Activity::Mknod, target, call.ret)
         },
     );
+}
+
+/// Whose the device behind a node is; nothing where it is no node of a device.
+#[inline(always)]
+pub(crate) fn node_target(mode: u32, major: u64, minor: u64) -> Option<Target> {
+    let kind = mode & S_IFMT;
+    if kind != S_IFBLK && kind != S_IFCHR {
+        return None;
+    }
+    // No driver's: overlay's whiteout, and what stands in for a file that is not to be read.
+    let nothing = major == 0 && minor == 0;
+    let nobodys = major == 1 && minor < 64 && (HARMLESS >> (minor & 63)) & 1 != 0;
+    let terminal = major == 5 && (minor == 0 || minor == 2);
+    // What each opener gets of its own: tun, fuse.
+    let fresh = major == 10 && (minor == 200 || minor == 229);
+    if nothing || (kind == S_IFCHR && (nobodys || terminal || fresh)) {
+        Some(Target::Own)
+    } else {
+        Some(Target::Host)
+    }
 }
 
 #[inline(always)]

@@ -25,9 +25,17 @@ use paddock_abi::{
     record::{self, OBJECT_LEN, kind},
 };
 
-pub(crate) use self::exec::executed;
+pub(crate) use self::{
+    exec::{about_to_start, executed},
+    file::{cgroup_target, door, node_target, observed},
+    mount::{class_of_call, root_target},
+    process::other,
+    socket::runtimes,
+    surface::{bpf_target, concerns_others, perf_target},
+};
 use crate::{
     count::{bump, tell, write_header},
+    enforce::{self, Asked},
     task::{self, Identity, own_identity},
 };
 
@@ -80,9 +88,17 @@ pub(crate) fn watched() -> Option<(u64, Identity)> {
     Some((task, who))
 }
 
-/// Counts, and tells where somebody may want to read it.
+/// Counts, and tells where somebody may want to read it; what policy forbids has its consequence.
 #[inline(always)]
 pub(crate) fn judge(who: &Identity, act: &Act) {
+    if act.ret >= 0 {
+        let asked = Asked {
+            activity: act.activity,
+            target: act.target,
+            other_tgid: act.other_tgid,
+        };
+        enforce::done(who, asked);
+    }
     let verdict = verdict(act.activity, act.target, act.ret < 0);
     count(who.slot, act.activity, verdict);
     let serious = verdict >= Verdict::EscapeAttempt as usize;

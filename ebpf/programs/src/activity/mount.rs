@@ -29,17 +29,13 @@ const AT_FDCWD: i32 = -100;
 #[inline(always)]
 pub(super) fn mount(call: &Call) {
     if selftest::on() {
-        let class = class(call.arg2());
+        let class = class(user_word(call.arg2()));
         selftest::observe(selftest::MOUNT, task::current(), class as i64);
         return;
     }
     let Some((_, who)) = watched() else { return };
     let flags = call.arg3();
-    let target = if flags & CHANGES == 0 {
-        class(call.arg2())
-    } else {
-        Target::Own
-    };
+    let target = class_of_call(user_word(call.arg2()), flags);
     let object = if flags & CHANGES == 0 {
         call.arg2()
     } else {
@@ -64,7 +60,7 @@ pub(super) fn fsopen(call: &Call) {
         &Act {
             args: [call.arg1(), 0, 0, 0],
             object: Text::User(call.arg0()),
-            ..Act::new(Activity::FsOpen, class(call.arg0()), call.ret)
+            ..Act::new(Activity::FsOpen, class(user_word(call.arg0())), call.ret)
         },
     );
 }
@@ -134,6 +130,12 @@ pub(super) fn chroot(call: &Call) {
             ..Act::new(Activity::Chroot, target, call.ret)
         },
     );
+}
+
+/// Whose a root at this mount would be.
+#[inline(always)]
+pub(crate) fn root_target(who: &Identity, vfsmount: u64) -> Target {
+    or_own(through(who, vfsmount))
 }
 
 /// Whose tree a path begins in that is relative to a descriptor.
@@ -251,10 +253,19 @@ const INSIDE: [u128; 14] = [
     word(b"9p"),
 ];
 
+/// What a mount of this type and flags would show.
+#[inline(always)]
+pub(crate) fn class_of_call(name: u128, flags: u64) -> Target {
+    if flags & CHANGES == 0 {
+        class(name)
+    } else {
+        Target::Own
+    }
+}
+
 /// What a file system of this type would show: see `mount` in the table.
 #[inline(always)]
-fn class(name: u64) -> Target {
-    let name = user_word(name);
+fn class(name: u128) -> Target {
     for index in 0..NEW.len() {
         if name == NEW[index] {
             return Target::New;

@@ -27,10 +27,10 @@ const SI_QUEUE: i32 = -1;
 const SI_TKILL: i32 = -6;
 
 /// A process that was reached for.
-pub(super) struct Other {
-    pub(super) target: Target,
-    pub(super) tgid: u32,
-    pub(super) slot: u32,
+pub(crate) struct Other {
+    pub(crate) target: Target,
+    pub(crate) tgid: u32,
+    pub(crate) slot: u32,
 }
 
 #[inline(always)]
@@ -81,7 +81,7 @@ pub(super) fn reached(activity: Activity, who: &Identity, other: &Other, ret: i6
 
 /// Whose a task is, for a process of `who`.
 #[inline(always)]
-pub(super) fn other(who: &Identity, task: u64) -> Other {
+pub(crate) fn other(who: &Identity, task: u64) -> Other {
     if task == 0 {
         return Other {
             target: Target::Unknown,

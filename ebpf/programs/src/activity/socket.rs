@@ -34,28 +34,37 @@ pub(super) fn connect(call: &Call) {
     }
     let Some((_, who)) = watched() else { return };
     // The accepted side carries the listener's path.
-    let path = pointer(sock, &OFF_UNIX_PEER).wrapping_add(u64::from(OFF_UNIX_PATH.load()));
+    let Some(dentry) = runtimes(pointer(sock, &OFF_UNIX_PEER)) else {
+        return;
+    };
+    judge(
+        &who,
+        &Act {
+            object: Text::Kernel(pointer(dentry, &OFF_DENTRY_NAME)),
+            ..Act::new(Activity::RuntimeSocket, Target::Host, call.ret)
+        },
+    );
+}
+
+/// The entry of a unix socket's file where it is a runtime's.
+#[inline(always)]
+pub(crate) fn runtimes(sock: u64) -> Option<u64> {
+    let path = sock.wrapping_add(u64::from(OFF_UNIX_PATH.load()));
     let dentry = pointer(path, &OFF_PATH_DENTRY);
     let inode = pointer(dentry, &OFF_DENTRY_INODE);
     if inode == 0 {
-        return;
+        return None;
     }
     let key = FileKey {
         inode: field(inode, &OFF_INODE_NUMBER),
         device: field(pointer(inode, &OFF_INODE_SB), &OFF_SB_DEV),
         pad: 0,
     };
-    let known = RUNTIME_FILES.get_ptr(key).is_some_and(|kind| {
-        // SAFETY: a live map value that only user space writes.
-        unsafe { *kind == runtime_file::SOCKET }
-    });
-    if known {
-        judge(
-            &who,
-            &Act {
-                object: Text::Kernel(pointer(dentry, &OFF_DENTRY_NAME)),
-                ..Act::new(Activity::RuntimeSocket, Target::Host, call.ret)
-            },
-        );
+    let kind = RUNTIME_FILES.get_ptr(key)?;
+    // SAFETY: a live map value that only user space writes.
+    if unsafe { *kind } == runtime_file::SOCKET {
+        Some(dentry)
+    } else {
+        None
     }
 }

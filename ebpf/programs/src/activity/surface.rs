@@ -3,10 +3,17 @@
 use aya_ebpf::helpers::bpf_probe_read_user;
 use paddock_abi::{activity::Activity, namespace::Target};
 
-use super::{Act, judge, process::other, syscalls::Call, watched};
+use super::{
+    Act, judge,
+    process::{Other, other},
+    syscalls::Call,
+    watched,
+};
 use crate::{
+    offsets::OFF_REGS_ARG1,
+    read::field,
     selftest,
-    task::{self, find},
+    task::{self, Identity, find},
 };
 
 /// <https://github.com/torvalds/linux/blob/v6.18/include/uapi/linux/bpf.h>
@@ -30,28 +37,14 @@ pub(super) fn bpf(call: &Call) {
         selftest::observe(selftest::SURFACE, task::current(), command.cast_signed());
         return;
     }
-    if command != command::MAP_CREATE
-        && command != command::PROG_LOAD
-        && command != command::PROG_GET_FD_BY_ID
-        && command != command::MAP_GET_FD_BY_ID
-        && command != command::LINK_GET_FD_BY_ID
-    {
+    if !concerns_others(command) {
         return;
     }
     let Some((_, who)) = watched() else { return };
     // The first word: a map's or program's type, or an id of any on the machine.
     // SAFETY: the helper never faults.
     let first = unsafe { bpf_probe_read_user(call.arg1() as *const u32) }.unwrap_or(0);
-    let others = match command {
-        command::MAP_CREATE => 0,
-        command::PROG_LOAD => (MACHINE_WIDE >> (first & 63)) & 1,
-        _ => 1,
-    };
-    let target = if others == 0 {
-        Target::Own
-    } else {
-        Target::Host
-    };
+    let target = bpf_target(command, first);
     judge(
         &who,
         &Act {
@@ -59,6 +52,31 @@ pub(super) fn bpf(call: &Call) {
             ..Act::new(Activity::Bpf, target, call.ret)
         },
     );
+}
+
+/// Whether a command of bpf makes something or reaches for what others made.
+#[inline(always)]
+pub(crate) fn concerns_others(command: u64) -> bool {
+    command == command::MAP_CREATE
+        || command == command::PROG_LOAD
+        || command == command::PROG_GET_FD_BY_ID
+        || command == command::MAP_GET_FD_BY_ID
+        || command == command::LINK_GET_FD_BY_ID
+}
+
+/// Whose it is, by the first word of its attributes.
+#[inline(always)]
+pub(crate) fn bpf_target(command: u64, first: u32) -> Target {
+    let others = match command {
+        command::MAP_CREATE => 0,
+        command::PROG_LOAD => (MACHINE_WIDE >> (first & 63)) & 1,
+        _ => 1,
+    };
+    if others == 0 {
+        Target::Own
+    } else {
+        Target::Host
+    }
 }
 
 #[inline(always)]
@@ -85,25 +103,37 @@ fn machine(activity: Activity, call: &Call) {
 
 #[inline(always)]
 pub(super) fn perf_event(call: &Call) {
-    let Some((task, who)) = watched() else { return };
-    let pid = call.arg1() as i32;
-    let (target, tgid, slot) = match pid {
-        0 => (Target::Own, 0, 0),
-        ..0 => (Target::Host, 0, 0),
-        _ => {
-            let other = other(&who, find(task, pid as u32));
-            (other.target, other.tgid, other.slot)
-        }
-    };
+    let Some((_, who)) = watched() else { return };
+    let other = perf_target_of(&who, call.arg1());
     judge(
         &who,
         &Act {
             args: [call.arg2(), 0, 0, 0],
-            other_tgid: tgid,
-            other_slot: slot,
-            ..Act::new(Activity::PerfEvent, target, call.ret)
+            other_tgid: other.tgid,
+            other_slot: other.slot,
+            ..Act::new(Activity::PerfEvent, other.target, call.ret)
         },
     );
+}
+
+/// Whom the perf_event_open that the current task is in would watch.
+#[inline(always)]
+pub(crate) fn perf_target(who: &Identity) -> Other {
+    perf_target_of(who, field(task::registers(), &OFF_REGS_ARG1))
+}
+
+#[inline(always)]
+fn perf_target_of(who: &Identity, pid: u64) -> Other {
+    let target = match pid as i32 {
+        0 => Target::Own,
+        ..0 => Target::Host,
+        pid => return other(who, find(task::current(), pid as u32)),
+    };
+    Other {
+        target,
+        tgid: 0,
+        slot: 0,
+    }
 }
 
 #[inline(always)]

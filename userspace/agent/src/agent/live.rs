@@ -111,6 +111,7 @@ async fn take_up(shared: &Arc<Shared>) {
     if let Err(error) = shared.kernel.lay_out_slots() {
         tracing::error!("cannot lay out slots for new containers: {}", chain(&error));
     }
+    shared.policies.restore(shared);
     let unfinished = launch::reconcile(shared);
     let walker = Arc::clone(shared);
     let handle = tokio::runtime::Handle::current();

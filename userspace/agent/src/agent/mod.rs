@@ -31,6 +31,7 @@ use crate::{
     kernel::Kernel,
     launch::{self, Filters, Keeper, Restorer},
     options::{Options, ProbeMode},
+    policies::Policies,
     registry::Registry,
     shared::Shared,
 };
@@ -213,6 +214,7 @@ fn serve(instance: Instance, started: Started) -> Result<(), Error> {
         zygote: Keeper::new(zygote),
         filters: Filters::default(),
         found: Found::new(),
+        policies: Policies::default(),
         restorer: Restorer::new(),
         metrics_address,
         shutdown: watch::Sender::new(false),

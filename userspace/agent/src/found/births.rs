@@ -188,6 +188,7 @@ fn release(shared: &Shared, slots: &[Slot]) {
         return;
     }
     for slot in slots {
+        shared.policies.leave(shared, *slot);
         shared.registry.forget_slot(*slot);
     }
     match shared.kernel.release_all(slots) {

@@ -316,6 +316,9 @@ fn register(shared: &Arc<Shared>, found: Match, watched: Watched, outer: Option<
         .found
         .lock()
         .insert(found.path, Arc::clone(&container));
+    if let Some(slot) = watched.slot {
+        shared.bind_policies(&container, slot);
+    }
     tracing::info!("{}: found at /{}", container.name, container.cgroup);
     shared.publish(&container, "found");
     tokio::spawn(settle::settle(

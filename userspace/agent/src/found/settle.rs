@@ -60,7 +60,11 @@ fn look(shared: &Shared, container: &Container) -> Option<Own> {
     if container.state() == State::Exited {
         return None;
     }
-    read_written(container);
+    if read_written(container)
+        && let Err(error) = shared.policies.refresh(shared)
+    {
+        Shared::warn(container, "policies hold for it by its name only", &error);
+    }
     let pids = Cgroup::open(&shared.hierarchies, &container.cgroup)
         .and_then(|cgroup| cgroup.pids())
         .unwrap_or_default();
@@ -107,20 +111,23 @@ fn look(shared: &Shared, container: &Container) -> Option<Own> {
     Some(own)
 }
 
-/// Its runtime may write it down later than it makes the cgroup.
-fn read_written(container: &Container) {
+/// Its runtime may write it down later than it makes the cgroup. Whether something is new.
+fn read_written(container: &Container) -> bool {
     let id = {
         let mut facts = container.facts();
         let written = &mut facts.written;
         if written.known.is_some() || written.tries >= TRIES {
-            return;
+            return false;
         }
         written.tries += 1;
         written.runtime_id.clone()
     };
-    if let Some(known) = id.as_deref().and_then(state::written) {
-        container.facts().written.known = Some(known);
+    let known = id.as_deref().and_then(state::written);
+    let new = known.is_some();
+    if new {
+        container.facts().written.known = known;
     }
+    new
 }
 
 #[derive(Debug)]

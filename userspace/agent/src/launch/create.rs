@@ -98,6 +98,9 @@ fn make(shared: &Arc<Shared>, mut request: CreateRequest, prepare: bool) -> Resu
         ..Facts::default()
     };
     let container = shared.registry.insert(reservation, birth(config, facts));
+    if let Some(slot) = slot {
+        shared.bind_policies(&container, slot);
+    }
     tracing::info!(
         "{}: created, id {}, slot {}, shares {}",
         container.name,

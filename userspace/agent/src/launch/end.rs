@@ -329,6 +329,7 @@ pub(crate) async fn release_slot(shared: Arc<Shared>, container: Arc<Container>)
         }
         facts.slot = None;
     }
+    shared.policies.leave(&shared, slot);
     shared.registry.forget_slot(slot);
     let freed = || shared.freed.lock().unwrap_or_else(PoisonError::into_inner);
     let first = {

@@ -68,6 +68,8 @@ pub(crate) enum Error {
     #[error(transparent)]
     Enrol(#[from] EnrolError),
     #[error(transparent)]
+    Policy(#[from] crate::policies::Error),
+    #[error(transparent)]
     Image(#[from] paddock_images::Error),
     #[error(transparent)]
     Zygote(#[from] zygote::Error),

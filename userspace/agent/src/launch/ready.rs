@@ -24,6 +24,7 @@ use crate::{
     api::State,
     container::{Container, Oom},
     counters,
+    policies::Who,
     shared::Shared,
 };
 
@@ -92,6 +93,10 @@ pub(super) fn ready<'a>(
             .kernel
             .give_devices(slot, &devices::blocks(&config.request))
             .map_err(|source| EnrolError::Map { source })?;
+        // Before its first instruction.
+        shared
+            .policies
+            .bind(shared, &Who::to_launch(&config.name, &config.request), slot)?;
     }
     config.slot = slot.map(|slot| slot.0);
     config.prepared = true;
@@ -183,6 +188,7 @@ fn make(shared: &Arc<Shared>, container: &Arc<Container>) -> Result<Arc<Link>, E
     }
     if let Some(slot) = slot {
         shared.registry.enter_slot(slot, container);
+        shared.bind_policies(container, slot);
     }
     let kernel = container.kernel_counters(&shared.kernel);
     container.facts().oom.before = counters::oom_kills(&kernel);
@@ -205,6 +211,7 @@ fn put_slot_back(shared: &Arc<Shared>, container: &Arc<Container>) {
     let Some(slot) = container.facts().slot.take() else {
         return;
     };
+    shared.policies.leave(shared, slot);
     shared.registry.forget_slot(slot);
     if let Err(error) = shared.kernel.release(slot) {
         Shared::warn(container, "cannot free its slot", &error);

@@ -124,6 +124,9 @@ fn take_up(
     config.name = free;
     let config_prepared = config.prepared;
     let container = shared.registry.insert(reservation, birth(config, facts));
+    if let Some(slot) = slot {
+        shared.bind_policies(&container, slot);
+    }
     let prepared = config_prepared;
     let monitor = link.as_ref().and_then(|link| link.monitor_pid());
     // Of another monitor: an earlier run's, whose agent died before it could take it away.

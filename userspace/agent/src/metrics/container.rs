@@ -1,6 +1,9 @@
 //! Families of what the kernel half counts for each container.
 
-use std::sync::Arc;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use paddock_cgroups::Stats;
 use paddock_probe::{Activity, EscapeKind, NsSyscall, NsType, Outcome, SlotCounters, Verdict};
@@ -15,9 +18,10 @@ use crate::{
     container::Container,
     counters::{Counters, OOM_KINDS},
     oom::{constraint_name, level_name},
+    policies::Hit,
     registry::Exported,
     shared::Shared,
-    telling::syscall_name,
+    telling::{action_name, syscall_name},
 };
 
 const INFO: Family = Family::gauge(
@@ -49,12 +53,16 @@ const RECORDS: Family = Family::counter(
     "Records about the container on both rings: seen = submitted + lost_ring_full + lost_pressure + lost_rate_limited.",
 );
 
+const POLICY_HITS: Family = Family::counter(
+    "paddock_container_policy_hits_total",
+    "Acts that a policy's rule forbids, by what came of them: deny (refused), kill (whoever tried was killed), audit (let through, would have been denied). A series begins with its first one.",
+);
 const LIMITS_RESTORED: Family = Family::counter(
     "paddock_container_limits_restored_total",
     "Files of the container's limits that somebody else had changed and paddock wrote again.",
 );
 
-pub(super) const FAMILIES: [Family; 8] = [
+pub(super) const FAMILIES: [Family; 9] = [
     INFO,
     OOM_KILLS,
     OOM_MISMATCH,
@@ -62,6 +70,7 @@ pub(super) const FAMILIES: [Family; 8] = [
     ESCAPES,
     ACTIVITIES,
     RECORDS,
+    POLICY_HITS,
     LIMITS_RESTORED,
 ];
 
@@ -99,6 +108,7 @@ pub(super) fn collect(shared: &Shared, exported: &Exported) -> Vec<MetricFamily>
     // Zeros that nobody counts would say that nothing happened.
     if shared.kernel.unavailable().is_none() {
         families.extend(kernel_families(&readings));
+        families.push(POLICY_HITS.with(policy_hits(shared, exported)));
     }
     families.push(LIMITS_RESTORED.with(readings.iter().map(|one| {
         let labels = vec![("container", one.name.clone())];
@@ -242,6 +252,33 @@ fn activities(name: &str, counters: &SlotCounters) -> Vec<(Labels, f64)> {
         }
     }
     series
+}
+
+fn policy_hits(shared: &Shared, exported: &Exported) -> Vec<(Labels, f64)> {
+    let folded: BTreeSet<&str> = exported.folded.iter().map(|one| &*one.name).collect();
+    let labelled: BTreeSet<&str> = exported.containers.iter().map(|one| &*one.name).collect();
+    let known = |name: &str| folded.contains(name) || labelled.contains(name);
+    let mut sums: BTreeMap<(String, Hit), u64> = BTreeMap::new();
+    for (name, rules) in shared.policies.hits(shared, known) {
+        let label = if labelled.contains(&*name) {
+            name
+        } else {
+            OTHER.to_owned()
+        };
+        for (hit, count) in rules {
+            *sums.entry((label.clone(), hit)).or_default() += count;
+        }
+    }
+    let series = |((container, hit), count): ((String, Hit), u64)| {
+        let labels = vec![
+            ("container", container),
+            ("policy", hit.policy),
+            ("rule", hit.rule),
+            ("action", action_name(hit.action).to_owned()),
+        ];
+        (labels, float(count))
+    };
+    sums.into_iter().map(series).collect()
 }
 
 fn records(name: &str, counters: &SlotCounters) -> Vec<(Labels, f64)> {

@@ -100,7 +100,7 @@ fn label_values_are_escaped() {
 
 #[test]
 fn names_and_helps_follow_the_conventions() {
-    let mut seen = std::collections::BTreeSet::new();
+    let mut seen = BTreeSet::new();
     for family in families() {
         assert!(seen.insert(family.name), "{} twice", family.name);
         assert!(family.name.starts_with("paddock_") && !family.help.is_empty());

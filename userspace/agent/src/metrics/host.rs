@@ -51,9 +51,13 @@ const MISSED: Family = Family::counter(
     "paddock_births_missed_total",
     "New cgroups that found no slot laid out, by where they were made: what happened in one until the agent read of it is not counted as its own.",
 );
+const HITS_LOST: Family = Family::counter(
+    "paddock_policy_hits_unnamed_total",
+    "Acts that a policy forbids which found no room to be counted by container and rule: more than 16,384 combinations hit.",
+);
 const BUILD: Family = Family::gauge("paddock_build_info", "Version of paddock, always 1.");
 
-pub(super) const FAMILIES: [Family; 11] = [
+pub(super) const FAMILIES: [Family; 12] = [
     OOM_KILLS,
     CONTAINERS,
     FOLDED,
@@ -64,6 +68,7 @@ pub(super) const FAMILIES: [Family; 11] = [
     PROGRAM_RUNS,
     PROGRAM_MISSES,
     MISSED,
+    HITS_LOST,
     BUILD,
 ];
 
@@ -113,6 +118,7 @@ pub(super) fn collect(shared: &Shared, exported: &Exported) -> Vec<MetricFamily>
                 .map(|one| (program(&one.program), float(one.missed))),
         ),
         MISSED.with(missed(shared)),
+        HITS_LOST.with([(vec![], float(shared.kernel.hits_lost()))]),
         BUILD.with([(vec![("version", env!("CARGO_PKG_VERSION").to_owned())], 1.0)]),
     ]
 }

@@ -4,6 +4,7 @@ mod connection;
 mod containers;
 mod error;
 mod events;
+mod policies;
 
 use std::{os::unix::net::UnixListener as StdListener, sync::Arc};
 
@@ -11,7 +12,7 @@ use axum::{
     Json, Router,
     extract::State as Extract,
     http::StatusCode,
-    routing::{get, post},
+    routing::{delete, get, post},
 };
 use tokio::net::{TcpListener, UnixListener};
 
@@ -106,6 +107,10 @@ fn routes(shared: Arc<Shared>) -> Router {
         .route("/v1/containers/{reference}/logs", get(containers::logs))
         .route("/v1/events", get(events::stream))
         .route("/v1/namespaces", get(namespaces))
+        .route("/v1/policies", get(policies::list).put(policies::apply))
+        .route("/v1/policies/check", post(policies::check))
+        .route("/v1/policies/{name}", delete(policies::remove))
+        .route("/v1/policies/{name}/mode", post(policies::set_mode))
         .route("/v1/check", get(report))
         .route("/v1/shutdown", post(shutdown))
         .fallback(nothing_there)

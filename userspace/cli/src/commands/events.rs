@@ -137,6 +137,25 @@ fn describe(kind: &Kind) -> (&'static str, String, String) {
             errno.clone().unwrap_or_else(|| outcome.clone()),
             activity(kind),
         ),
+        Kind::Denial {
+            activity,
+            actor,
+            target,
+            action,
+            policy,
+            rule,
+            ..
+        } => {
+            let result = if action == "audit" {
+                "allowed"
+            } else {
+                "denied"
+            };
+            let by = policy.as_deref().zip(rule.as_deref());
+            let by = by.map_or_else(String::new, |(policy, rule)| format!(", {policy}/{rule}"));
+            let what = format!("{activity} {target} by {}{by}", who(actor));
+            ("policy", result.to_owned(), what)
+        }
         Kind::OomKill { .. } => ("oom", "killed".to_owned(), oom_kill(kind)),
         Kind::Exec { actor, filename } => (
             "-",

@@ -67,7 +67,8 @@ pub(crate) fn dispatch(args: Args) -> anyhow::Result<u8> {
     // Sockets, cgroups and the kernel half are root's alone, so this is the one thing to say;
     // policy files are read and nothing else.
     anyhow::ensure!(
-        matches!(args.command, Command::Policy(_)) || nix::unistd::geteuid().is_root(),
+        matches!(&args.command, Command::Policy(policy) if !policy.wants_agent())
+            || nix::unistd::geteuid().is_root(),
         "not root: run it as root, for instance with sudo"
     );
     let state_dir = std::path::absolute(&args.state_dir)
@@ -101,7 +102,7 @@ pub(crate) fn dispatch(args: Args) -> anyhow::Result<u8> {
         Command::Events(command) => command.run(&context),
         Command::Ns(command) => command.run(&context),
         Command::Check(command) => command.run(&context),
-        Command::Policy(command) => command.run(),
+        Command::Policy(command) => command.run(&context.state_dir),
         Command::Agent(command) => command.run(&context),
         Command::Unload(command) => command.run(&context),
     }

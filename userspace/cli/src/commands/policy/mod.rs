@@ -1,7 +1,8 @@
-//! `paddock policy`: files that say what containers may not do, checked and shown.
+//! `paddock policy`: what containers may not do, checked, and put in force by the agent.
 //!
-//! Needs neither agent nor root: a file is read, and nothing else is touched.
+//! What reads a file only needs neither agent nor root.
 
+mod force;
 mod test;
 
 use std::{
@@ -16,22 +17,22 @@ use anyhow::{Context as _, ensure};
 use nix::fcntl::OFlag;
 use paddock_policy::{MAX_BYTES, PACKS, Pack, Policy as Checked};
 
-use crate::{exit, output::print};
+use crate::{
+    exit,
+    output::{print, print_json},
+};
 
-/// Whoever reads that a file is good must not think that it holds.
-const NOT_ENFORCED: &str = "This build checks policies and does not enforce them yet.\n";
-
-/// Check policy files; this build does not enforce them yet
+/// Say what containers may not do, try it, and put it in force
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
     paddock policy check web.toml\n  \
-    paddock policy check pack:escape\n  \
-    paddock policy show pack:hardened > hardened.toml\n  \
+    paddock policy apply pack:escape\n  \
+    paddock policy list escape\n  \
+    paddock policy mode escape enforce\n  \
     paddock events --format json | paddock policy test pack:escape --events -\n  \
     paddock policy schema > policy.schema.json\n\n\
     FILE is a path, or pack:NAME for one that paddock brings along: pack:escape, pack:hardened.\n\
-    What files may say is in docs/policy.md. This build checks policies and does not enforce\n\
-    them yet.")]
+    What files may say is in docs/policy.md.")]
 pub(crate) struct Policy {
     #[command(subcommand)]
     command: Command,
@@ -43,6 +44,19 @@ enum Command {
     Check {
         #[arg(required = true, value_name = "FILE")]
         files: Vec<String>,
+    },
+    /// Put policies in force, each in the place of one of its name
+    Apply(force::Apply),
+    /// Show the policies in force, or the rules of one
+    #[command(visible_alias = "ls")]
+    List(force::List),
+    /// Put a policy in force to audit or to enforce
+    Mode(force::SetMode),
+    /// Take policies out of force
+    #[command(visible_alias = "rm")]
+    Remove {
+        #[arg(required = true, value_name = "POLICY")]
+        names: Vec<String>,
     },
     /// Print a policy file
     Show {
@@ -56,8 +70,20 @@ enum Command {
 }
 
 impl Policy {
-    pub(crate) fn run(&self) -> anyhow::Result<u8> {
+    /// Whether it is the agent's to answer.
+    pub(crate) fn wants_agent(&self) -> bool {
+        matches!(
+            self.command,
+            Command::Apply(_) | Command::List(_) | Command::Mode(_) | Command::Remove { .. }
+        )
+    }
+
+    pub(crate) fn run(&self, state_dir: &Path) -> anyhow::Result<u8> {
         match &self.command {
+            Command::Apply(apply) => apply.run(state_dir),
+            Command::List(list) => list.run(state_dir),
+            Command::Mode(mode) => mode.run(state_dir),
+            Command::Remove { names } => force::remove(state_dir, names),
             Command::Check { files } => check(files),
             Command::Show { file } => {
                 let bytes = read(file)?;
@@ -67,7 +93,7 @@ impl Policy {
             }
             Command::Test(test) => test.run(),
             Command::Schema => {
-                crate::output::print_json(&paddock_policy::schema())?;
+                print_json(&paddock_policy::schema())?;
                 Ok(0)
             }
         }
@@ -79,7 +105,7 @@ fn check(files: &[String]) -> anyhow::Result<u8> {
     let (policies, code) = load(files);
     if !policies.is_empty() {
         let text: String = policies.iter().map(paddock_policy::words).collect();
-        print(&(text + NOT_ENFORCED))?;
+        print(&text)?;
     }
     Ok(code)
 }

@@ -1,0 +1,207 @@
+//! What policy forbids does not happen: LSM programs that refuse it before the act.
+//!
+//! An act is told apart as its record's is (`activity`), and its cell looked up in the answers of
+//! the container's ruleset. What happened all the same, since nothing asks before it or nobody
+//! may refuse here, ends in [`done`]: under audit it is counted as what would have been denied,
+//! else whoever did it is killed before it can use what it got. Each is counted by its rule
+//! before it is told, so that a full ring loses no count.
+
+mod call;
+mod capable;
+mod file;
+mod kernel;
+mod mount;
+mod namespace;
+mod process;
+
+use aya_ebpf::helpers::generated::bpf_send_signal;
+use paddock_abi::{
+    activity::Activity,
+    counters::Ring,
+    namespace::Target,
+    policy::{
+        ACTION_ALLOW, ACTION_AUDIT, ACTION_KILL, Answers, HitKey, POLICY_CELLS, action,
+        policy_index, rule,
+    },
+    record::{Denial, kind},
+};
+
+pub(crate) use self::namespace::done_to_namespaces;
+use crate::{
+    activity::watched,
+    count::{NESTED, add, parent, tell, write_header},
+    maps::{ANSWERS, HITS, HITS_LOST, SLOT_RULESET},
+    task::Identity,
+};
+
+const EPERM: i32 = -1;
+const SIGKILL: u32 = 9;
+/// `BPF_NOEXIST`.
+const NEW: u64 = 1;
+
+/// Who acts, and what holds for it.
+#[derive(Clone, Copy)]
+pub(crate) struct Bound {
+    pub(crate) who: Identity,
+    ruleset: u32,
+    answers: &'static Answers,
+}
+
+/// An act that policy may have a word on.
+#[derive(Clone, Copy)]
+pub(crate) struct Asked {
+    pub(crate) activity: Activity,
+    pub(crate) target: Target,
+    /// The process that it concerns, or 0.
+    pub(crate) other_tgid: u32,
+}
+
+/// The current task, where a policy holds for it.
+#[inline(always)]
+pub(crate) fn bound() -> Option<Bound> {
+    if !anybody() {
+        return None;
+    }
+    let (_, who) = watched()?;
+    Bound::of(&who)
+}
+
+/// Whether a policy holds for anybody: the word of nobody's slot. Without, a hook ends here.
+#[inline(always)]
+pub(crate) fn anybody() -> bool {
+    SLOT_RULESET.get(0).is_some_and(|any| *any != 0)
+}
+
+/// Judges what has happened.
+#[inline(always)]
+pub(crate) fn done(who: &Identity, asked: Asked) {
+    if anybody()
+        && let Some(bound) = Bound::of(who)
+    {
+        bound.done(bound.cell(asked.activity, asked.target), asked);
+    }
+}
+
+impl Bound {
+    /// What holds for a container holds for what it nests; of a nested one that has a word of its
+    /// own user space has put both together.
+    #[inline(always)]
+    fn of(who: &Identity) -> Option<Self> {
+        let mut slot = who.slot;
+        let mut ruleset = 0;
+        for _ in 0..=NESTED {
+            if slot == 0 {
+                break;
+            }
+            ruleset = SLOT_RULESET.get(slot).copied().unwrap_or(0);
+            if ruleset != 0 {
+                break;
+            }
+            slot = parent(slot);
+        }
+        if ruleset == 0 {
+            return None;
+        }
+        Some(Self {
+            who: *who,
+            ruleset,
+            answers: ANSWERS.get(ruleset)?,
+        })
+    }
+
+    /// The cell of an activity.
+    #[inline(always)]
+    pub(crate) fn cell(&self, activity: Activity, target: Target) -> u16 {
+        let index = policy_index(activity, target) & (POLICY_CELLS - 1);
+        // SAFETY: below the array's length; user space may write it meanwhile, a cell at once.
+        unsafe { self.answers.cells.as_ptr().add(index).read_volatile() }
+    }
+
+    /// What a hook returns: 0 lets it happen.
+    #[inline(always)]
+    pub(crate) fn refuse(&self, cell: u16, asked: Asked) -> i32 {
+        let action = action(cell);
+        // What happens under audit is counted when it has happened.
+        if action == ACTION_ALLOW || action == ACTION_AUDIT {
+            return 0;
+        }
+        self.tell(cell, action, asked);
+        if action == ACTION_KILL {
+            // SAFETY: the helper has no preconditions. Where it fails the act does, too.
+            unsafe { bpf_send_signal(SIGKILL) };
+        }
+        EPERM
+    }
+
+    #[inline(always)]
+    pub(crate) fn refuse_act(&self, activity: Activity, target: Target) -> i32 {
+        let asked = Asked {
+            activity,
+            target,
+            other_tgid: 0,
+        };
+        self.refuse(self.cell(activity, target), asked)
+    }
+
+    #[inline(always)]
+    fn done(&self, cell: u16, asked: Asked) {
+        let action = action(cell);
+        if action == ACTION_ALLOW {
+            return;
+        }
+        if action == ACTION_AUDIT {
+            self.tell(cell, ACTION_AUDIT, asked);
+        } else {
+            self.tell(cell, ACTION_KILL, asked);
+            // SAFETY: as above; the signal comes before the return to user space.
+            unsafe { bpf_send_signal(SIGKILL) };
+        }
+    }
+
+    #[inline(always)]
+    fn tell(&self, cell: u16, action: u16, asked: Asked) {
+        let key = HitKey {
+            slot: self.who.slot,
+            ruleset: self.ruleset,
+            rule: u32::from(rule(cell)),
+            action: u32::from(action),
+        };
+        count(key);
+        tell(
+            Ring::Critical,
+            self.who.slot,
+            #[inline(always)]
+            |record: *mut Denial| {
+                // SAFETY: reserved memory of this record's size; each field is written.
+                unsafe {
+                    write_header(
+                        &raw mut (*record).header,
+                        kind::DENIAL,
+                        self.who.slot,
+                        &self.who,
+                    );
+                    (&raw mut (*record).activity).write(asked.activity as u32);
+                    (&raw mut (*record).target).write(asked.target as u32);
+                    (&raw mut (*record).ruleset).write(key.ruleset);
+                    (&raw mut (*record).rule).write(key.rule);
+                    (&raw mut (*record).action).write(key.action);
+                    (&raw mut (*record).other_tgid).write(asked.other_tgid);
+                }
+            },
+        );
+    }
+}
+
+/// Adds one; the first of a rule makes the entry.
+#[inline(always)]
+fn count(key: HitKey) {
+    if HITS.get_ptr_mut(key).is_none() {
+        // Another processor may be first.
+        let _ = HITS.insert(key, 0, NEW);
+    }
+    let cell = HITS.get_ptr_mut(key).or_else(|| HITS_LOST.get_ptr_mut(0));
+    if let Some(cell) = cell {
+        // SAFETY: a live element that is only written atomically.
+        unsafe { add(cell, 1) };
+    }
+}

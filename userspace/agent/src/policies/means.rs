@@ -1,0 +1,291 @@
+//! By what each forbidden act is kept from happening on this kernel.
+//!
+//! Where the kernel asks its security modules the act is refused before it happens. Else whoever
+//! did it is killed before it returns to user space, which is in time where the act leaves
+//! nothing behind for others: a descriptor, a program's start, a namespace joined.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use paddock_policy::{
+    Policy,
+    model::{Match, Rule, Verb},
+    named::bit,
+};
+use paddock_probe::{Activity, Target};
+
+use crate::kernel::Kernel;
+
+/// Best first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Means {
+    /// Refused, with EPERM.
+    Lsm,
+    /// Done, and killed before it can be used.
+    Sigkill,
+    /// Only counted: when it is seen there is no use in killing.
+    Count,
+    /// Nothing sees it.
+    Unseen,
+}
+
+impl Means {
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Lsm => "lsm",
+            Self::Sigkill => "sigkill",
+            Self::Count => "count",
+            Self::Unseen => "unseen",
+        }
+    }
+}
+
+/// What this kernel can do.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Here {
+    /// Capabilities of the kernel half that are served.
+    served: BTreeSet<String>,
+    /// Programs that hang in the kernel.
+    programs: BTreeSet<String>,
+}
+
+impl Here {
+    pub(crate) fn of(kernel: &Kernel) -> Self {
+        let served = kernel.capabilities().iter();
+        Self {
+            served: served
+                .filter(|status| status.rung.is_some())
+                .map(|status| status.capability.clone())
+                .collect(),
+            programs: kernel
+                .programs()
+                .into_iter()
+                .map(|stats| stats.program)
+                .collect(),
+        }
+    }
+
+    pub(crate) fn means(&self, activity: Activity) -> Means {
+        if !self.served.contains(observer(activity)) {
+            return Means::Unseen;
+        }
+        if self.asks(activity) {
+            return Means::Lsm;
+        }
+        if self.kills_in_time(activity) {
+            Means::Sigkill
+        } else {
+            Means::Count
+        }
+    }
+
+    fn asks(&self, activity: Activity) -> bool {
+        let Some(program) = question(activity) else {
+            return false;
+        };
+        self.served.contains("enforce") && self.programs.contains(program)
+    }
+
+    fn kills_in_time(&self, activity: Activity) -> bool {
+        match activity {
+            // The child runs, what was mounted or made stays, what was sent or written arrived.
+            Activity::Clone
+            | Activity::Mount
+            | Activity::MoveMount
+            | Activity::PivotRoot
+            | Activity::Mknod
+            | Activity::ProcessVm
+            | Activity::Signal
+            | Activity::Module
+            | Activity::Kexec
+            | Activity::Keyctl
+            | Activity::CgroupLeave => false,
+            // unshare is; of clone's the kernel asks.
+            Activity::Userns => self.served.contains("enforce"),
+            _ => true,
+        }
+    }
+
+    /// For each rule that forbids, by what its acts are kept from happening, and which are not.
+    pub(crate) fn of_rule(&self, rule: &Rule) -> RuleMeans {
+        let mut found = RuleMeans::default();
+        let cells = rule.matches.iter().flat_map(cells);
+        for (activity, _) in cells.filter(|cell| occurs(*cell)) {
+            let means = self.means(activity);
+            found.by.entry(means).or_default().insert(activity.name());
+        }
+        for one in &rule.matches {
+            if let Some(what) = unknown(one) {
+                found.by.entry(Means::Unseen).or_default().insert(what);
+            }
+        }
+        found
+    }
+}
+
+/// What a rule's acts are kept from happening by.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct RuleMeans {
+    pub(crate) by: BTreeMap<Means, BTreeSet<&'static str>>,
+}
+
+impl RuleMeans {
+    pub(crate) fn named(&self) -> BTreeMap<String, Vec<String>> {
+        let named = |(means, what): (&Means, &BTreeSet<&str>)| {
+            let what = what.iter().map(|one| (*one).to_owned());
+            (means.name().to_owned(), what.collect())
+        };
+        self.by.iter().map(named).collect()
+    }
+}
+
+/// Rules that forbid.
+pub(crate) fn denials(policy: &Policy) -> impl Iterator<Item = &Rule> {
+    policy.rules.iter().filter(|rule| rule.verb == Verb::Deny)
+}
+
+fn cells(one: &Match) -> Vec<(Activity, Target)> {
+    match one {
+        Match::Named(named) => named.cells().collect(),
+        Match::Namespace(namespaces) => {
+            let mut cells = Vec::new();
+            if namespaces.targets & bit(Target::New) != 0 {
+                cells.extend([
+                    (Activity::Unshare, Target::New),
+                    (Activity::Clone, Target::New),
+                ]);
+            }
+            for target in [Target::Own, Target::Peer, Target::Host] {
+                if namespaces.targets & bit(target) != 0 {
+                    cells.push((Activity::Setns, target));
+                }
+            }
+            cells
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// What is made is new, and what only a process' own can be is its own; `any-escape` names the
+/// other targets all the same.
+fn occurs((activity, target): (Activity, Target)) -> bool {
+    match activity {
+        Activity::Unshare | Activity::Clone | Activity::Userns => target == Target::New,
+        Activity::OpenByHandle
+        | Activity::PivotRoot
+        | Activity::IoUring
+        | Activity::Keyctl
+        | Activity::Userfaultfd
+        | Activity::Drift
+        | Activity::MemfdExec
+        | Activity::SetuidExec
+        | Activity::CapabilityGain => target == Target::Own,
+        _ => true,
+    }
+}
+
+/// What the kernel half does not know yet.
+fn unknown(one: &Match) -> Option<&'static str> {
+    match one {
+        Match::Named(named) if !named.writes.is_empty() => Some("writes below a path"),
+        Match::Named(_) | Match::Namespace(_) => None,
+        Match::Capability(_) => Some("capability"),
+        Match::Device(_) => Some("device"),
+        Match::Network(_) => Some("network"),
+        Match::Path(_) => Some("file and exec paths"),
+        Match::Syscall(_) => Some("syscall"),
+    }
+}
+
+/// The capability of the kernel half that sees an activity.
+const fn observer(activity: Activity) -> &'static str {
+    match activity {
+        Activity::Setns => "setns",
+        Activity::Unshare => "unshare",
+        Activity::Clone | Activity::Userns => "clone",
+        Activity::Mount
+        | Activity::MoveMount
+        | Activity::OpenTree
+        | Activity::FsOpen
+        | Activity::PivotRoot
+        | Activity::Chroot => "mount",
+        Activity::Ptrace | Activity::ProcessVm | Activity::PidfdGetfd => "process",
+        Activity::Signal => "signal",
+        Activity::CgroupLeave => "cgroup",
+        Activity::Bpf
+        | Activity::Module
+        | Activity::Kexec
+        | Activity::PerfEvent
+        | Activity::IoUring
+        | Activity::Keyctl
+        | Activity::Userfaultfd => "kernel",
+        Activity::RuntimeSocket => "connect",
+        Activity::LeakedDir
+        | Activity::LeakedExec
+        | Activity::Drift
+        | Activity::MemfdExec
+        | Activity::SetuidExec => "exec",
+        Activity::CapabilityGain => "privilege",
+        Activity::IdMap
+        | Activity::ForeignFile
+        | Activity::OpenByHandle
+        | Activity::BlockDevice
+        | Activity::Mknod
+        | Activity::ProcMem
+        | Activity::ProcNs
+        | Activity::CgroupLimit
+        | Activity::ReleaseAgent
+        | Activity::NotifyOnRelease
+        | Activity::CorePattern
+        | Activity::ModprobePath
+        | Activity::UeventHelper
+        | Activity::Sysrq
+        | Activity::BinfmtMisc
+        | Activity::Debugfs
+        | Activity::RawMemory
+        | Activity::RuntimeExe => "open",
+    }
+}
+
+/// The program on the question that the kernel asks before an activity.
+const fn question(activity: Activity) -> Option<&'static str> {
+    Some(match activity {
+        Activity::Setns | Activity::Unshare | Activity::OpenByHandle => "lsm_capable",
+        Activity::Clone | Activity::CgroupLeave => "lsm_task_alloc",
+        Activity::Userns => "lsm_userns_create",
+        Activity::Mount => "lsm_sb_mount",
+        Activity::MoveMount => "lsm_move_mount",
+        Activity::PivotRoot => "lsm_sb_pivotroot",
+        Activity::Mknod => "lsm_inode_mknod",
+        Activity::Ptrace | Activity::ProcessVm | Activity::PidfdGetfd => "lsm_ptrace_access_check",
+        Activity::Signal => "lsm_task_kill",
+        Activity::Bpf => "lsm_bpf",
+        Activity::Module | Activity::Kexec => "lsm_kernel_read_file",
+        Activity::PerfEvent => "lsm_perf_event_open",
+        Activity::IoUring | Activity::Userfaultfd => "lsm_inode_init_security_anon",
+        Activity::Keyctl => "lsm_key_permission",
+        Activity::IdMap
+        | Activity::ForeignFile
+        | Activity::BlockDevice
+        | Activity::ProcMem
+        | Activity::ProcNs
+        | Activity::CgroupLimit
+        | Activity::ReleaseAgent
+        | Activity::NotifyOnRelease
+        | Activity::CorePattern
+        | Activity::ModprobePath
+        | Activity::UeventHelper
+        | Activity::Sysrq
+        | Activity::BinfmtMisc
+        | Activity::Debugfs
+        | Activity::RawMemory
+        | Activity::RuntimeExe => "lsm_file_open",
+        Activity::Chroot => "lsm_path_chroot",
+        Activity::RuntimeSocket => "lsm_unix_stream_connect",
+        Activity::LeakedExec | Activity::Drift | Activity::MemfdExec => "lsm_bprm_check_security",
+        Activity::OpenTree
+        | Activity::FsOpen
+        | Activity::LeakedDir
+        | Activity::SetuidExec
+        | Activity::CapabilityGain => return None,
+    })
+}

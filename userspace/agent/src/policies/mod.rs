@@ -1,0 +1,510 @@
+//! The policies in force, and which of them hold for which container.
+//!
+//! Each distinct choice of policies has a ruleset of the kernel half, which containers share. A
+//! change first writes rulesets that nobody is bound to and then one word for each container: at
+//! each moment the old or the new holds. A number is not used again before all others were, so
+//! that a denial that is still in the ring is told by the rule that it was of.
+
+mod answers;
+mod files;
+mod ledger;
+mod means;
+mod sets;
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use paddock_policy::{
+    Overrides, Policy, TooManyRules,
+    model::{self, WhenUnenforceable},
+};
+use paddock_probe::{HitKey, RULESETS, Slot};
+
+pub(crate) use self::ledger::Hit;
+use self::{
+    ledger::Ledger,
+    means::{Here, Means, denials},
+    sets::Sets,
+};
+use crate::{
+    api::{CreateRequest, Origin, PolicySummary, RuleSummary},
+    container::Container,
+    shared::Shared,
+};
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error(transparent)]
+    Rules(#[from] TooManyRules),
+    #[error(
+        "more than {} choices of policies would hold at once; let policies select more alike",
+        RULESETS - 1
+    )]
+    Full,
+    #[error("no policy '{name}' is in force")]
+    Unknown { name: String },
+    #[error("this kernel cannot enforce policies: {reason}")]
+    Off { reason: String },
+    #[error(
+        "{policy}: {rule}: this kernel cannot keep {what} from happening{why}; leave the rule \
+         out, or have it counted only: when_unenforceable = \"audit\""
+    )]
+    Unenforceable {
+        policy: String,
+        rule: String,
+        what: String,
+        why: String,
+    },
+    #[error("{policy}: {rule}: {what} cannot be seen here{why}; leave the rule out")]
+    Unseen {
+        policy: String,
+        rule: String,
+        what: String,
+        why: String,
+    },
+    #[error("{0}")]
+    Faults(String),
+    #[error("cannot keep the policy for the next agent")]
+    Keep {
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("cannot write what policies say")]
+    Kernel {
+        #[source]
+        source: paddock_probe::Error,
+    },
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Policies {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    applied: BTreeMap<String, Applied>,
+    sets: Sets,
+    ledger: Ledger,
+}
+
+#[derive(Clone, Debug)]
+struct Applied {
+    policy: Arc<Policy>,
+    text: Vec<u8>,
+    overrides: Overrides,
+}
+
+impl Policies {
+    /// In the place of one of the same name. What fails leaves what was in force.
+    pub(crate) fn apply(
+        &self,
+        shared: &Shared,
+        text: &[u8],
+        overrides: Overrides,
+    ) -> Result<PolicySummary, Error> {
+        if let Some(reason) = shared.kernel.unavailable() {
+            return Err(Error::Off {
+                reason: reason.to_owned(),
+            });
+        }
+        let policy = paddock_policy::parse_with(text, overrides)
+            .map_err(|faults| Error::Faults(faults.lines("policy")))?;
+        served(shared, &policy)?;
+        let mut inner = self.lock();
+        let name = policy.name.clone();
+        let new = Applied {
+            policy: Arc::new(policy),
+            text: text.to_vec(),
+            overrides,
+        };
+        let mut applied = inner.applied.clone();
+        let old = applied.insert(name.clone(), new);
+        let state = shared.instance.dir();
+        let keep = |one: &Applied| files::keep(state, &name, &one.text, one.overrides);
+        keep(&applied[&name]).map_err(|source| Error::Keep { source })?;
+        if let Err(error) = inner.change(shared, applied) {
+            let back = old.map_or_else(|| files::forget(state, &name), |old| keep(&old));
+            if let Err(error) = back {
+                tracing::error!(
+                    "{name}: what is kept for the next agent is not what is in force: {error}"
+                );
+            }
+            return Err(error);
+        }
+        drop(inner);
+        self.summary(shared, &name)
+    }
+
+    /// Puts one that is in force to another mode.
+    pub(crate) fn set_mode(
+        &self,
+        shared: &Shared,
+        name: &str,
+        overrides: Overrides,
+    ) -> Result<PolicySummary, Error> {
+        let unknown = || Error::Unknown {
+            name: name.to_owned(),
+        };
+        let old = self.lock().applied.get(name).cloned();
+        let old = old.ok_or_else(unknown)?;
+        let overrides = Overrides {
+            mode: overrides.mode.or(old.overrides.mode),
+            when_unenforceable: overrides
+                .when_unenforceable
+                .or(old.overrides.when_unenforceable),
+        };
+        self.apply(shared, &old.text, overrides)
+    }
+
+    pub(crate) fn remove(&self, shared: &Shared, name: &str) -> Result<(), Error> {
+        let mut inner = self.lock();
+        let mut applied = inner.applied.clone();
+        if applied.remove(name).is_none() {
+            return Err(Error::Unknown {
+                name: name.to_owned(),
+            });
+        }
+        let last = applied.is_empty();
+        inner.change(shared, applied)?;
+        let state = shared.instance.dir();
+        files::forget(state, name).map_err(|source| Error::Keep { source })?;
+        if last {
+            // Names of rules, too, which nobody is bound to.
+            files::forget_all(state);
+            shared
+                .kernel
+                .any_bound(false)
+                .map_err(|source| Error::Kernel { source })?;
+        }
+        Ok(())
+    }
+
+    /// Takes up what a predecessor had in force, before any container is known. Until they are
+    /// bound anew its containers stay bound as they were: the kernel half goes on with that.
+    pub(crate) fn restore(&self, shared: &Shared) {
+        let mut inner = self.lock();
+        inner.sets.inherit(shared);
+        let kept = match files::kept(shared.instance.dir()) {
+            Ok(kept) => kept,
+            Err(error) => {
+                tracing::error!("policies of the last agent cannot be read: {error}");
+                return;
+            }
+        };
+        for kept in kept {
+            let not_in_force = |why: &str| {
+                tracing::error!(
+                    "{}: a policy of the last agent is not in force: {why}",
+                    kept.name
+                );
+            };
+            let policy = match paddock_policy::parse_with(&kept.text, kept.overrides) {
+                Ok(policy) => policy,
+                Err(faults) => {
+                    not_in_force(faults.lines(&kept.name).trim_end());
+                    continue;
+                }
+            };
+            // Another kernel than it was put in force on: what can be enforced is.
+            if let Err(error) = served(shared, &policy) {
+                tracing::error!("{error}; until then it is enforced as far as it can be");
+            }
+            let applied = Applied {
+                policy: Arc::new(policy),
+                text: kept.text,
+                overrides: kept.overrides,
+            };
+            inner.applied.insert(applied.policy.name.clone(), applied);
+        }
+    }
+
+    /// In the order of their names.
+    pub(crate) fn all(&self, shared: &Shared) -> Vec<PolicySummary> {
+        let names: Vec<String> = self.lock().applied.keys().cloned().collect();
+        let summary = |name: &String| self.summary(shared, name).ok();
+        names.iter().filter_map(summary).collect()
+    }
+
+    fn summary(&self, shared: &Shared, name: &str) -> Result<PolicySummary, Error> {
+        let policy = self
+            .lock()
+            .applied
+            .get(name)
+            .map(|one| Arc::clone(&one.policy))
+            .ok_or_else(|| Error::Unknown {
+                name: name.to_owned(),
+            })?;
+        let hits = {
+            let mut inner = self.lock();
+            inner.read_hits(shared);
+            inner.ledger.of_policy(name)
+        };
+        let all = shared.registry.all().into_iter();
+        Ok(PolicySummary {
+            name: policy.name.clone(),
+            description: policy.description.clone(),
+            mode: policy.mode.name().to_owned(),
+            rules: rules(shared, &policy, &hits),
+            containers: all
+                .filter(|one| holds(&policy, shared, &Who::of(one)))
+                .map(|one| one.name.clone())
+                .collect(),
+        })
+    }
+
+    /// What a policy would be enforced by, before it is in force.
+    pub(crate) fn check(shared: &Shared, text: &[u8]) -> Result<Vec<RuleSummary>, Error> {
+        let policy =
+            paddock_policy::parse(text).map_err(|faults| Error::Faults(faults.lines("policy")))?;
+        Ok(rules(shared, &policy, &BTreeMap::new()))
+    }
+
+    /// Before its first instruction where it is launched, as soon as it is found else.
+    pub(crate) fn bind(&self, shared: &Shared, who: &Who, slot: Slot) -> Result<(), Error> {
+        let mut inner = self.lock();
+        let chosen = chosen(&inner.applied, shared, who);
+        let number = inner.number_of(shared, &chosen, &[])?;
+        inner.sets.bind(shared, slot, number)
+    }
+
+    /// Binds all anew: more became known of one.
+    pub(crate) fn refresh(&self, shared: &Shared) -> Result<(), Error> {
+        let mut inner = self.lock();
+        let applied = inner.applied.clone();
+        if applied.is_empty() {
+            return Ok(());
+        }
+        inner.change(shared, applied)
+    }
+
+    /// Policy and rule that a number of the kernel half's stands for.
+    pub(crate) fn rule(&self, ruleset: u32, rule: u32) -> Option<(String, String)> {
+        self.lock().sets.rule(ruleset, rule).cloned()
+    }
+
+    /// How often each rule was hit, by container; `exported` are those that have series.
+    pub(crate) fn hits(
+        &self,
+        shared: &Shared,
+        exported: impl Fn(&str) -> bool,
+    ) -> BTreeMap<String, BTreeMap<Hit, u64>> {
+        let mut inner = self.lock();
+        inner.read_hits(shared);
+        inner.ledger.keep(exported);
+        inner.ledger.by_container().clone()
+    }
+
+    /// A slot is about to be another's.
+    pub(crate) fn leave(&self, shared: &Shared, slot: Slot) {
+        let mut inner = self.lock();
+        if inner.applied.is_empty() && shared.kernel.hits().is_empty() {
+            return;
+        }
+        inner.read_hits(shared);
+        inner.forget_hits(shared, |key| key.slot == slot.0);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // A panic elsewhere leaves what is in force as it was.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    fn read_hits(&mut self, shared: &Shared) {
+        self.ledger.read(shared, &self.sets);
+    }
+
+    fn forget_hits(&mut self, shared: &Shared, which: impl Fn(&HitKey) -> bool + Copy) {
+        self.ledger.forget(which);
+        if let Err(error) = shared.kernel.forget_hits(which) {
+            tracing::warn!("counts of policies' rules stay: {error}");
+        }
+    }
+
+    fn number_of(
+        &mut self,
+        shared: &Shared,
+        chosen: &[Arc<Policy>],
+        next: &[(Slot, u32)],
+    ) -> Result<u32, Error> {
+        if let Some(number) = self.sets.known(chosen) {
+            return Ok(number);
+        }
+        let number = self.sets.free(shared, next).ok_or(Error::Full)?;
+        // Counts under this number are of the rules before.
+        self.read_hits(shared);
+        self.forget_hits(shared, |key| key.ruleset == number);
+        self.sets.write(shared, chosen, number)
+    }
+
+    /// All or nothing.
+    fn change(&mut self, shared: &Shared, applied: BTreeMap<String, Applied>) -> Result<(), Error> {
+        let mut next: Vec<(Slot, u32)> = Vec::new();
+        for container in shared.registry.all() {
+            let Some(slot) = container.facts().slot else {
+                continue;
+            };
+            let chosen = chosen(&applied, shared, &Who::of(&container));
+            let number = self.number_of(shared, &chosen, &next)?;
+            next.push((slot, number));
+        }
+        let mut done = Vec::new();
+        for (slot, number) in next {
+            let before = shared.kernel.ruleset_of(slot);
+            if let Err(error) = self.sets.bind(shared, slot, number) {
+                for (slot, before) in done {
+                    // What has just been written can be written.
+                    let _ = self.sets.bind(shared, slot, before);
+                }
+                return Err(error);
+            }
+            done.push((slot, before));
+        }
+        self.applied = applied;
+        Ok(())
+    }
+}
+
+fn rules(
+    shared: &Shared,
+    policy: &Policy,
+    hits: &BTreeMap<String, (u64, u64)>,
+) -> Vec<RuleSummary> {
+    let here = Here::of(&shared.kernel);
+    let summary = |rule: &model::Rule| {
+        let (denied, would_deny) = hits.get(&rule.name).copied().unwrap_or_default();
+        RuleSummary {
+            name: rule.name.clone(),
+            mode: rule.mode.name().to_owned(),
+            means: here.of_rule(rule).named(),
+            denied,
+            would_deny,
+        }
+    };
+    denials(policy).map(summary).collect()
+}
+
+/// Refuses what would not be enforced, unless the policy says that it need not be.
+fn served(shared: &Shared, policy: &Policy) -> Result<(), Error> {
+    let here = Here::of(&shared.kernel);
+    for rule in denials(policy) {
+        let by = here.of_rule(rule).by;
+        let listed = |means| {
+            let all = by.get(&means)?;
+            let all: Vec<_> = all.iter().copied().collect();
+            Some(all.join(", "))
+        };
+        let why = || {
+            let reason = shared.kernel.why_not("enforce");
+            reason.map_or_else(String::new, |reason| format!(" ({reason})"))
+        };
+        let (policy_name, rule_name) = (policy.name.clone(), rule.name.clone());
+        if let Some(what) = listed(Means::Unseen) {
+            return Err(Error::Unseen {
+                policy: policy_name,
+                rule: rule_name,
+                what,
+                why: String::new(),
+            });
+        }
+        let enforced = rule.mode == model::Mode::Enforce;
+        if let Some(what) = listed(Means::Count)
+            && enforced
+            && policy.when_unenforceable == WhenUnenforceable::Fail
+        {
+            return Err(Error::Unenforceable {
+                policy: policy_name,
+                rule: rule_name,
+                what,
+                why: why(),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// What policies select by.
+#[derive(Clone, Debug)]
+pub(crate) struct Who {
+    name: String,
+    image: String,
+    labels: Vec<(String, String)>,
+    origin: Origin,
+    /// The container around it.
+    parent: Option<String>,
+}
+
+impl Who {
+    pub(crate) fn of(container: &Container) -> Self {
+        let request = container.request.as_ref();
+        Self {
+            name: container.name.clone(),
+            image: container.image(),
+            labels: request.map_or_else(
+                || container.pod().labels(),
+                |request| request.labels.clone(),
+            ),
+            origin: container.origin,
+            parent: container.parent.clone(),
+        }
+    }
+
+    /// Of one that is not launched yet.
+    pub(crate) fn to_launch(name: &str, request: &CreateRequest) -> Self {
+        Self {
+            name: name.to_owned(),
+            image: request.image.clone(),
+            labels: request.labels.clone(),
+            origin: Origin::Launched,
+            parent: None,
+        }
+    }
+}
+
+/// The policies that hold for a container: what selects one around it does, too, or whoever
+/// starts a container within would be rid of them.
+fn chosen(applied: &BTreeMap<String, Applied>, shared: &Shared, who: &Who) -> Vec<Arc<Policy>> {
+    let all = applied.values().map(|one| &one.policy);
+    all.filter(|policy| holds(policy, shared, who))
+        .map(Arc::clone)
+        .collect()
+}
+
+fn holds(policy: &Policy, shared: &Shared, who: &Who) -> bool {
+    const NESTED: usize = 8;
+    if selects(policy, who) {
+        return true;
+    }
+    let mut parent = who.parent.clone();
+    for _ in 0..NESTED {
+        let Some(outer) = parent.and_then(|name| shared.registry.find(&name).ok()) else {
+            return false;
+        };
+        let outer = Who::of(&outer);
+        if selects(policy, &outer) {
+            return true;
+        }
+        parent = outer.parent;
+    }
+    false
+}
+
+fn selects(policy: &Policy, who: &Who) -> bool {
+    policy.select.holds(&paddock_policy::Container {
+        name: &who.name,
+        image: &who.image,
+        labels: &who.labels,
+        runtime: match who.origin {
+            Origin::Launched => Some("paddock"),
+            Origin::Found => None,
+        },
+        origin: match who.origin {
+            Origin::Launched => model::Origin::Launched,
+            Origin::Found => model::Origin::Found,
+        },
+    })
+}

@@ -1,0 +1,151 @@
+//! Rulesets of the kernel half: which number stands for which choice of policies.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use paddock_policy::{Policy, compile};
+use paddock_probe::{RULESETS, Slot};
+
+use super::{Error, answers::answers, files, means::Here};
+use crate::shared::Shared;
+
+#[derive(Debug, Default)]
+pub(super) struct Sets {
+    /// By number; 0 is of no policy.
+    sets: BTreeMap<u32, Set>,
+    last: u32,
+}
+
+/// One choice of policies.
+#[derive(Debug)]
+struct Set {
+    /// None where it is a predecessor's.
+    policies: Vec<Arc<Policy>>,
+    /// Policy and rule by number.
+    rules: Vec<(String, String)>,
+    slots: BTreeSet<Slot>,
+}
+
+impl Set {
+    fn of_predecessor(rules: Vec<(String, String)>) -> Self {
+        Self {
+            policies: Vec::new(),
+            rules,
+            slots: BTreeSet::new(),
+        }
+    }
+}
+
+impl Sets {
+    /// What a predecessor's slots are bound to stays so until they are bound anew.
+    pub(super) fn inherit(&mut self, shared: &Shared) {
+        for number in 1..RULESETS {
+            let Ok(number) = u32::try_from(number) else {
+                return;
+            };
+            let rules = files::names(shared.instance.dir(), number);
+            if !rules.is_empty() {
+                self.sets.insert(number, Set::of_predecessor(rules));
+            }
+        }
+        for slot in shared.kernel.slots() {
+            let number = shared.kernel.ruleset_of(slot);
+            if number != 0 {
+                let set = self.sets.entry(number);
+                let set = set.or_insert_with(|| Set::of_predecessor(Vec::new()));
+                set.slots.insert(slot);
+                self.last = self.last.max(number);
+            }
+        }
+    }
+
+    pub(super) fn rule(&self, ruleset: u32, rule: u32) -> Option<&(String, String)> {
+        let rules = &self.sets.get(&ruleset)?.rules;
+        rules.get(usize::try_from(rule).ok()?)
+    }
+
+    /// The number of a choice; 0 is of none.
+    pub(super) fn known(&self, chosen: &[Arc<Policy>]) -> Option<u32> {
+        if chosen.is_empty() {
+            return Some(0);
+        }
+        let same = |set: &Set| {
+            set.policies.len() == chosen.len()
+                && set
+                    .policies
+                    .iter()
+                    .zip(chosen)
+                    .all(|(one, other)| Arc::ptr_eq(one, other))
+        };
+        let found = self.sets.iter().find(|(_, set)| same(set));
+        found.map(|(number, _)| *number)
+    }
+
+    /// Gives a choice a number that nobody is bound to.
+    pub(super) fn write(
+        &mut self,
+        shared: &Shared,
+        chosen: &[Arc<Policy>],
+        number: u32,
+    ) -> Result<u32, Error> {
+        let policies: Vec<&Policy> = chosen.iter().map(AsRef::as_ref).collect();
+        let ruleset = compile(&policies)?;
+        let said = answers(&ruleset, &Here::of(&shared.kernel));
+        let names = ruleset.rules.into_iter();
+        let rules: Vec<_> = names.map(|rule| (rule.policy, rule.rule)).collect();
+        files::keep_names(shared.instance.dir(), number, &rules)
+            .map_err(|source| Error::Keep { source })?;
+        self.sets.remove(&number);
+        shared
+            .kernel
+            .set_answers(number, &said)
+            .map_err(|source| Error::Kernel { source })?;
+        self.last = number;
+        let set = Set {
+            policies: chosen.to_vec(),
+            rules,
+            slots: BTreeSet::new(),
+        };
+        self.sets.insert(number, set);
+        Ok(number)
+    }
+
+    /// The next that nobody is bound to; `next` are those that are about to be.
+    pub(super) fn free(&mut self, shared: &Shared, next: &[(Slot, u32)]) -> Option<u32> {
+        // Slots that were given back are bound to nothing.
+        let bound = |slot: &Slot, number: u32| shared.kernel.ruleset_of(*slot) == number;
+        for (number, set) in &mut self.sets {
+            set.slots.retain(|slot| bound(slot, *number));
+        }
+        let numbers = u32::try_from(RULESETS).ok()? - 1;
+        let used = |number: &u32| {
+            let set = self.sets.get(number);
+            set.is_some_and(|set| !set.slots.is_empty())
+                || next.iter().any(|(_, other)| other == number)
+        };
+        (0..numbers)
+            .map(|step| 1 + (self.last + step) % numbers)
+            .find(|number| !used(number))
+    }
+
+    pub(super) fn bind(&mut self, shared: &Shared, slot: Slot, number: u32) -> Result<(), Error> {
+        let kernel = &shared.kernel;
+        let told = if number == 0 {
+            Ok(())
+        } else {
+            kernel.any_bound(true)
+        };
+        told.and_then(|()| kernel.bind_ruleset(slot, number))
+            .map_err(|source| Error::Kernel { source })?;
+        for (other, set) in &mut self.sets {
+            if *other == number {
+                set.slots.insert(slot);
+            } else {
+                set.slots.remove(&slot);
+            }
+        }
+        Ok(())
+    }
+}
