@@ -13,7 +13,7 @@ use anyhow::{Result, anyhow, bail};
 
 use crate::{
     context::Context,
-    corpus::{self, Case},
+    corpus::{self, Case, Mode},
     kernels,
     leaks::Snapshot,
 };
@@ -29,14 +29,14 @@ pub struct Scenario {
 #[derive(Clone, Copy, Debug)]
 enum Work {
     Function(fn(&Context) -> Result<()>),
-    Case(&'static Case),
+    Case(&'static Case, Mode),
 }
 
 impl Work {
     fn run(self, context: &Context) -> Result<()> {
         match self {
             Self::Function(run) => run(context),
-            Self::Case(case) => corpus::run(context, case),
+            Self::Case(case, mode) => corpus::run(context, case, mode),
         }
     }
 }
@@ -51,10 +51,10 @@ impl Scenario {
     }
 
     /// One of the corpus.
-    pub const fn of_case(name: &'static str, case: &'static Case) -> Self {
+    pub const fn of_case(name: &'static str, case: &'static Case, mode: Mode) -> Self {
         Self {
             name,
-            work: Work::Case(case),
+            work: Work::Case(case, mode),
             alone: false,
         }
     }

@@ -71,6 +71,29 @@ pub struct Case {
     /// Where it is otherwise.
     #[serde(default)]
     pub but: Vec<Exception>,
+    /// Under the pack `escape` in enforce, where the kernel asks its security modules; without,
+    /// it is as above. The first whose `on` holds.
+    #[serde(default)]
+    pub denied: Vec<Outcome>,
+    /// The same where it does not ask.
+    #[serde(default)]
+    pub killed: Vec<Outcome>,
+}
+
+/// What comes of a case that a policy is against.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Outcome {
+    /// As in [`Exception`], without `said`; always where there is none.
+    pub on: Option<String>,
+    /// Where it is weaker than a refusal.
+    pub why: Option<String>,
+    pub says: Vec<String>,
+    #[serde(default)]
+    pub code: i32,
+    pub host_says: Option<Vec<String>>,
+    /// Denials, kills among them.
+    pub denials: u32,
 }
 
 /// What is otherwise where a fact holds, and why; the first that holds counts. On `said` it is
@@ -107,6 +130,22 @@ impl Case {
         Ok(here)
     }
 
+    /// What comes of it under a policy; nothing is said where it goes on as without.
+    pub(super) fn outcome(&self, facts: &Facts) -> Result<Option<Outcome>> {
+        let all = if facts.asks() {
+            &self.denied
+        } else {
+            &self.killed
+        };
+        for one in all {
+            let holds = one.on.as_deref().map(|on| facts.hold(on));
+            if holds.transpose()?.unwrap_or(true) {
+                return Ok(Some(one.clone()));
+            }
+        }
+        Ok(None)
+    }
+
     /// The case as it is where the program answers so.
     pub(super) fn when_it_says(mut self, answer: impl Fn(&[String]) -> bool) -> Self {
         let other = self.but.iter().find(|one| {
@@ -132,9 +171,16 @@ impl Case {
     }
 }
 
-/// Every case with its scenario's name.
-pub fn all() -> &'static [(String, Case)] {
-    static ALL_CASES: LazyLock<Vec<(String, Case)>> = LazyLock::new(|| {
+/// A case with the names of its scenarios.
+#[derive(Clone, Debug)]
+pub struct Named {
+    pub name: String,
+    pub enforced: String,
+    pub case: Case,
+}
+
+pub fn all() -> &'static [Named] {
+    static ALL_CASES: LazyLock<Vec<Named>> = LazyLock::new(|| {
         let attacks = read("attacks", ATTACKS);
         let twins = read("twins", TWINS);
         let read = attacks.and_then(|attacks| Ok([attacks, twins?].concat()));
@@ -144,7 +190,7 @@ pub fn all() -> &'static [(String, Case)] {
     &ALL_CASES
 }
 
-fn read(kind: &str, files: &[(&str, &str)]) -> Result<Vec<(String, Case)>> {
+fn read(kind: &str, files: &[(&str, &str)]) -> Result<Vec<Named>> {
     let mut all = Vec::new();
     for (file, text) in files {
         let parsed: File = toml::from_str(text).with_context(|| format!("{kind}/{file}.toml"))?;
@@ -154,7 +200,11 @@ fn read(kind: &str, files: &[(&str, &str)]) -> Result<Vec<(String, Case)>> {
                 !case.calls.is_empty() || case.script.is_some(),
                 "{name}: does nothing"
             );
-            all.push((name, case));
+            all.push(Named {
+                enforced: format!("corpus::enforced::{kind}::{}", case.name),
+                name,
+                case,
+            });
         }
     }
     Ok(all)
@@ -170,17 +220,17 @@ mod tests {
     #[test]
     fn the_corpus_is_whole() {
         let all = all();
-        let names: BTreeSet<_> = all.iter().map(|(_, case)| &case.name).collect();
+        let names: BTreeSet<_> = all.iter().map(|one| &one.case.name).collect();
         assert_eq!(names.len(), all.len(), "two cases have one name");
         for kind in ["attacks", "twins"] {
-            let count = all.iter().filter(|(name, _)| name.contains(kind)).count();
+            let count = all.iter().filter(|one| one.name.contains(kind)).count();
             assert!(count >= 40, "{count} {kind}");
         }
     }
 
     #[test]
     fn attacks_are_told_and_twins_are_no_attempts() {
-        for (name, case) in all() {
+        for Named { name, case, .. } in all() {
             let others = case.but.iter().flat_map(|one| &one.expect);
             for expect in others.chain([&case.expect]) {
                 Told::expected(expect).unwrap();

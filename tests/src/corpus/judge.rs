@@ -19,9 +19,9 @@ const CALLS: [&str; 3] = ["setns", "unshare", "clone"];
 /// One kind of thing that was told.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Told {
-    activity: String,
-    target: String,
-    verdict: String,
+    pub(super) activity: String,
+    pub(super) target: String,
+    pub(super) verdict: String,
 }
 
 impl fmt::Display for Told {
@@ -30,7 +30,7 @@ impl fmt::Display for Told {
     }
 }
 
-type Tally = BTreeMap<Told, u32>;
+pub(super) type Tally = BTreeMap<Told, u32>;
 
 impl Told {
     /// Of lines `ACTIVITY TARGET VERDICT [xCOUNT]`.
@@ -59,7 +59,7 @@ impl Told {
     }
 
     /// Of an event that is not benign.
-    fn of(event: &Value) -> Option<Self> {
+    pub(super) fn of(event: &Value) -> Option<Self> {
         let text = |key: &str| Some(event.get(key)?.as_str()?.to_owned());
         let verdict = text("verdict")?;
         if verdict == "benign" {

@@ -9,6 +9,7 @@ mod judge;
 mod program;
 mod run;
 mod stage;
+mod under_policy;
 
-pub use case::{Case, all};
-pub use run::run;
+pub use case::{Case, Named, all};
+pub use run::{Mode, run};

@@ -36,6 +36,12 @@ impl Facts {
         })
     }
 
+    /// Whether the kernel asks its security modules before an act.
+    pub(super) fn asks(&self) -> bool {
+        let labels = [("capability", "enforce"), ("rung", "lsm")];
+        self.metrics.value("paddock_probe_attached", &labels) == Some(1.0)
+    }
+
     /// - `tracepoints`: system calls are seen by their tracepoints, the last rung;
     /// - `hybrid`: controllers are on cgroup v1;
     /// - `with X`, `without X`: a path, or a program's name;

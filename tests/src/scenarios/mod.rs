@@ -91,6 +91,7 @@ pub fn all() -> Vec<Scenario> {
         found::ALL,
         found::podman::ALL,
         policy::ALL,
+        policy::enforced::ALL,
         policy::recorded::ALL,
         portability::ALL,
         &corpus::all(),

@@ -1,0 +1,183 @@
+//! Policies in force: setns refused by its target, whatever happens to the agent meanwhile.
+
+use std::{fs, thread, time::Duration};
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+
+use super::Files;
+use crate::{
+    context::{Context, eventually},
+    runner::Scenario,
+    scenarios::kernel::{able, equal, host_way},
+};
+
+pub const ALL: &[Scenario] = &[
+    Scenario::new("policy::setns_is_judged_by_target", by_target).alone(),
+    Scenario::new("policy::one_that_never_stops", never_stops).alone(),
+    Scenario::new("policy::wrong_ones_leave_what_is_in_force", wrong).alone(),
+];
+
+const HITS: &str = "paddock_container_policy_hits_total";
+/// Only the joining: the file of the namespace may be opened.
+const WALLS: &str = "name = \"walls\"\nmode = \"enforce\"\n\
+    [[rule]]\nname = \"joining\"\nnamespace = { target = [\"host\", \"peer\"] }\n";
+
+/// Whether the kernel asks before the act; where not, who did it is killed.
+fn asks(context: &Context) -> Result<bool> {
+    let labels = [("capability", "enforce"), ("rung", "lsm")];
+    Ok(context.metrics()?.value("paddock_probe_attached", &labels) == Some(1.0))
+}
+
+fn hits(context: &Context, container: &str, action: &str) -> Result<f64> {
+    let labels = [
+        ("container", container),
+        ("policy", "walls"),
+        ("rule", "joining"),
+        ("action", action),
+    ];
+    Ok(context.metrics()?.sum(HITS, &labels))
+}
+
+/// Its own it may join, the host's not; in audit it may, and that is counted.
+fn by_target(context: &Context) -> Result<()> {
+    context.start_agent(&["--detach-on-exit"])?;
+    let asks = asks(context)?;
+    let files = Files::new()?;
+    let policy = files.write("walls.toml", WALLS)?;
+    let (volume, way) = (context.workload_volume(), host_way("uts"));
+    let joins = |name: &str, path: &str| {
+        let mut args = able(name, &[&volume, &way]);
+        args.extend(["/run/workload", "setns-loop", path, "uts", "7"]);
+        context.paddock(&args)
+    };
+    context.ok(&["policy", "apply", &policy])?;
+    let own = joins("own", "/proc/self/ns/uts")?;
+    ensure!(
+        own.stdout == "7 calls, 0 refused\n" && own.code == Some(0),
+        "{own:?}"
+    );
+    let host = joins("intruder", "/run/ns")?;
+    let (action, want) = if asks { ("deny", 7) } else { ("kill", 1) };
+    let said = if asks { "7 calls, 7 refused\n" } else { "" };
+    let code = if asks { 0 } else { 137 };
+    ensure!(host.stdout == said && host.code == Some(code), "{host:?}");
+    equal(action, hits(context, "intruder", action)?, want)?;
+
+    context.ok(&["policy", "mode", "walls", "audit"])?;
+    let audited = joins("audited", "/run/ns")?;
+    ensure!(audited.stdout == "7 calls, 0 refused\n", "{audited:?}");
+    equal("audit", hits(context, "audited", "audit")?, 7)?;
+    let all: Value = context.json(&["policy", "list", "walls", "--format", "json"])?;
+    let rule = &all["rules"][0];
+    ensure!(
+        rule["denied"] == want && rule["would_deny"] == 7 && rule["mode"] == "audit",
+        "{all}"
+    );
+
+    context.ok(&["policy", "rm", "walls"])?;
+    let free = joins("free", "/run/ns")?;
+    ensure!(free.stdout == "7 calls, 0 refused\n", "{free:?}");
+    equal("hits", hits(context, "free", "audit")?, 0)
+}
+
+/// Through kills of the agent, restarts and swaps of the policy: not one success.
+fn never_stops(context: &Context) -> Result<()> {
+    context.start_agent(&[])?;
+    let asks = asks(context)?;
+    let files = Files::new()?;
+    let policy = files.write("walls.toml", WALLS)?;
+    let other = WALLS.replace("[[rule]]", "deny = [\"sysrq\"]\n[[rule]]");
+    let other = files.write("other.toml", other)?;
+    context.ok(&["policy", "apply", &policy])?;
+    let flags = context.state.with_extension("flags");
+    fs::create_dir(&flags)?;
+    let (volume, way, flag) = (
+        context.workload_volume(),
+        host_way("uts"),
+        format!("{}:/flags", flags.display()),
+    );
+    let mut args = able("attacker", &[&volume, &way, &flag]);
+    args.insert(1, "-d");
+    let script =
+        "while ! test -e /flags/end; do /run/workload setns-loop /run/ns uts 50; echo $?; done";
+    args.extend(["sh", "-c", script]);
+    context.ok(&args)?;
+    for round in 0..20_u64 {
+        context.kill_agent()?;
+        thread::sleep(Duration::from_millis(7 * round % 31));
+        context.start_agent(&[])?;
+        let next = if round % 2 == 0 { &other } else { &policy };
+        context.ok(&["policy", "apply", next])?;
+        context.stop_agent()?;
+        context.start_agent(&[])?;
+    }
+    fs::write(flags.join("end"), "")?;
+    eventually("it has ended", || {
+        Ok(context.inspect("attacker")?["state"] == "exited")
+    })?;
+    let log = context.ok(&["logs", "attacker"])?;
+    let tries = log.lines().filter(|line| *line == "0" || *line == "137");
+    let tries = u32::try_from(tries.count())?;
+    ensure!(tries > 100, "{tries} tries");
+    let (each, action) = if asks { (50, "deny") } else { (1, "kill") };
+    let want: Vec<&str> = if asks {
+        vec!["50 calls, 50 refused", "0"]
+    } else {
+        vec!["137"]
+    };
+    let mut lines = log.lines();
+    // A shell says of a kill what it is.
+    let mut said = lines.by_ref().filter(|line| !line.starts_with("Killed"));
+    for _ in 0..tries {
+        for want in &want {
+            let line = said.next().context("a line is missing")?;
+            ensure!(line == *want, "{line} instead of {want}");
+        }
+    }
+    equal(action, hits(context, "attacker", action)?, tries * each)?;
+    fs::remove_dir_all(&flags)?;
+    context.ok(&["policy", "rm", "walls"]).map(drop)
+}
+
+fn wrong(context: &Context) -> Result<()> {
+    context.start_agent(&["--detach-on-exit"])?;
+    let files = Files::new()?;
+    let good = files.write("walls.toml", WALLS)?;
+    context.ok(&["policy", "apply", &good])?;
+    let before = context.ok(&["policy", "list", "--format", "json"])?;
+    let refused = |text: &str, line: &str| -> Result<()> {
+        let file = files.write("next.toml", text)?;
+        let output = context.paddock(&["policy", "apply", &file])?;
+        let want = format!("paddock: {file}: not in force: {line}\n");
+        ensure!(
+            output.code == Some(1) && output.stderr == want && output.stdout.is_empty(),
+            "{output:?} instead of {want}"
+        );
+        ensure!(context.ok(&["policy", "list", "--format", "json"])? == before);
+        Ok(())
+    };
+    refused(
+        "name = \"walls\"\n[[rule]]\nname = \"out\"\nnetwork = { direction = \"egress\" }\n",
+        "walls: out: network cannot be seen here; leave the rule out",
+    )?;
+    if !asks(context)? {
+        let output = context.paddock(&["policy", "apply", "--mode", "enforce", "pack:escape"])?;
+        let begins = "paddock: pack:escape: not in force: escape: mount-outside: this kernel cannot keep mount, move_mount";
+        ensure!(
+            output.code == Some(1) && output.stderr.starts_with(begins),
+            "{output:?}"
+        );
+    }
+    let output = context.paddock(&["policy", "mode", "none", "enforce"])?;
+    ensure!(
+        output.code == Some(1) && output.stderr == "paddock: no policy 'none' is in force\n",
+        "{output:?}"
+    );
+    let output = context.paddock(&["policy", "rm", "none"])?;
+    ensure!(
+        output.code == Some(1) && output.stderr == "paddock: no policy 'none' is in force\n",
+        "{output:?}"
+    );
+    context.ok(&["policy", "rm", "walls"]).map(drop)
+}
