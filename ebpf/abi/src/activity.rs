@@ -233,14 +233,7 @@ impl Activity {
 /// The table as the kernel half looks it up: [`verdict_index`] to a [`Verdict`].
 pub const VERDICT_CELLS: usize = 16 * 64;
 pub const VERDICT_TABLE: [u8; VERDICT_CELLS] = {
-    const TARGETS: [Target; 6] = [
-        Target::None,
-        Target::Own,
-        Target::Peer,
-        Target::Host,
-        Target::New,
-        Target::Unknown,
-    ];
+    const TARGETS: [Target; 6] = Target::ALL;
     let mut cells = [0; VERDICT_CELLS];
     let mut index = 0;
     while index < ACTIVITIES {

@@ -91,6 +91,18 @@ pub enum Target {
     Unknown = 5,
 }
 
+impl Target {
+    /// In the order of their numbers.
+    pub const ALL: [Self; 6] = [
+        Self::None,
+        Self::Own,
+        Self::Peer,
+        Self::Host,
+        Self::New,
+        Self::Unknown,
+    ];
+}
+
 /// Mask of namespace types from `CLONE_NEW*` flags.
 ///
 /// Without a branch: the verifier would follow each of the 256 masks by itself.

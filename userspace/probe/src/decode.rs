@@ -102,16 +102,7 @@ fn ns_call(reader: &mut Reader<'_>) -> Option<Body> {
 }
 
 fn class(target: u8) -> Option<Target> {
-    [
-        Target::None,
-        Target::Own,
-        Target::Peer,
-        Target::Host,
-        Target::New,
-        Target::Unknown,
-    ]
-    .into_iter()
-    .find(|class| *class as u8 == target)
+    Target::ALL.into_iter().find(|class| *class as u8 == target)
 }
 
 fn oom(reader: &mut Reader<'_>) -> Option<Body> {

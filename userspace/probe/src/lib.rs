@@ -15,6 +15,7 @@ mod error;
 mod events;
 mod files;
 mod hierarchies;
+mod hook;
 mod identity;
 mod kernel_types;
 mod ladder;

@@ -11,8 +11,9 @@ use nix::errno::Errno;
 use crate::{
     CapabilityStatus, Config, Error, Refusal,
     attachment::{self, Attachment},
+    hook::Hook,
     kernel_types::KernelTypes,
-    ladder::{Capability, Hook, LADDER, Rung},
+    ladder::{Capability, LADDER, Rung},
     maps::PINNED,
     memory_lock,
     offsets::Offsets,

@@ -15,6 +15,7 @@ use crate::{
 pub const ALL: &[Scenario] = &[
     Scenario::new("policy::setns_is_judged_by_target", by_target).alone(),
     Scenario::new("policy::one_that_never_stops", never_stops).alone(),
+    Scenario::new("policy::what_cannot_be_read_stays_in_force", unread).alone(),
     Scenario::new("policy::wrong_ones_leave_what_is_in_force", wrong).alone(),
 ];
 
@@ -138,6 +139,45 @@ fn never_stops(context: &Context) -> Result<()> {
     equal(action, hits(context, "attacker", action)?, tries * each)?;
     fs::remove_dir_all(&flags)?;
     context.ok(&["policy", "rm", "walls"]).map(drop)
+}
+
+/// The agent dies, and what it kept is spoilt: its container is held all the same.
+fn unread(context: &Context) -> Result<()> {
+    context.start_agent(&[])?;
+    let (asks, files) = (asks(context)?, Files::new()?);
+    let policy = files.write("walls.toml", WALLS)?;
+    context.ok(&["policy", "apply", &policy])?;
+    let (volume, way) = (context.workload_volume(), host_way("uts"));
+    let mut args = able("held", &[&volume, &way]);
+    args.insert(1, "-d");
+    args.extend(["sleep", "600"]);
+    context.ok(&args)?;
+    context.kill_agent()?;
+    fs::write(context.state.join("policies/walls.toml"), "spoilt")?;
+    context.start_agent(&[])?;
+    ensure!(context.ok(&["policy", "list", "--format", "json"])? == "[]\n");
+    let join = [
+        "exec",
+        "held",
+        "/run/workload",
+        "setns-loop",
+        "/run/ns",
+        "uts",
+        "7",
+    ];
+    let held = context.paddock(&join)?;
+    let (said, code) = if asks {
+        ("7 calls, 7 refused\n", 0)
+    } else {
+        ("", 137)
+    };
+    ensure!(held.stdout == said && held.code == Some(code), "{held:?}");
+    // Whoever says anew what holds has said it.
+    context.ok(&["policy", "apply", &policy])?;
+    context.ok(&["policy", "rm", "walls"])?;
+    let free = context.paddock(&join)?;
+    ensure!(free.stdout == "7 calls, 0 refused\n", "{free:?}");
+    Ok(())
 }
 
 fn wrong(context: &Context) -> Result<()> {

@@ -5,15 +5,6 @@ use paddock_probe::{Activity, Answers, NS_TYPES, POLICY_CELLS, Target, policy};
 
 use super::means::{Here, Means};
 
-const TARGETS: [Target; 6] = [
-    Target::None,
-    Target::Own,
-    Target::Peer,
-    Target::Host,
-    Target::New,
-    Target::Unknown,
-];
-
 /// What cannot be kept from happening here is only counted.
 pub(super) fn answers(ruleset: &Ruleset, here: &Here) -> Answers {
     let mut answers = Answers {
@@ -22,7 +13,7 @@ pub(super) fn answers(ruleset: &Ruleset, here: &Here) -> Answers {
     };
     for activity in Activity::ALL {
         let means = here.means(*activity);
-        for target in TARGETS {
+        for target in Target::ALL {
             let index = policy::policy_index(*activity, target);
             let said = ruleset.cells.get(index).copied();
             if let (Some(cell), Some(said)) = (answers.cells.get_mut(index), said) {
@@ -31,7 +22,7 @@ pub(super) fn answers(ruleset: &Ruleset, here: &Here) -> Answers {
         }
     }
     for (ty, cells) in ruleset.namespaces.iter().enumerate() {
-        for target in TARGETS {
+        for target in Target::ALL {
             let activities = match target {
                 Target::New => &[Activity::Unshare, Activity::Clone][..],
                 _ => &[Activity::Setns],

@@ -57,12 +57,11 @@ pub(crate) enum Error {
         what: String,
         why: String,
     },
-    #[error("{policy}: {rule}: {what} cannot be seen here{why}; leave the rule out")]
+    #[error("{policy}: {rule}: {what} cannot be seen here; leave the rule out")]
     Unseen {
         policy: String,
         rule: String,
         what: String,
-        why: String,
     },
     #[error("{0}")]
     Faults(String),
@@ -88,6 +87,8 @@ struct Inner {
     applied: BTreeMap<String, Applied>,
     sets: Sets,
     ledger: Ledger,
+    /// What a predecessor had in force could not all be read: what it bound stays bound.
+    unread: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -190,21 +191,24 @@ impl Policies {
         let kept = match files::kept(shared.instance.dir()) {
             Ok(kept) => kept,
             Err(error) => {
-                tracing::error!("policies of the last agent cannot be read: {error}");
+                tracing::error!(
+                    "policies of the last agent cannot be read, what they forbid its containers \
+                     stays so until a policy is applied or removed: {error}"
+                );
+                inner.unread = true;
                 return;
             }
         };
         for kept in kept {
-            let not_in_force = |why: &str| {
-                tracing::error!(
-                    "{}: a policy of the last agent is not in force: {why}",
-                    kept.name
-                );
-            };
             let policy = match paddock_policy::parse_with(&kept.text, kept.overrides) {
                 Ok(policy) => policy,
                 Err(faults) => {
-                    not_in_force(faults.lines(&kept.name).trim_end());
+                    tracing::error!(
+                        "a policy of the last agent cannot be read, what it forbids that agent's \
+                         containers stays so until a policy is applied or removed: {}",
+                        faults.lines(&kept.name).trim_end()
+                    );
+                    inner.unread = true;
                     continue;
                 }
             };
@@ -265,6 +269,9 @@ impl Policies {
     /// Before its first instruction where it is launched, as soon as it is found else.
     pub(crate) fn bind(&self, shared: &Shared, who: &Who, slot: Slot) -> Result<(), Error> {
         let mut inner = self.lock();
+        if inner.unread && shared.kernel.ruleset_of(slot) != 0 {
+            return Ok(());
+        }
         let chosen = chosen(&inner.applied, shared, who);
         let number = inner.number_of(shared, &chosen, &[])?;
         inner.sets.bind(shared, slot, number)
@@ -274,7 +281,7 @@ impl Policies {
     pub(crate) fn refresh(&self, shared: &Shared) -> Result<(), Error> {
         let mut inner = self.lock();
         let applied = inner.applied.clone();
-        if applied.is_empty() {
+        if applied.is_empty() || inner.unread {
             return Ok(());
         }
         inner.change(shared, applied)
@@ -365,6 +372,7 @@ impl Inner {
             done.push((slot, before));
         }
         self.applied = applied;
+        self.unread = false;
         Ok(())
     }
 }
@@ -408,7 +416,6 @@ fn served(shared: &Shared, policy: &Policy) -> Result<(), Error> {
                 policy: policy_name,
                 rule: rule_name,
                 what,
-                why: String::new(),
             });
         }
         let enforced = rule.mode == model::Mode::Enforce;
