@@ -22,7 +22,7 @@ use crate::{
         WhenUnenforceable, below, direction, operation, protocol,
     },
     named::{TARGETS, bit},
-    scope::{Scope, holds, scopes},
+    scope::{Scope, holds},
 };
 
 /// What holds for a container.
@@ -177,7 +177,7 @@ fn statements<'p>(policy: &'p Policy, rules: &mut Vec<RuleInfo>) -> Statements<'
             posture: rule.posture,
             cell,
         };
-        statements.extend(rule.matches.iter().flat_map(scopes).map(of));
+        statements.extend(rule.matches.iter().map(Scope::from).map(of));
     }
     statements
 }

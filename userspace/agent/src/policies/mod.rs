@@ -350,6 +350,13 @@ impl Inner {
 
     /// All or nothing.
     fn change(&mut self, shared: &Shared, applied: BTreeMap<String, Applied>) -> Result<(), Error> {
+        if !applied.is_empty() {
+            // What asks hangs before anybody is bound.
+            shared
+                .kernel
+                .any_bound(true)
+                .map_err(|source| Error::Kernel { source })?;
+        }
         let mut next: Vec<(Slot, u32)> = Vec::new();
         for container in shared.registry.all() {
             let Some(slot) = container.facts().slot else {
