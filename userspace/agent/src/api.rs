@@ -19,7 +19,8 @@
 //! | `GET /v1/events?follow=true&container=REF` | | 200, JSON lines of [`crate::event::Event`] |
 //! | `GET /v1/policies` | | 200 `[PolicySummary]` |
 //! | `PUT /v1/policies?mode=M&when_unenforceable=W` | a policy file | 200 [`PolicySummary`]: in force, in the place of one of its name |
-//! | `POST /v1/policies/check` | a policy file | 200 `[RuleSummary]`, nothing in force |
+//! | `GET /v1/policies/{name}` | | 200 [`PolicyDetail`] |
+//! | `POST /v1/policies/check` | a policy file | 200 [`PolicyCheck`], nothing in force |
 //! | `POST /v1/policies/{name}/mode?mode=M&when_unenforceable=W` | | 200 [`PolicySummary`] |
 //! | `DELETE /v1/policies/{name}` | | 204 |
 //! | `GET /v1/namespaces` | | 200 `[NamespaceEntry]` |
@@ -287,6 +288,34 @@ pub struct PolicySummary {
     pub rules: Vec<RuleSummary>,
     /// Names of those that it holds for.
     pub containers: Vec<String>,
+}
+
+/// A policy in force, whole.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PolicyDetail {
+    #[serde(flatten)]
+    pub summary: PolicySummary,
+    /// `fail`, `audit`.
+    pub when_unenforceable: String,
+    pub overrides: PolicyOverrides,
+    /// The file as it was applied.
+    pub text: String,
+}
+
+/// What was said in place of a policy's file when it was put in force.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicyOverrides {
+    pub mode: Option<String>,
+    pub when_unenforceable: Option<String>,
+}
+
+/// What would become of a policy file on this kernel.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PolicyCheck {
+    /// Those that forbid.
+    pub rules: Vec<RuleSummary>,
+    /// Why it would not be put in force.
+    pub refused: Option<String>,
 }
 
 /// What becomes of a rule that forbids on this kernel.

@@ -47,4 +47,4 @@ pub use packs::{PACKS, Pack};
 pub use read::{MAX_BYTES, MAX_RULES, MAX_STATEMENTS, Overrides, parse, parse_with};
 pub use schema::schema;
 pub use select::Container;
-pub use words::words;
+pub use words::{head, rule_words};

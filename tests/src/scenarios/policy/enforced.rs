@@ -66,6 +66,12 @@ fn by_target(context: &Context) -> Result<()> {
     equal(action, hits(context, "intruder", action)?, want)?;
 
     context.ok(&["policy", "mode", "walls", "audit"])?;
+    let shown = context.ok(&["policy", "show", "walls"])?;
+    let head = "# in force: mode audit (said in place of the file), when_unenforceable fail\n# holds for: ";
+    ensure!(
+        shown.starts_with(head) && shown.ends_with(&format!("\n{WALLS}")),
+        "{shown}"
+    );
     let audited = joins("audited", "/run/ns")?;
     ensure!(audited.stdout == "7 calls, 0 refused\n", "{audited:?}");
     equal("audit", hits(context, "audited", "audit")?, 7)?;
@@ -195,6 +201,13 @@ fn wrong(context: &Context) -> Result<()> {
             "{output:?} instead of {want}"
         );
         ensure!(context.ok(&["policy", "list", "--format", "json"])? == before);
+        // Asked before, it says the same.
+        let output = context.paddock(&["policy", "check", &file])?;
+        let end = format!("\n  here: `policy apply` refuses it: {line}\n");
+        ensure!(
+            output.code == Some(0) && output.stderr.is_empty() && output.stdout.ends_with(&end),
+            "{output:?} instead of {end}"
+        );
         Ok(())
     };
     refused(
@@ -209,15 +222,16 @@ fn wrong(context: &Context) -> Result<()> {
             "{output:?}"
         );
     }
-    let output = context.paddock(&["policy", "mode", "none", "enforce"])?;
-    ensure!(
-        output.code == Some(1) && output.stderr == "paddock: no policy 'none' is in force\n",
-        "{output:?}"
-    );
-    let output = context.paddock(&["policy", "rm", "none"])?;
-    ensure!(
-        output.code == Some(1) && output.stderr == "paddock: no policy 'none' is in force\n",
-        "{output:?}"
-    );
+    for none in [
+        &["mode", "none", "enforce"][..],
+        &["rm", "none"],
+        &["show", "none"],
+    ] {
+        let output = context.paddock(&[&["policy"], none].concat())?;
+        ensure!(
+            output.code == Some(1) && output.stderr == "paddock: no policy 'none' is in force\n",
+            "{output:?}"
+        );
+    }
     context.ok(&["policy", "rm", "walls"]).map(drop)
 }

@@ -29,7 +29,10 @@ use self::{
     sets::Sets,
 };
 use crate::{
-    api::{CreateRequest, Origin, PolicySummary, RuleSummary},
+    api::{
+        CreateRequest, Origin, PolicyCheck, PolicyDetail, PolicyOverrides, PolicySummary,
+        RuleSummary,
+    },
     container::Container,
     shared::Shared,
 };
@@ -259,11 +262,38 @@ impl Policies {
         })
     }
 
+    pub(crate) fn detail(&self, shared: &Shared, name: &str) -> Result<PolicyDetail, Error> {
+        let summary = self.summary(shared, name)?;
+        let one = self.lock().applied.get(name).cloned();
+        let one = one.ok_or_else(|| Error::Unknown {
+            name: name.to_owned(),
+        })?;
+        let when = |when: WhenUnenforceable| when.name().to_owned();
+        Ok(PolicyDetail {
+            summary,
+            when_unenforceable: when(one.policy.when_unenforceable),
+            overrides: PolicyOverrides {
+                mode: one.overrides.mode.map(|mode| mode.name().to_owned()),
+                when_unenforceable: one.overrides.when_unenforceable.map(when),
+            },
+            text: String::from_utf8_lossy(&one.text).into_owned(),
+        })
+    }
+
     /// What a policy would be enforced by, before it is in force.
-    pub(crate) fn check(shared: &Shared, text: &[u8]) -> Result<Vec<RuleSummary>, Error> {
+    pub(crate) fn check(shared: &Shared, text: &[u8]) -> Result<PolicyCheck, Error> {
         let policy =
             paddock_policy::parse(text).map_err(|faults| Error::Faults(faults.lines("policy")))?;
-        Ok(rules(shared, &policy, &BTreeMap::new()))
+        let refused = match shared.kernel.unavailable() {
+            Some(reason) => Err(Error::Off {
+                reason: reason.to_owned(),
+            }),
+            None => served(shared, &policy),
+        };
+        Ok(PolicyCheck {
+            rules: rules(shared, &policy, &BTreeMap::new()),
+            refused: refused.err().map(|error| error.to_string()),
+        })
     }
 
     /// Before its first instruction where it is launched, as soon as it is found else.

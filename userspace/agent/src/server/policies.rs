@@ -16,7 +16,7 @@ use serde::Deserialize;
 
 use super::error::Failure;
 use crate::{
-    api::{PolicySummary, RuleSummary},
+    api::{PolicyCheck, PolicyDetail, PolicySummary},
     policies::{Error, Policies},
     shared::Shared,
 };
@@ -78,8 +78,15 @@ pub(super) async fn set_mode(
 pub(super) async fn check(
     Extract(shared): Agent,
     body: Bytes,
-) -> Result<Json<Vec<RuleSummary>>, Failure> {
+) -> Result<Json<PolicyCheck>, Failure> {
     blocking(move || Policies::check(&shared, &body)).await
+}
+
+pub(super) async fn show(
+    Extract(shared): Agent,
+    Path(name): Path<String>,
+) -> Result<Json<PolicyDetail>, Failure> {
+    blocking(move || shared.policies.detail(&shared, &name)).await
 }
 
 pub(super) async fn remove(
