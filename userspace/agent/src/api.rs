@@ -17,6 +17,7 @@
 //! | `DELETE /v1/containers/{ref}?force=false` | | 204 |
 //! | `GET /v1/containers/{ref}/logs` | | 200, JSON lines of [`LogLine`] |
 //! | `GET /v1/events?follow=true&container=REF` | | 200, JSON lines of [`crate::event::Event`] |
+//! | `GET /v1/events/{id}/explain` | | 200 [`Explanation`] |
 //! | `GET /v1/policies` | | 200 `[PolicySummary]` |
 //! | `PUT /v1/policies?mode=M&when_unenforceable=W` | a policy file | 200 [`PolicySummary`]: in force, in the place of one of its name |
 //! | `GET /v1/policies/{name}` | | 200 [`PolicyDetail`] |
@@ -307,6 +308,43 @@ pub struct PolicyDetail {
 pub struct PolicyOverrides {
     pub mode: Option<String>,
     pub when_unenforceable: Option<String>,
+}
+
+/// Why an act on record was, or is, decided as it was.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Explanation {
+    pub event: crate::event::Event,
+    /// Rules in force now that hold for it, the one that decides first.
+    pub rules: Vec<HeldRule>,
+    /// Of a denial, whether it would be decided the same; absent where nobody knows what did.
+    pub same: Option<bool>,
+    /// For each policy that forbids it, what to write in its file to allow it.
+    pub allow: Vec<Allow>,
+    /// What is not known for sure.
+    pub notes: Vec<String>,
+}
+
+/// A rule in force that holds for an act.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct HeldRule {
+    pub policy: String,
+    pub rule: String,
+    /// `allow`, `audit`, `deny`, `kill`.
+    pub action: String,
+    /// What it is about.
+    pub about: String,
+    /// Why it decides, or does not.
+    pub why: String,
+}
+
+/// What lets an act pass a policy.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Allow {
+    pub policy: String,
+    /// This rule has to go; absent where lines at the file's end are enough.
+    pub replaces: Option<String>,
+    /// Empty where there is nothing to put in its place.
+    pub lines: String,
 }
 
 /// What would become of a policy file on this kernel.

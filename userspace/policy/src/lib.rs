@@ -17,6 +17,7 @@
 mod answer;
 mod check;
 mod compile;
+mod explain;
 mod fault;
 mod fields;
 pub mod model;
@@ -41,6 +42,7 @@ pub use answer::{Action, Answer};
 pub use compile::{
     DeviceNode, NetworkAnswer, NetworkNode, PathNode, RuleInfo, Ruleset, TooManyRules, compile,
 };
+pub use explain::{Act, Advice, Held, Standing, allowing, explain};
 pub use fault::{Fault, Faults, printable};
 pub use model::Policy;
 pub use packs::{PACKS, Pack};

@@ -87,7 +87,7 @@ fn things(matches: &[Match]) -> String {
     things.join("; ")
 }
 
-fn thing(matched: &Match) -> String {
+pub(crate) fn thing(matched: &Match) -> String {
     match matched {
         Match::Named(rule) => rule.what.to_owned(),
         Match::Namespace(namespaces) => namespace(*namespaces),

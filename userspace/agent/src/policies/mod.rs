@@ -6,6 +6,7 @@
 //! that a denial that is still in the ring is told by the rule that it was of.
 
 mod answers;
+mod explain;
 mod files;
 mod ledger;
 mod means;
@@ -68,6 +69,15 @@ pub(crate) enum Error {
     },
     #[error("{0}")]
     Faults(String),
+    #[error(
+        "no event {id}: the agent keeps the last {} of each class since its start",
+        crate::bus::HISTORY
+    )]
+    NoEvent { id: u64 },
+    #[error(
+        "event {id} is no act that policies judge: setns, unshare, clone, an activity, a denial"
+    )]
+    NotJudged { id: u64 },
     #[error("cannot keep the policy for the next agent")]
     Keep {
         #[source]
@@ -344,6 +354,13 @@ impl Policies {
         inner.forget_hits(shared, |key| key.slot == slot.0);
     }
 
+    /// In the order of their names, those that hold for a container.
+    fn holding(&self, shared: &Shared, who: &Who) -> Vec<Applied> {
+        let applied = self.lock().applied.clone();
+        let holds = |one: &Applied| holds(&one.policy, shared, who);
+        applied.into_values().filter(holds).collect()
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inner> {
         // A panic elsewhere leaves what is in force as it was.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
@@ -487,6 +504,17 @@ impl Who {
             ),
             origin: container.origin,
             parent: container.parent.clone(),
+        }
+    }
+
+    /// Of one that is gone, by what its events say.
+    fn gone(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            image: String::new(),
+            labels: Vec::new(),
+            origin: Origin::Launched,
+            parent: None,
         }
     }
 

@@ -106,6 +106,7 @@ fn routes(shared: Arc<Shared>) -> Router {
         .route("/v1/containers/{reference}/wait", post(containers::wait))
         .route("/v1/containers/{reference}/logs", get(containers::logs))
         .route("/v1/events", get(events::stream))
+        .route("/v1/events/{id}/explain", get(policies::explain))
         .route("/v1/namespaces", get(namespaces))
         .route("/v1/policies", get(policies::list).put(policies::apply))
         .route("/v1/policies/check", post(policies::check))

@@ -16,7 +16,7 @@ use serde::Deserialize;
 
 use super::error::Failure;
 use crate::{
-    api::{PolicyCheck, PolicyDetail, PolicySummary},
+    api::{Explanation, PolicyCheck, PolicyDetail, PolicySummary},
     policies::{Error, Policies},
     shared::Shared,
 };
@@ -89,6 +89,13 @@ pub(super) async fn show(
     blocking(move || shared.policies.detail(&shared, &name)).await
 }
 
+pub(super) async fn explain(
+    Extract(shared): Agent,
+    Path(id): Path<u64>,
+) -> Result<Json<Explanation>, Failure> {
+    blocking(move || shared.policies.explain(&shared, id)).await
+}
+
 pub(super) async fn remove(
     Extract(shared): Agent,
     Path(name): Path<String>,
@@ -111,10 +118,11 @@ impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         let text = crate::chain::chain(&error);
         match error {
-            Error::Unknown { .. } => Self::not_found(&text),
+            Error::Unknown { .. } | Error::NoEvent { .. } => Self::not_found(&text),
             Error::Rules(_)
             | Error::Full
             | Error::Off { .. }
+            | Error::NotJudged { .. }
             | Error::Faults(_)
             | Error::Unenforceable { .. }
             | Error::Unseen { .. } => Self::bad_input(&text),

@@ -3,6 +3,7 @@
 //! What reads a file only needs neither agent nor root.
 
 mod check;
+mod explain;
 mod force;
 mod show;
 mod test;
@@ -29,6 +30,7 @@ use crate::{exit, output::print_json};
     paddock policy list escape\n  \
     paddock policy show escape\n  \
     paddock policy mode escape enforce\n  \
+    paddock policy explain 42\n  \
     paddock events --format json | paddock policy test pack:escape --events -\n  \
     paddock policy schema > policy.schema.json\n\n\
     FILE is a path, or pack:NAME for one that paddock brings along: pack:escape, pack:hardened.\n\
@@ -57,6 +59,8 @@ enum Command {
     },
     /// Print a policy in force and what it holds for, or a pack
     Show(show::Show),
+    /// Say which rule decides an act on record, why, and how to allow it
+    Explain(explain::Explain),
     /// Say what of recorded events policies would have denied
     Test(test::Test),
     /// Print the JSON schema of policy files, for editors
@@ -70,9 +74,11 @@ impl Policy {
     /// Whether it is the agent's to answer.
     pub(crate) fn wants_agent(&self) -> bool {
         match &self.command {
-            Command::Apply(_) | Command::List(_) | Command::Mode(_) | Command::Remove { .. } => {
-                true
-            }
+            Command::Apply(_)
+            | Command::List(_)
+            | Command::Mode(_)
+            | Command::Remove { .. }
+            | Command::Explain(_) => true,
             Command::Show(show) => show.wants_agent(),
             Command::Check(_) | Command::Test(_) | Command::Schema => false,
         }
@@ -86,6 +92,7 @@ impl Policy {
             Command::Remove { names } => force::remove(state_dir, names),
             Command::Check(check) => check.run(state_dir),
             Command::Show(show) => show.run(state_dir),
+            Command::Explain(explain) => explain.run(state_dir),
             Command::Test(test) => test.run(),
             Command::Schema => {
                 print_json(&paddock_policy::schema())?;
