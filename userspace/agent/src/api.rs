@@ -362,6 +362,9 @@ pub struct RuleSummary {
     pub name: String,
     /// `audit`, `enforce`.
     pub mode: String,
+    /// It hit too many containers at once and went to audit by itself.
+    #[serde(default)]
+    pub disarmed: bool,
     /// Activities by what keeps them from happening: `lsm` (refused), `sigkill` (whoever did it
     /// is killed before it returns to user space), `count` (nothing does), `unseen`.
     pub means: BTreeMap<String, Vec<String>>,

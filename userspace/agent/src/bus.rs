@@ -127,7 +127,10 @@ pub(crate) fn lost(count: u64) -> Event {
 
 fn is_critical(kind: &Kind) -> bool {
     match kind {
-        Kind::OomKill { .. } | Kind::Container { .. } | Kind::Limited { .. } => true,
+        Kind::OomKill { .. }
+        | Kind::Container { .. }
+        | Kind::Reaction { .. }
+        | Kind::Limited { .. } => true,
         Kind::NamespaceCall { verdict, .. } | Kind::Activity { verdict, .. } => {
             *verdict >= Verdict::EscapeAttempt
         }

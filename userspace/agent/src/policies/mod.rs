@@ -5,15 +5,17 @@
 //! each moment the old or the new holds. A number is not used again before all others were, so
 //! that a denial that is still in the ring is told by the rule that it was of.
 
+mod answered;
 mod answers;
 mod explain;
 mod files;
 mod ledger;
 mod means;
+pub(crate) mod reactions;
 mod sets;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -22,6 +24,7 @@ use paddock_policy::{
     model::{self, WhenUnenforceable},
 };
 use paddock_probe::{HitKey, RULESETS, Slot};
+use tokio::sync::Notify;
 
 pub(crate) use self::ledger::Hit;
 use self::{
@@ -93,6 +96,8 @@ pub(crate) enum Error {
 #[derive(Debug, Default)]
 pub(crate) struct Policies {
     inner: Mutex<Inner>,
+    /// A denial was told: counts have grown.
+    stirred: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -100,15 +105,18 @@ struct Inner {
     applied: BTreeMap<String, Applied>,
     sets: Sets,
     ledger: Ledger,
+    answers: answered::Answers,
     /// What a predecessor had in force could not all be read: what it bound stays bound.
     unread: bool,
 }
 
 #[derive(Clone, Debug)]
 struct Applied {
+    /// With the rules that are disarmed in audit.
     policy: Arc<Policy>,
     text: Vec<u8>,
     overrides: Overrides,
+    disarmed: BTreeSet<String>,
 }
 
 impl Policies {
@@ -133,11 +141,12 @@ impl Policies {
             policy: Arc::new(policy),
             text: text.to_vec(),
             overrides,
+            disarmed: BTreeSet::new(),
         };
         let mut applied = inner.applied.clone();
         let old = applied.insert(name.clone(), new);
         let state = shared.instance.dir();
-        let keep = |one: &Applied| files::keep(state, &name, &one.text, one.overrides);
+        let keep = |one: &Applied| one.keep(state, &name);
         keep(&applied[&name]).map_err(|source| Error::Keep { source })?;
         if let Err(error) = inner.change(shared, applied) {
             let back = old.map_or_else(|| files::forget(state, &name), |old| keep(&old));
@@ -148,6 +157,7 @@ impl Policies {
             }
             return Err(error);
         }
+        inner.answers.rearm(&name);
         drop(inner);
         self.summary(shared, &name)
     }
@@ -183,6 +193,7 @@ impl Policies {
         }
         let last = applied.is_empty();
         inner.change(shared, applied)?;
+        inner.answers.rearm(name);
         let state = shared.instance.dir();
         files::forget(state, name).map_err(|source| Error::Keep { source })?;
         if last {
@@ -201,6 +212,11 @@ impl Policies {
     pub(crate) fn restore(&self, shared: &Shared) {
         let mut inner = self.lock();
         inner.sets.inherit(shared);
+        if shared.kernel.adopted() {
+            inner
+                .answers
+                .restore(files::answered(shared.instance.dir()));
+        }
         let kept = match files::kept(shared.instance.dir()) {
             Ok(kept) => kept,
             Err(error) => {
@@ -230,9 +246,10 @@ impl Policies {
                 tracing::error!("{error}; until then it is enforced as far as it can be");
             }
             let applied = Applied {
-                policy: Arc::new(policy),
+                policy: Arc::new(reactions::audited(policy, &kept.disarmed)),
                 text: kept.text,
                 overrides: kept.overrides,
+                disarmed: kept.disarmed,
             };
             inner.applied.insert(applied.policy.name.clone(), applied);
         }
@@ -246,14 +263,12 @@ impl Policies {
     }
 
     fn summary(&self, shared: &Shared, name: &str) -> Result<PolicySummary, Error> {
-        let policy = self
-            .lock()
-            .applied
-            .get(name)
-            .map(|one| Arc::clone(&one.policy))
-            .ok_or_else(|| Error::Unknown {
-                name: name.to_owned(),
-            })?;
+        let one = self.lock().applied.get(name).cloned();
+        let Applied {
+            policy, disarmed, ..
+        } = one.ok_or_else(|| Error::Unknown {
+            name: name.to_owned(),
+        })?;
         let hits = {
             let mut inner = self.lock();
             inner.read_hits(shared);
@@ -264,7 +279,7 @@ impl Policies {
             name: policy.name.clone(),
             description: policy.description.clone(),
             mode: policy.mode.name().to_owned(),
-            rules: rules(shared, &policy, &hits),
+            rules: rules(shared, &policy, &disarmed, &hits),
             containers: all
                 .filter(|one| holds(&policy, shared, &Who::of(one)))
                 .map(|one| one.name.clone())
@@ -301,7 +316,7 @@ impl Policies {
             None => served(shared, &policy),
         };
         Ok(PolicyCheck {
-            rules: rules(shared, &policy, &BTreeMap::new()),
+            rules: rules(shared, &policy, &BTreeSet::new(), &BTreeMap::new()),
             refused: refused.err().map(|error| error.to_string()),
         })
     }
@@ -329,7 +344,9 @@ impl Policies {
 
     /// Policy and rule that a number of the kernel half's stands for.
     pub(crate) fn rule(&self, ruleset: u32, rule: u32) -> Option<(String, String)> {
-        self.lock().sets.rule(ruleset, rule).cloned()
+        let inner = self.lock();
+        let rule = inner.sets.rule(ruleset, rule)?;
+        Some((rule.policy.clone(), rule.rule.clone()))
     }
 
     /// How often each rule was hit, by container; `exported` are those that have series.
@@ -374,6 +391,7 @@ impl Inner {
 
     fn forget_hits(&mut self, shared: &Shared, which: impl Fn(&HitKey) -> bool + Copy) {
         self.ledger.forget(which);
+        self.answers.forget(which);
         if let Err(error) = shared.kernel.forget_hits(which) {
             tracing::warn!("counts of policies' rules stay: {error}");
         }
@@ -427,6 +445,7 @@ impl Inner {
 fn rules(
     shared: &Shared,
     policy: &Policy,
+    disarmed: &BTreeSet<String>,
     hits: &BTreeMap<String, (u64, u64)>,
 ) -> Vec<RuleSummary> {
     let here = Here::of(&shared.kernel);
@@ -435,6 +454,7 @@ fn rules(
         RuleSummary {
             name: rule.name.clone(),
             mode: rule.mode.name().to_owned(),
+            disarmed: disarmed.contains(&rule.name),
             means: here.of_rule(rule).named(),
             denied,
             would_deny,

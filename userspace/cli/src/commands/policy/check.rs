@@ -161,6 +161,7 @@ mod tests {
         RuleSummary {
             name: "r".into(),
             mode: mode.into(),
+            disarmed: false,
             means: means.iter().map(owned).collect(),
             denied: 0,
             would_deny: 0,

@@ -210,7 +210,11 @@ fn rules(all: &[RuleSummary]) -> String {
             .collect();
         vec![
             one.name.clone(),
-            one.mode.clone(),
+            if one.disarmed {
+                "disarmed".to_owned()
+            } else {
+                one.mode.clone()
+            },
             one.denied.to_string(),
             one.would_deny.to_string(),
             by.join("; "),
