@@ -20,6 +20,7 @@ mod compile;
 mod explain;
 mod fault;
 mod fields;
+mod learn;
 pub mod model;
 pub mod named;
 mod packs;
@@ -44,6 +45,7 @@ pub use compile::{
 };
 pub use explain::{Act, Advice, Held, Standing, allowing, explain};
 pub use fault::{Fault, Faults, printable};
+pub use learn::learn;
 pub use model::Policy;
 pub use packs::{PACKS, Pack};
 pub use read::{MAX_BYTES, MAX_RULES, MAX_STATEMENTS, Overrides, parse, parse_with};

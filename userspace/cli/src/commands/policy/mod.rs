@@ -5,6 +5,7 @@
 mod check;
 mod explain;
 mod force;
+mod learn;
 mod show;
 mod test;
 
@@ -31,6 +32,7 @@ use crate::{exit, output::print_json};
     paddock policy show escape\n  \
     paddock policy mode escape enforce\n  \
     paddock policy explain 42\n  \
+    paddock policy learn web > web.toml\n  \
     paddock events --format json | paddock policy test pack:escape --events -\n  \
     paddock policy schema > policy.schema.json\n\n\
     FILE is a path, or pack:NAME for one that paddock brings along: pack:escape, pack:hardened.\n\
@@ -61,6 +63,8 @@ enum Command {
     Show(show::Show),
     /// Say which rule decides an act on record, why, and how to allow it
     Explain(explain::Explain),
+    /// Propose a policy that denies what a container was never seen to do
+    Learn(learn::Learn),
     /// Say what of recorded events policies would have denied
     Test(test::Test),
     /// Print the JSON schema of policy files, for editors
@@ -78,7 +82,8 @@ impl Policy {
             | Command::List(_)
             | Command::Mode(_)
             | Command::Remove { .. }
-            | Command::Explain(_) => true,
+            | Command::Explain(_)
+            | Command::Learn(_) => true,
             Command::Show(show) => show.wants_agent(),
             Command::Check(_) | Command::Test(_) | Command::Schema => false,
         }
@@ -93,6 +98,7 @@ impl Policy {
             Command::Check(check) => check.run(state_dir),
             Command::Show(show) => show.run(state_dir),
             Command::Explain(explain) => explain.run(state_dir),
+            Command::Learn(learn) => learn.run(state_dir),
             Command::Test(test) => test.run(),
             Command::Schema => {
                 print_json(&paddock_policy::schema())?;
