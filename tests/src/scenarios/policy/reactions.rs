@@ -230,7 +230,7 @@ impl Drop for Found {
 fn ends_found(context: &Context) -> Result<()> {
     context.start_agent(&["--detach-on-exit"])?;
     let files = Files::new()?;
-    for (number, select) in [(1, "select = { origin = \"found\" }"), (2, "")] {
+    for (number, select) in [(1, "select = { runtime = \"podman\" }"), (2, "")] {
         let file = policy(&files, select, "reaction = \"stop\"")?;
         context.ok(&["policy", "apply", &file])?;
         let found = Found::new(number)?;

@@ -501,12 +501,16 @@ fn served(shared: &Shared, policy: &Policy) -> Result<(), Error> {
     Ok(())
 }
 
+/// Of what is launched, by its name in policies.
+const RUNTIME: Option<&str> = Some("paddock");
+
 /// What policies select by.
 #[derive(Clone, Debug)]
 pub(crate) struct Who {
     name: String,
     image: String,
     labels: Vec<(String, String)>,
+    runtime: Option<&'static str>,
     origin: Origin,
     /// The container around it.
     parent: Option<String>,
@@ -522,6 +526,7 @@ impl Who {
                 || container.pod().labels(),
                 |request| request.labels.clone(),
             ),
+            runtime: container.runtime(),
             origin: container.origin,
             parent: container.parent.clone(),
         }
@@ -533,6 +538,7 @@ impl Who {
             name: name.to_owned(),
             image: String::new(),
             labels: Vec::new(),
+            runtime: None,
             origin: Origin::Launched,
             parent: None,
         }
@@ -544,6 +550,7 @@ impl Who {
             name: name.to_owned(),
             image: request.image.clone(),
             labels: request.labels.clone(),
+            runtime: RUNTIME,
             origin: Origin::Launched,
             parent: None,
         }
@@ -583,10 +590,7 @@ fn selects(policy: &Policy, who: &Who) -> bool {
         name: &who.name,
         image: &who.image,
         labels: &who.labels,
-        runtime: match who.origin {
-            Origin::Launched => Some("paddock"),
-            Origin::Found => None,
-        },
+        runtime: who.runtime,
         origin: match who.origin {
             Origin::Launched => model::Origin::Launched,
             Origin::Found => model::Origin::Found,
