@@ -1,6 +1,7 @@
 //! The handle of a loaded kernel half: its life and its counts.
 
 use std::{
+    collections::BTreeMap,
     fmt, fs,
     os::fd::{AsFd as _, AsRawFd as _},
     path::{Path, PathBuf},
@@ -14,6 +15,7 @@ use aya_log::EbpfLogger;
 use paddock_abi::{
     admission::{Control, LAYOUT},
     key::State,
+    network::PeerKey,
 };
 
 use crate::{
@@ -22,6 +24,7 @@ use crate::{
     kernel_types::KernelTypes,
     load::{self, Loaded, OBJECT},
     maps::{Maps, typed},
+    peers,
     pins::{self, Manifest},
     program_log::ProgramLog,
     selftest, swap,
@@ -36,6 +39,8 @@ pub struct Probe {
     pub(crate) manifest: Manifest,
     adopted: bool,
     program_log: Option<ProgramLog>,
+    /// Which keys of peers each ruleset has.
+    pub(crate) peers: BTreeMap<u32, Vec<(u8, PeerKey)>>,
     /// Where the search for a free slot goes on.
     pub(crate) next_slot: u32,
 }
@@ -197,6 +202,7 @@ impl Probe {
         program_log: Option<ProgramLog>,
     ) -> Self {
         let pin_dir = config.pin_dir.clone();
+        let peers = peers::known(&maps);
         Self {
             pin_dir,
             maps,
@@ -204,6 +210,7 @@ impl Probe {
             manifest,
             adopted,
             program_log,
+            peers,
             next_slot: 1,
         }
     }

@@ -9,6 +9,7 @@ mod answers;
 mod files;
 mod ledger;
 mod means;
+mod peers;
 mod sets;
 
 use std::{
@@ -25,7 +26,8 @@ use paddock_probe::{HitKey, RULESETS, Slot};
 pub(crate) use self::ledger::Hit;
 use self::{
     ledger::Ledger,
-    means::{Here, Means, denials},
+    means::{Here, Means, begun_by_peers, denials},
+    peers::TooManyPorts,
     sets::Sets,
 };
 use crate::{
@@ -38,6 +40,8 @@ use crate::{
 pub(crate) enum Error {
     #[error(transparent)]
     Rules(#[from] TooManyRules),
+    #[error(transparent)]
+    Ports(#[from] TooManyPorts),
     #[error(
         "more than {} choices of policies would hold at once; let policies select more alike",
         RULESETS - 1
@@ -383,12 +387,13 @@ fn rules(
     hits: &BTreeMap<String, (u64, u64)>,
 ) -> Vec<RuleSummary> {
     let here = Here::of(&shared.kernel);
+    let begun_by_peers = begun_by_peers(policy);
     let summary = |rule: &model::Rule| {
         let (denied, would_deny) = hits.get(&rule.name).copied().unwrap_or_default();
         RuleSummary {
             name: rule.name.clone(),
             mode: rule.mode.name().to_owned(),
-            means: here.of_rule(rule).named(),
+            means: here.of_rule(rule, &begun_by_peers).named(),
             denied,
             would_deny,
         }
@@ -399,8 +404,9 @@ fn rules(
 /// Refuses what would not be enforced, unless the policy says that it need not be.
 fn served(shared: &Shared, policy: &Policy) -> Result<(), Error> {
     let here = Here::of(&shared.kernel);
+    let begun_by_peers = begun_by_peers(policy);
     for rule in denials(policy) {
-        let by = here.of_rule(rule).by;
+        let by = here.of_rule(rule, &begun_by_peers).by;
         let listed = |means| {
             let all = by.get(&means)?;
             let all: Vec<_> = all.iter().copied().collect();

@@ -8,7 +8,7 @@ use std::{
 use paddock_policy::{Policy, compile};
 use paddock_probe::{RULESETS, Slot};
 
-use super::{Error, answers::answers, files, means::Here};
+use super::{Error, answers::answers, files, means::Here, peers::peers};
 use crate::shared::Shared;
 
 #[derive(Debug, Default)]
@@ -93,6 +93,7 @@ impl Sets {
         let policies: Vec<&Policy> = chosen.iter().map(AsRef::as_ref).collect();
         let ruleset = compile(&policies)?;
         let said = answers(&ruleset, &Here::of(&shared.kernel));
+        let peers = peers(&ruleset, number)?;
         let names = ruleset.rules.into_iter();
         let rules: Vec<_> = names.map(|rule| (rule.policy, rule.rule)).collect();
         files::keep_names(shared.instance.dir(), number, &rules)
@@ -100,7 +101,8 @@ impl Sets {
         self.sets.remove(&number);
         shared
             .kernel
-            .set_answers(number, &said)
+            .set_peers(number, &peers)
+            .and_then(|()| shared.kernel.set_answers(number, &said))
             .map_err(|source| Error::Kernel { source })?;
         self.last = number;
         let set = Set {

@@ -106,6 +106,7 @@ impl From<Error> for Failure {
         match error {
             Error::Unknown { .. } => Self::not_found(&text),
             Error::Rules(_)
+            | Error::Ports(_)
             | Error::Full
             | Error::Off { .. }
             | Error::Faults(_)

@@ -7,7 +7,7 @@ use std::{
     io::{IsTerminal as _, Write as _},
 };
 
-use paddock_agent::event::{Actor, Event, Kind, NamespaceTarget, Verdict};
+use paddock_agent::event::{Actor, Event, Kind, NamespaceTarget, Peer, Verdict};
 
 use super::Context;
 use crate::{
@@ -144,6 +144,7 @@ fn describe(kind: &Kind) -> (&'static str, String, String) {
             action,
             policy,
             rule,
+            peer,
             ..
         } => {
             let result = if action == "audit" {
@@ -153,6 +154,7 @@ fn describe(kind: &Kind) -> (&'static str, String, String) {
             };
             let by = policy.as_deref().zip(rule.as_deref());
             let by = by.map_or_else(String::new, |(policy, rule)| format!(", {policy}/{rule}"));
+            let target = peer.as_ref().map_or_else(|| target.clone(), peer_in_words);
             let what = format!("{activity} {target} by {}{by}", who(actor));
             ("policy", result.to_owned(), what)
         }
@@ -294,6 +296,17 @@ fn short(path: &str) -> String {
 }
 
 /// `uts=host`.
+/// `egress tcp 10.0.0.1 port 443`
+fn peer_in_words(peer: &Peer) -> String {
+    let Peer {
+        direction,
+        protocol,
+        address,
+        port,
+    } = peer;
+    format!("{direction} {protocol} {address} port {port}")
+}
+
 fn target(target: &NamespaceTarget) -> String {
     format!("{}={}", target.namespace, target.target)
 }
