@@ -5,8 +5,8 @@
 //! refused here, and the agent kills it. Counted here in audit, too: nobody sees it afterwards.
 
 use aya_ebpf::{
-    bindings::bpf_sock_addr, btf_maps::lpm_trie::Key, macros::cgroup_sock_addr,
-    programs::SockAddrContext,
+    bindings::bpf_sock_addr, btf_maps::lpm_trie::Key, helpers::bpf_get_current_uid_gid,
+    macros::cgroup_sock_addr, programs::SockAddrContext,
 };
 use paddock_abi::{
     counters::Ring,
@@ -107,10 +107,16 @@ fn six(ctx: &SockAddrContext) -> i32 {
     }
     if a | b | c | d == 0 {
         // The kernel's own choice: IPv4's loopback where the socket is bound to such an address.
-        if judge(&bound, &peer(ctx, 4, [LOOPBACK, 0, 0, 0])) == REFUSE {
-            return REFUSE;
-        }
-        return judge(&bound, &peer(ctx, 6, [0, 0, 0, ONE]));
+        let (one, other) = (
+            peer(ctx, 6, [0, 0, 0, ONE]),
+            peer(ctx, 4, [LOOPBACK, 0, 0, 0]),
+        );
+        let (cell, cell_of_four) = (bound.peer_cell(&one), bound.peer_cell(&other));
+        return if action(cell_of_four) > action(cell) {
+            bound.answer_peer(cell_of_four, &other)
+        } else {
+            bound.answer_peer(cell, &one)
+        };
     }
     judge(&bound, &peer(ctx, 6, address))
 }
@@ -148,19 +154,23 @@ fn peer(ctx: &SockAddrContext, family: u8, address: [u32; 4]) -> Peer {
 
 #[inline(always)]
 fn judge(bound: &Bound, peer: &Peer) -> i32 {
-    let cell = bound.peer_cell(peer);
-    let action = action(cell);
-    if action == ACTION_ALLOW {
-        return PASS;
-    }
-    // While two generations of programs are here both refuse, and one counts.
-    if once(Runs::NewestLast) {
-        bound.tell_peer(cell, action, peer);
-    }
-    if action == ACTION_AUDIT { PASS } else { REFUSE }
+    bound.answer_peer(bound.peer_cell(peer), peer)
 }
 
 impl Bound {
+    #[inline(always)]
+    fn answer_peer(&self, cell: u16, peer: &Peer) -> i32 {
+        let action = action(cell);
+        if action == ACTION_ALLOW {
+            return PASS;
+        }
+        // While two generations of programs are here both refuse, and one counts.
+        if once(Runs::NewestLast) {
+            self.tell_peer(cell, action, peer);
+        }
+        if action == ACTION_AUDIT { PASS } else { REFUSE }
+    }
+
     #[inline(always)]
     fn peer_cell(&self, peer: &Peer) -> u16 {
         let key = PeerKey {
@@ -185,7 +195,7 @@ impl Bound {
             self.who.slot,
             #[inline(always)]
             |record: *mut PeerDenial| {
-                let uid = aya_ebpf::helpers::bpf_get_current_uid_gid() as u32;
+                let uid = bpf_get_current_uid_gid() as u32;
                 // SAFETY: reserved memory of this record's size; each field is written.
                 unsafe {
                     write_header_about(

@@ -172,7 +172,7 @@ fn one_way_out(context: &Context) -> Result<()> {
         ("bad-udp-six", ("udp", SIX, 31), false),
         ("good-not-udp", ("udp", GOOD, 37), false),
     ] {
-        let t=std::time::Instant::now(); let (output, seen) = talk(context, &listener, name, what)?; eprintln!("{name} {:?}", t.elapsed());
+        let (output, seen) = talk(context, &listener, name, what)?;
         let (count, refused) = (what.2, if allowed { 0 } else { what.2 });
         ensure!(
             output.stdout == format!("{count} calls, {refused} refused\n"),
@@ -211,6 +211,9 @@ fn one_way_out(context: &Context) -> Result<()> {
         "{output:?} {seen:?}"
     );
     equal("audited", hits(context, "audited", "audit")?, 7)?;
+    let (output, _) = talk(context, &listener, "audited-none", ("tcp", "::", 11))?;
+    ensure!(output.stdout == "11 calls, 0 refused\n", "{output:?}");
+    equal("audited", hits(context, "audited-none", "audit")?, 11)?;
     let (output, _) = talk(context, &listener, "audited-udp", ("udp", BAD, 5))?;
     ensure!(output.stdout == "5 calls, 0 refused\n", "{output:?}");
     equal("datagrams", listener.received().into(), 5)?;
