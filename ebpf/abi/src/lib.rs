@@ -11,6 +11,7 @@ pub mod admission;
 pub mod counters;
 pub mod key;
 pub mod namespace;
+pub mod network;
 #[cfg(feature = "user")]
 mod pod;
 pub mod policy;

@@ -7,6 +7,7 @@ use crate::{
         CgroupKey, DeviceKey, FileKey, InFlight, Observation, PathKey, PathSlot, SetUp, SlotConfig,
         SlotPlace, State,
     },
+    network::{PeerKey, Ports},
     policy::{Answers, HitKey},
 };
 
@@ -30,6 +31,10 @@ unsafe impl aya::Pod for HitKey {}
 unsafe impl aya::Pod for InFlight {}
 // SAFETY: as above.
 unsafe impl aya::Pod for Observation {}
+// SAFETY: as above.
+unsafe impl aya::Pod for PeerKey {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Ports {}
 // SAFETY: as above.
 unsafe impl aya::Pod for RingCounters {}
 // SAFETY: as above.

@@ -23,6 +23,7 @@ pub mod kind {
     pub const EXIT: u32 = 5;
     pub const ACTIVITY: u32 = 6;
     pub const DENIAL: u32 = 7;
+    pub const PEER_DENIAL: u32 = 8;
 }
 
 /// Hierarchy that a cgroup id belongs to; ids of different hierarchies collide.
@@ -85,6 +86,26 @@ pub struct Denial {
     pub action: u32,
     /// The process reached for, or 0.
     pub other_tgid: u32,
+}
+
+/// A peer that a policy forbids: denied, or in audit let through.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct PeerDenial {
+    pub header: Header,
+    /// What decided, as in [`crate::policy::HitKey`].
+    pub ruleset: u32,
+    pub rule: u32,
+    /// `crate::policy::ACTION_*`.
+    pub action: u32,
+    /// The peer's for what the container begins, else the container's own.
+    pub port: u16,
+    /// [`crate::network::way`].
+    pub way: u8,
+    /// 4 or 6.
+    pub family: u8,
+    /// As in [`crate::network::PeerKey`].
+    pub address: [u8; 16],
 }
 
 /// A setns, unshare, clone or clone3 that named namespaces.
@@ -208,4 +229,5 @@ const _: () = assert!(size_of::<Oom>() == HEADER + 16 + 16 + 24 + 8 + 32 + 8 + 1
 const _: () = assert!(size_of::<Cgroup>() == HEADER + 8 + 16 + 8 + PATH_LEN);
 const _: () = assert!(size_of::<Exec>() == HEADER + PATH_LEN);
 const _: () = assert!(size_of::<Activity>() == HEADER + 16 + 32 + 8 + 2 * OBJECT_LEN);
+const _: () = assert!(size_of::<PeerDenial>() == HEADER + 16 + 16);
 const _: () = assert!(size_of::<Exit>() == HEADER + 8);

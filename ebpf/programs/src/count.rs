@@ -17,7 +17,7 @@ use paddock_abi::{
 use crate::{
     admit::{Need, admitted},
     maps::{CRITICAL, EVENTS, RING_COUNTERS, SLOT_COUNTERS, SLOT_PLACE},
-    task::{self, Identity},
+    task::{self, About, Identity},
 };
 
 /// So many containers around one count what it does.
@@ -122,9 +122,24 @@ pub(crate) fn tell_by_need<T: 'static>(
 /// SAFETY: `to` is a record's header in reserved memory.
 #[inline(always)]
 pub(crate) unsafe fn write_header(to: *mut Header, kind: u32, slot: u32, actor: &Identity) {
+    let uid = bpf_get_current_uid_gid() as u32;
+    // SAFETY: as the caller vouches.
+    unsafe { write_header_about(to, kind, slot, actor, &task::about(uid)) };
+}
+
+/// The same with what the caller read about the current task.
+///
+/// SAFETY: as above.
+#[inline(always)]
+pub(crate) unsafe fn write_header_about(
+    to: *mut Header,
+    kind: u32,
+    slot: u32,
+    actor: &Identity,
+    about: &About,
+) {
     let pid_tgid = bpf_get_current_pid_tgid();
     let uid = bpf_get_current_uid_gid() as u32;
-    let about = task::about(uid);
     // SAFETY: the caller vouches for `to`; the helpers have no preconditions, and write at most
     // the length given.
     unsafe {

@@ -2,7 +2,7 @@
 
 use aya_ebpf::{
     bindings::BPF_F_NO_PREALLOC,
-    btf_maps::{Array, HashMap, LruHashMap, PerCpuArray, Queue, RingBuf},
+    btf_maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, Queue, RingBuf},
     macros::btf_map,
 };
 use paddock_abi::{
@@ -12,6 +12,7 @@ use paddock_abi::{
         CgroupKey, DeviceKey, FileKey, InFlight, Observation, PathKey, PathSlot, SetUp, SlotConfig,
         SlotPlace, State, WAITING_OUTSIDE, WAITING_WITHIN,
     },
+    network::{PEERS, PeerKey, Ports},
     policy::{Answers, HitKey, RULESETS},
     record::Header,
 };
@@ -107,6 +108,10 @@ pub(crate) static ANSWERS: Array<Answers, RULESETS> = Array::new();
 /// Which of them holds for a container; 0 is none. Nobody's says whether any holds for anybody.
 #[btf_map]
 pub(crate) static SLOT_RULESET: Array<u32, { MAX_SLOTS as usize }> = Array::new();
+
+/// What each of them says of peers.
+#[btf_map]
+pub(crate) static PEER_PORTS: LpmTrie<PeerKey, Ports, PEERS> = LpmTrie::new();
 
 /// Attempts by rule, also those that audit let through.
 #[btf_map]

@@ -140,6 +140,15 @@ pub(crate) fn own_identity() -> Identity {
     found.unless_left(tgid)
 }
 
+/// The same for programs that may not ask for the current task by its type.
+#[inline(always)]
+pub(crate) fn own_identity_anywhere() -> Identity {
+    // SAFETY: the helper has no preconditions.
+    let unified = unsafe { bpf_get_current_cgroup_id() };
+    let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
+    by_cgroup::<Anywhere>(current(), unified).unless_left(tgid)
+}
+
 impl Identity {
     /// The container's, if that itself moved the process out of its cgroups.
     #[inline(always)]
@@ -317,6 +326,12 @@ pub(crate) fn about(uid: u32) -> About {
     } else {
         about_by::<Typed>(current_typed(), uid)
     }
+}
+
+/// Likewise for programs that may not ask for its type.
+#[inline(always)]
+pub(crate) fn about_anywhere(uid: u32) -> About {
+    about_by::<Anywhere>(current(), uid)
 }
 
 #[inline(always)]

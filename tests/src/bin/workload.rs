@@ -4,7 +4,8 @@
 
 use std::{
     fs::{self, File},
-    io::Write as _,
+    io::{Read as _, Write as _},
+    net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket},
     os::unix::process::CommandExt as _,
     os::{
         fd::AsRawFd as _,
@@ -17,16 +18,16 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use nix::{
-    libc::O_PATH,
+    libc::{EPERM, O_PATH},
     sched::{CloneFlags, setns, unshare},
     unistd::{Gid, getegid, geteuid, getgroups},
 };
 
 const USAGE: &str = "alloc BYTES | spin SECONDS | setns-loop PATH NSTYPE COUNT | \
     unshare-loop FLAGS COUNT | unshare-until PATH FLAGS | spawn-between PATH PATH PROGRAM | \
-    timed getppid|setns|unshare|open|spawn COUNT | paced-unshare RATE SECONDS | sleep SECONDS | ids | cat PATH | \
+    timed getppid|setns|unshare|open|connect|spawn COUNT | paced-unshare RATE SECONDS | sleep SECONDS | ids | cat PATH | \
     write PATH TEXT | stat PATH | overwrite-programs SECONDS | exit CODE | \
-    bare PROGRAM | join PID PROGRAM | arrive PATH PROGRAM ARGS...";
+    talk tcp|udp ADDRESS PORT COUNT | bare PROGRAM | join PID PROGRAM | arrive PATH PROGRAM ARGS...";
 
 fn main() -> ExitCode {
     let args: Vec<_> = std::env::args().skip(1).collect();
@@ -54,6 +55,10 @@ fn run(args: &[&str]) -> Result<ExitCode> {
         ["ids"] => ids()?,
         ["cat", path] => print!("{}", fs::read_to_string(path)?),
         ["write", path, text] => fs::write(path, text)?,
+        ["talk", protocol, address, port, count] => {
+            let peer = SocketAddr::new(address.parse()?, port.parse()?);
+            talk(protocol, peer, count.parse()?)?;
+        }
         ["stat", path] => stat(path)?,
         ["overwrite-programs", seconds] => overwrite_programs(seconds.parse()?)?,
         ["bare", program] => return bare(program),
@@ -220,6 +225,7 @@ fn spawn_between(start: &str, end: &str, program: &str) -> Result<()> {
 /// Nanoseconds a call, the best of five rounds: noise only ever adds.
 fn timed(call: &str, count: u32) -> Result<()> {
     let own = File::open("/proc/self/ns/uts")?;
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
     let act: &dyn Fn() -> Result<()> = match call {
         "getppid" => &|| {
             std::hint::black_box(nix::unistd::getppid());
@@ -231,6 +237,7 @@ fn timed(call: &str, count: u32) -> Result<()> {
             File::open("/proc/self/status")?;
             Ok(())
         },
+        "connect" => &|| Ok(socket.connect((Ipv4Addr::LOCALHOST, 9))?),
         "spawn" => &|| {
             Command::new("/proc/self/exe")
                 .args(["exit", "0"])
@@ -248,6 +255,31 @@ fn timed(call: &str, count: u32) -> Result<()> {
         best = best.min(start.elapsed().as_secs_f64() * 1e9 / f64::from(count));
     }
     println!("{best:.1}");
+    Ok(())
+}
+
+/// Connects and reads a byte, or sends one without connecting, so often.
+fn talk(protocol: &str, peer: SocketAddr, count: u32) -> Result<()> {
+    let any = if peer.is_ipv4() {
+        "0.0.0.0:0"
+    } else {
+        "[::]:0"
+    };
+    let once = || -> std::io::Result<()> {
+        if protocol == "udp" {
+            return UdpSocket::bind(any)?.send_to(b"x", peer).map(drop);
+        }
+        TcpStream::connect(peer)?.read_exact(&mut [0])
+    };
+    let mut refused = 0;
+    for _ in 0..count {
+        match once() {
+            Ok(()) => {}
+            Err(error) if error.raw_os_error() == Some(EPERM) => refused += 1,
+            Err(error) => return Err(error).context("talk"),
+        }
+    }
+    println!("{count} calls, {refused} refused");
     Ok(())
 }
 

@@ -365,7 +365,7 @@ pub struct RuleSummary {
     /// It hit too many containers at once and went to audit by itself.
     #[serde(default)]
     pub disarmed: bool,
-    /// Activities by what keeps them from happening: `lsm` (refused), `sigkill` (whoever did it
+    /// Activities by what keeps them from happening: `lsm` and `cgroup` (refused), `sigkill` (whoever did it
     /// is killed before it returns to user space), `count` (nothing does), `unseen`.
     pub means: BTreeMap<String, Vec<String>>,
     /// Attempts that were refused or ended in a kill, of all containers that have series.

@@ -64,6 +64,19 @@ pub struct NamespaceTarget {
     pub inode: Option<u64>,
 }
 
+/// Whom a container talks to.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Peer {
+    /// `egress` where the container begins, `ingress` where the peer does.
+    pub direction: String,
+    /// `tcp`, `udp`, `other`.
+    pub protocol: String,
+    pub address: String,
+    /// The peer's for egress, the container's own for ingress.
+    pub port: u16,
+}
+
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(tag = "event", rename_all = "snake_case")]
@@ -153,7 +166,7 @@ pub enum Kind {
     },
     /// What a policy forbids.
     Denial {
-        /// As in `activity`, or `setns`, `unshare`, `clone`.
+        /// As in `activity`, or `setns`, `unshare`, `clone`, `network`.
         activity: String,
         actor: Actor,
         /// `own`, `peer`, `host`, `new`, `unknown`.
@@ -168,6 +181,9 @@ pub enum Kind {
         /// The process reached for.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         other_pid: Option<i32>,
+        /// Of `network`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        peer: Option<Peer>,
     },
     /// What a denial led to beyond itself, since its rule says so.
     Reaction {

@@ -11,11 +11,11 @@ use std::sync::{
 use paddock_cgroups::CgroupIds;
 use paddock_probe::{
     Answers, CapabilityStatus, CgroupKey, Error, EventReader, FileId, HitKey, MapMemory, NsInums,
-    Probe, ProgramStats, Ring, RingCounters, RuntimeFile, Shares, Slot, SlotCounters,
+    Peers, Probe, ProgramStats, Ring, RingCounters, RuntimeFile, Shares, Slot, SlotCounters,
 };
 
 /// What a probe's `capabilities` can name, for saying that none is served.
-const CAPABILITIES: [&str; 15] = [
+const CAPABILITIES: [&str; 16] = [
     "setns",
     "unshare",
     "clone",
@@ -31,6 +31,7 @@ const CAPABILITIES: [&str; 15] = [
     "open",
     "connect",
     "enforce",
+    "network",
 ];
 
 #[derive(Debug)]
@@ -342,6 +343,11 @@ impl Kernel {
     /// What a ruleset says, before anybody is bound to it.
     pub(crate) fn set_answers(&self, ruleset: u32, answers: &Answers) -> Result<(), Error> {
         self.with((), |probe| probe.set_answers(ruleset, answers))
+    }
+
+    /// What a ruleset says of peers, likewise.
+    pub(crate) fn set_peers(&self, ruleset: u32, peers: &Peers) -> Result<(), Error> {
+        self.with((), |probe| probe.set_peers(ruleset, peers))
     }
 
     /// The ruleset that holds for a slot from its next act on.

@@ -7,16 +7,19 @@ use std::{sync::Arc, time::Duration};
 
 use nix::errno::Errno;
 use paddock_probe::{
-    Actor as Task, BATCH, Body, CgroupOp, Denial, EventReader, NsSyscall, Record, Ring, Slot,
-    Target, Verdict as Judged,
+    Actor as Task, BATCH, Body, CgroupOp, Denial, EventReader, NsSyscall, PeerDenial, Record, Ring,
+    Slot, Target, Verdict as Judged,
+    network::{direction, protocol},
+    policy,
 };
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::{sync::watch, time::sleep};
 
 use crate::{
     bus::Subject,
     clock,
     container::Container,
-    event::{Actor, Kind, NamespaceTarget, Verdict},
+    event::{Actor, Kind, NamespaceTarget, Peer, Verdict},
     found,
     oom::{self, constraint_name},
     shared::Shared,
@@ -122,6 +125,12 @@ fn tell(shared: &Arc<Shared>, boot_ns: u64, record: &Record) {
         }
         return;
     }
+    if let Body::PeerDenial(denial) = &record.body
+        && denial.action == policy::ACTION_KILL
+    {
+        // The program that refused it may not send a signal.
+        kill(&record.actor, record.time_ns);
+    }
     let kind = kind(shared, record, container.as_deref());
     if let (
         Some(container),
@@ -211,6 +220,7 @@ fn kind(shared: &Shared, record: &Record, container: Option<&Container>) -> Kind
             verdict: judged(*verdict),
         },
         Body::Denial(denial) => denied(shared, &record.actor, denial),
+        Body::PeerDenial(denial) => refused_peer(shared, &record.actor, denial),
         Body::OomKill {
             victim,
             memory,
@@ -311,6 +321,55 @@ fn denied(shared: &Shared, task: &Task, denial: &Denial) -> Kind {
         policy,
         rule,
         other_pid: denial.other_tgid.map(u32::cast_signed),
+        peer: None,
+    }
+}
+
+fn refused_peer(shared: &Shared, task: &Task, denial: &PeerDenial) -> Kind {
+    let (policy, rule) = shared.policies.rule(denial.ruleset, denial.rule).unzip();
+    let direction = match denial.direction {
+        direction::IN => "ingress",
+        _ => "egress",
+    };
+    let protocol = match denial.protocol {
+        protocol::TCP => "tcp",
+        protocol::UDP => "udp",
+        _ => "other",
+    };
+    Kind::Denial {
+        activity: "network".to_owned(),
+        actor: actor(task),
+        target: "unknown".to_owned(),
+        action: action_name(u32::from(denial.action)).to_owned(),
+        policy,
+        rule,
+        other_pid: None,
+        peer: Some(Peer {
+            direction: direction.to_owned(),
+            protocol: protocol.to_owned(),
+            address: denial.address.to_string(),
+            port: denial.port,
+        }),
+    }
+}
+
+/// Kills a process that was there at `time_ns` since boot; one that came later is another's.
+fn kill(task: &Task, time_ns: u64) {
+    let Some(pid) = Pid::from_raw(task.tgid.cast_signed()) else {
+        return;
+    };
+    let Ok(process) = pidfd_open(pid, PidfdFlags::empty()) else {
+        // It has ended.
+        return;
+    };
+    let stat = procfs::process::Process::new(task.tgid.cast_signed()).and_then(|one| one.stat());
+    let Ok(stat) = stat else { return };
+    let tick_ns = 1_000_000_000 / procfs::ticks_per_second();
+    if stat.starttime.saturating_mul(tick_ns) > time_ns {
+        return;
+    }
+    if let Err(error) = pidfd_send_signal(process, Signal::KILL) {
+        tracing::warn!("process {} is to be killed by a policy: {error}", task.tgid);
     }
 }
 

@@ -15,7 +15,7 @@ use crate::{
     model::{Match, Policy, Rule},
     named::{NAMED, NamedRule, TARGETS, bit, target_name},
     read::{Overrides, parse_with},
-    scope::{Scope, scopes},
+    scope::Scope,
     words::thing,
 };
 
@@ -251,14 +251,15 @@ fn asked<'p>(policies: &[&'p Policy], act: Act<'_>) -> Vec<Vec<Candidate<'p>>> {
             let mut own: Vec<Candidate<'p>> = Vec::new();
             for rule in &policy.rules {
                 for matched in &rule.matches {
-                    let held = scopes(matched);
-                    let held = held.iter().find(|scope| question.is_in(scope));
-                    own.extend(held.map(|scope| Candidate {
-                        policy,
-                        rule,
-                        matched,
-                        rank: rank_of(rule.posture, scope, action_of(rule)),
-                    }));
+                    let scope = Scope::from(matched);
+                    if question.is_in(&scope) {
+                        own.push(Candidate {
+                            policy,
+                            rule,
+                            matched,
+                            rank: rank_of(rule.posture, &scope, action_of(rule)),
+                        });
+                    }
                 }
             }
             // Of equal ones the first in the file decides.

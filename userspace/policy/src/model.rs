@@ -3,6 +3,7 @@
 use std::{fmt, net::IpAddr};
 
 use paddock_abi::namespace::{NS_TYPES, Target};
+pub use paddock_abi::network::{direction, protocol};
 
 use crate::named::{NamedRule, Targets, bit};
 
@@ -235,22 +236,6 @@ pub struct Network {
     pub protocols: u8,
     /// Of [`direction`].
     pub directions: u8,
-}
-
-pub mod protocol {
-    pub const TCP: u8 = 1;
-    pub const UDP: u8 = 2;
-    /// Neither of the two; it has no ports.
-    pub const OTHER: u8 = 4;
-    pub const ALL: u8 = 7;
-}
-
-pub mod direction {
-    /// To the peer.
-    pub const OUT: u8 = 1;
-    /// From the peer.
-    pub const IN: u8 = 2;
-    pub const ALL: u8 = 3;
 }
 
 /// Addresses with a common beginning; bits behind it are zero.

@@ -1,6 +1,9 @@
 //! Bytes of a ring to a [`Record`].
 
-use std::ffi::CStr;
+use std::{
+    ffi::CStr,
+    net::{Ipv4Addr, Ipv6Addr},
+};
 
 use paddock_abi::{
     activity::{Activity, Verdict},
@@ -9,7 +12,9 @@ use paddock_abi::{
     record::{COMM_LEN, EXE_LEN, OBJECT_LEN, PATH_LEN, UNMAPPED, UNREAD, cgroup_op, kind},
 };
 
-use crate::{Actor, Body, CgroupKey, CgroupOp, Denial, Memory, NamespaceTarget, Record, Slot};
+use crate::{
+    Actor, Body, CgroupKey, CgroupOp, Denial, Memory, NamespaceTarget, PeerDenial, Record, Slot,
+};
 
 /// `None`: no known kind, or not its size.
 pub(crate) fn decode(ring: Ring, bytes: &[u8]) -> Option<Record> {
@@ -28,6 +33,7 @@ pub(crate) fn decode(ring: Ring, bytes: &[u8]) -> Option<Record> {
         kind::EXIT => exit(&mut reader)?,
         kind::ACTIVITY => activity(&mut reader)?,
         kind::DENIAL => denial(&mut reader)?,
+        kind::PEER_DENIAL => peer_denial(&mut reader)?,
         _ => return None,
     };
     reader.bytes.is_empty().then_some(Record {
@@ -225,6 +231,28 @@ fn denial(reader: &mut Reader<'_>) -> Option<Body> {
     }))
 }
 
+fn peer_denial(reader: &mut Reader<'_>) -> Option<Body> {
+    let (ruleset, rule) = (reader.u32()?, reader.u32()?);
+    let action = u16::try_from(reader.u32()?).ok()?;
+    let port = reader.u16()?;
+    let [way, family] = reader.array()?;
+    let address: [u8; 16] = reader.array()?;
+    let [a, b, c, d, ..] = address;
+    Some(Body::PeerDenial(PeerDenial {
+        ruleset,
+        rule,
+        action,
+        direction: way >> 4,
+        protocol: way & 0xf,
+        address: match family {
+            4 => Ipv4Addr::new(a, b, c, d).into(),
+            6 => Ipv6Addr::from(address).into(),
+            _ => return None,
+        },
+        port,
+    }))
+}
+
 fn verdict(number: u32) -> Option<Verdict> {
     Verdict::ALL
         .into_iter()
@@ -258,6 +286,10 @@ impl Reader<'_> {
         let (head, rest) = self.bytes.split_first_chunk::<N>()?;
         self.bytes = rest;
         Some(*head)
+    }
+
+    fn u16(&mut self) -> Option<u16> {
+        self.array().map(u16::from_ne_bytes)
     }
 
     fn u32(&mut self) -> Option<u32> {

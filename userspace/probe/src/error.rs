@@ -51,6 +51,11 @@ pub enum Error {
         path: PathBuf,
         source: Box<aya::programs::ProgramError>,
     },
+    #[error(
+        "policies name {nets} nets, of which {most} have room at once (each counts once for every \
+         protocol that it is told apart by); merge nets, or let fewer policies differ"
+    )]
+    PeersFull { nets: usize, most: usize },
     #[error("the event rings were already taken")]
     EventsTaken,
     #[error("cannot wait for the event rings")]

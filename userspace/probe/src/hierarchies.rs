@@ -1,6 +1,11 @@
 //! Which cgroup hierarchies can say who a task is.
 
-use std::fs;
+use std::{
+    fs::{self, File},
+    io,
+};
+
+use crate::procfs;
 
 /// Whether memory and pids have v1 hierarchies, where a task in v2's root says who it is. One
 /// cannot come up while v2 has the controllers in use.
@@ -10,6 +15,12 @@ pub(crate) fn v1_controllers() -> [(&'static str, u32); 2] {
         let there = text.as_ref().map_or(true, |text| in_v1(text, controller));
         (global, u32::from(there))
     })
+}
+
+/// The v2 hierarchy's uppermost cgroup, where it is mounted whole.
+pub(crate) fn unified_root() -> io::Result<File> {
+    let path = procfs::unified_mount().ok_or(io::ErrorKind::NotFound)?;
+    File::open(path)
 }
 
 /// `memory\t4\t59\t1`: name, hierarchy's number, cgroups, enabled; the v2 hierarchy's is 0.

@@ -29,6 +29,8 @@ pub(crate) enum Hook {
     Lsm(&'static str),
     /// One that older kernels do not ask.
     LsmIfThere(&'static str),
+    /// What the kernel asks the cgroups of a socket, by the program's own kind.
+    SockAddr,
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -53,7 +55,7 @@ impl Hook {
             }
             Self::FentryCompat(call) | Self::FexitCompat(call) => Some(format!("{COMPAT}{call}")),
             Self::Lsm(hook) | Self::LsmIfThere(hook) => Some(format!("bpf_lsm_{hook}")),
-            Self::Btf(_) | Self::Tracepoint(..) | Self::ExitIfThere(_) => None,
+            Self::Btf(_) | Self::Tracepoint(..) | Self::ExitIfThere(_) | Self::SockAddr => None,
         }
     }
 

@@ -451,6 +451,21 @@ pub(crate) const LADDER: &[Capability] = &[
         ],
     },
     ON_DEMAND,
+    // Whom policy lets containers talk to: asked at the root of the v2 hierarchy.
+    Capability {
+        name: "network",
+        observed: 15,
+        needs: &[Group::Identity, Group::Process],
+        rungs: &[Rung {
+            name: "cgroup",
+            hooks: &[
+                ("cgroup_connect4", Hook::SockAddr),
+                ("cgroup_connect6", Hook::SockAddr),
+                ("cgroup_sendmsg4", Hook::SockAddr),
+                ("cgroup_sendmsg6", Hook::SockAddr),
+            ],
+        }],
+    },
 ];
 
 /// What policy forbids. Its hooks hang only while a policy is in force (`on_demand`).

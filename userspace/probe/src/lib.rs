@@ -25,6 +25,7 @@ mod memory;
 mod memory_lock;
 mod offsets;
 mod on_demand;
+mod peers;
 mod pins;
 mod preemption;
 mod private_mount;
@@ -51,10 +52,12 @@ pub use paddock_abi::{
         Constraint, EscapeKind, Level, NsSyscall, Outcome, Ring, RingCounters, SlotCounters,
     },
     namespace::{NS_TYPES, NsType, Target},
+    network::{self, PeerKey, Ports},
     policy::{self, Answers, HitKey, POLICY_CELLS, RULESETS},
 };
+pub use peers::Peers;
 pub use probe::{Probe, ProgramStats, RecordRate};
 pub use program_log::ProgramLog;
-pub use record::{Actor, Body, CgroupOp, Denial, Memory, NamespaceTarget, Record};
+pub use record::{Actor, Body, CgroupOp, Denial, Memory, NamespaceTarget, PeerDenial, Record};
 pub use slots::Shares;
 pub use verify::{Verified, verify_all};

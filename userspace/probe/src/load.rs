@@ -4,13 +4,14 @@ use std::{collections::BTreeMap, error::Error as StdError, io, path::Path};
 
 use aya::{
     Btf, Ebpf, EbpfLoader,
-    programs::{Program, ProgramError, links::FdLink},
+    programs::{CgroupAttachMode, Program, ProgramError, links::FdLink},
 };
 use nix::errno::Errno;
 
 use crate::{
     CapabilityStatus, Config, Error, Refusal,
     attachment::{self, Attachment},
+    hierarchies,
     hook::Hook,
     kernel_types::KernelTypes,
     ladder::{Capability, LADDER, Rung},
@@ -300,6 +301,7 @@ pub(crate) fn verify(program: &mut Program, hook: Hook, btf: &Btf) -> Result<(),
         ) => {
             program.load()?;
         }
+        (Hook::SockAddr, Program::CgroupSockAddr(program)) => program.load()?,
         _ => return Err(Refused::of_another_kind()),
     }
     Ok(())
@@ -326,6 +328,14 @@ fn attach(program: &mut Program, hook: Hook) -> Result<Attachment, Refused> {
         (_, Program::KProbe(program)) => {
             let id = program.attach(hook.function().unwrap_or_default(), 0)?;
             // Before 5.15 it would go with the loader.
+            let link = program.take_link(id)?;
+            FdLink::try_from(link).map_err(|error| Refused::because(error.to_string()))?
+        }
+        (Hook::SockAddr, Program::CgroupSockAddr(program)) => {
+            let root = hierarchies::unified_root()
+                .map_err(|error| Refused::from_error("open the root of cgroup v2", &error))?;
+            // By a link several may hang here all the same.
+            let id = program.attach(root, CgroupAttachMode::Single)?;
             let link = program.take_link(id)?;
             FdLink::try_from(link).map_err(|error| Refused::because(error.to_string()))?
         }

@@ -1,10 +1,11 @@
 //! Typed handles of the kernel half's maps, fresh or from pins.
 
-use aya::maps::{Array, HashMap, Map, MapData, MapError, Queue, RingBuf};
+use aya::maps::{Array, HashMap, LpmTrie, Map, MapData, MapError, Queue, RingBuf};
 use paddock_abi::{
     admission::Control,
     counters::{RingCounters, SlotCounters},
     key::{CgroupKey, DeviceKey, FileKey, PathKey, PathSlot, SetUp, SlotConfig, SlotPlace, State},
+    network::{PeerKey, Ports},
     policy::{Answers, HitKey},
 };
 
@@ -37,6 +38,7 @@ pub(crate) const PINNED: &[&str] = &[
     "DONE",
     "ANSWERS",
     "SLOT_RULESET",
+    "PEER_PORTS",
     "HITS",
     "HITS_LOST",
     "SLOT_COUNTERS",
@@ -66,6 +68,7 @@ pub(crate) struct Maps {
     pub(crate) control: Array<MapData, Control>,
     pub(crate) answers: Array<MapData, Answers>,
     pub(crate) slot_ruleset: Array<MapData, u32>,
+    pub(crate) peer_ports: LpmTrie<MapData, PeerKey, Ports>,
     pub(crate) hits: HashMap<MapData, HitKey, u64>,
     pub(crate) hits_lost: Array<MapData, u64>,
     /// `CRITICAL` and `EVENTS`, until the reader takes them.
@@ -100,6 +103,7 @@ impl Maps {
             control: typed("CONTROL", source("CONTROL")?)?,
             answers: typed("ANSWERS", source("ANSWERS")?)?,
             slot_ruleset: typed("SLOT_RULESET", source("SLOT_RULESET")?)?,
+            peer_ports: typed("PEER_PORTS", source("PEER_PORTS")?)?,
             hits: typed("HITS", source("HITS")?)?,
             hits_lost: typed("HITS_LOST", source("HITS_LOST")?)?,
             rings: Some([

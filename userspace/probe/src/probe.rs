@@ -1,6 +1,7 @@
 //! The handle of a loaded kernel half: its life and its counts.
 
 use std::{
+    collections::BTreeMap,
     fmt, fs,
     os::fd::{AsFd as _, AsRawFd as _},
     path::{Path, PathBuf},
@@ -17,6 +18,7 @@ use aya_log::EbpfLogger;
 use paddock_abi::{
     admission::{Control, LAYOUT},
     key::State,
+    network::PeerKey,
 };
 
 use crate::{
@@ -26,6 +28,7 @@ use crate::{
     load::{self, Loaded, OBJECT},
     maps::{Maps, typed},
     on_demand::{self, OnDemand},
+    peers,
     pins::{self, Manifest},
     program_log::ProgramLog,
     selftest, swap,
@@ -41,6 +44,8 @@ pub struct Probe {
     pub(crate) manifest: Manifest,
     adopted: bool,
     program_log: Option<ProgramLog>,
+    /// Which keys of peers each ruleset has.
+    pub(crate) peers: BTreeMap<u32, Vec<(u8, PeerKey)>>,
     /// Where the search for a free slot goes on.
     pub(crate) next_slot: u32,
 }
@@ -114,6 +119,7 @@ impl Probe {
         })?;
         // Of one that died while it put its programs in the place of these.
         swap::settle(pin_dir, &mut maps, &manifest.programs)?;
+        let peers = peers::known(&maps);
         Ok(Self {
             pin_dir: pin_dir.clone(),
             maps,
@@ -122,6 +128,7 @@ impl Probe {
             manifest,
             adopted: true,
             program_log: None,
+            peers,
             next_slot: 1,
         })
     }
@@ -209,6 +216,7 @@ impl Probe {
             host,
         };
         manifest.write(pin_dir)?;
+        let peers = peers::known(&maps);
         Ok(Self {
             pin_dir: pin_dir.clone(),
             maps,
@@ -217,6 +225,7 @@ impl Probe {
             manifest,
             adopted: over,
             program_log: program_log.map(ProgramLog::new),
+            peers,
             next_slot: 1,
         })
     }

@@ -56,6 +56,13 @@ pub(crate) fn own_cgroup(controller: Option<&str>) -> Option<OwnCgroup> {
     })
 }
 
+/// Where the v2 hierarchy is mounted whole.
+pub(crate) fn unified_mount() -> Option<PathBuf> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
+    let found = mounts.lines().find_map(|line| cgroup_mount(line, None));
+    found.map(PathBuf::from)
+}
+
 /// `36 35 98:0 ROOT MOUNT_POINT OPTIONS … - TYPE SOURCE SUPER_OPTIONS`
 fn cgroup_mount<'a>(line: &'a str, controller: Option<&str>) -> Option<&'a str> {
     let (before, after) = line.split_once(" - ")?;

@@ -1,5 +1,7 @@
 //! Records as plain Rust values.
 
+use std::net::IpAddr;
+
 use paddock_abi::{
     activity::{Activity, Verdict},
     counters::{Constraint, Level, NsSyscall, Ring},
@@ -107,6 +109,7 @@ pub enum Body {
         place: String,
     },
     Denial(Denial),
+    PeerDenial(PeerDenial),
     Exit {
         /// `None` where a signal ended it.
         code: Option<i32>,
@@ -125,6 +128,22 @@ pub struct Denial {
     pub action: u16,
     /// The process reached for.
     pub other_tgid: Option<u32>,
+}
+
+/// A peer that a policy forbids.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PeerDenial {
+    pub ruleset: u32,
+    pub rule: u32,
+    /// `ACTION_*` of [`paddock_abi::policy`].
+    pub action: u16,
+    /// One of [`paddock_abi::network::direction`].
+    pub direction: u8,
+    /// One of [`paddock_abi::network::protocol`].
+    pub protocol: u8,
+    pub address: IpAddr,
+    /// The peer's for what the container begins, else the container's own.
+    pub port: u16,
 }
 
 /// What a victim had when it was chosen, bytes; `None` could not be read.

@@ -5,6 +5,7 @@
 use std::{
     fmt, fs,
     io::{self, IoSliceMut, Write},
+    net::{Ipv4Addr, UdpSocket},
     os::{fd::AsRawFd, unix::net::UnixStream},
     process::{self, Command, Stdio},
 };
@@ -40,6 +41,8 @@ const BPF_MAP_LOOKUP_ELEM: i64 = 1;
 /// Major 1, minor 3, as the kernel keeps it.
 const NULL_DEVICE: i64 = 1 << 20 | 3;
 const AF_UNIX: i64 = 1;
+/// Nothing is sent there.
+const DISCARD: u16 = 9;
 /// What the test's child exits with.
 const CHILD_CODE: i32 = 42;
 
@@ -164,6 +167,11 @@ fn reach() {
     log::debug!("self-test's reading of nothing: {nothing:?}");
     if let Err(error) = fs::File::open("/dev/null") {
         log::debug!("self-test's open: {error}");
+    }
+    // Before the one that is told apart by its family.
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0));
+    if let Err(error) = socket.and_then(|one| one.connect((Ipv4Addr::LOCALHOST, DISCARD))) {
+        log::debug!("self-test's choice of a peer: {error}");
     }
     if UnixStream::connect(nowhere).is_ok() {
         log::warn!("self-test: a connection to {nowhere}, which is not there");
@@ -293,6 +301,7 @@ fn judge(capability: &str, seen: &Observation, truth: &Truth) -> Result<(), Stri
         "process" => is("the process found", seen.ret, i64::from(truth.tgid))?,
         "kernel" => is("bpf's command", seen.ret, BPF_MAP_LOOKUP_ELEM)?,
         "open" | "enforce" => is("the device's number", seen.ret, NULL_DEVICE)?,
+        "network" => is("the peer's port", seen.ret, i64::from(DISCARD))?,
         "connect" => is("the socket's family", seen.ret, AF_UNIX)?,
         _ => {}
     }

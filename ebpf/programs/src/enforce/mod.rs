@@ -12,9 +12,10 @@ mod file;
 mod kernel;
 mod mount;
 mod namespace;
+mod network;
 mod process;
 
-use aya_ebpf::helpers::generated::bpf_send_signal;
+use aya_ebpf::helpers::{bpf_get_current_pid_tgid, generated::bpf_send_signal};
 use paddock_abi::{
     activity::Activity,
     counters::Ring,
@@ -31,7 +32,7 @@ use crate::{
     activity::watched,
     count::{NESTED, add, parent, tell, write_header},
     maps::{ANSWERS, HITS, HITS_LOST, SLOT_RULESET},
-    task::Identity,
+    task::{Identity, exempt, own_identity_anywhere},
 };
 
 const EPERM: i32 = -1;
@@ -63,6 +64,16 @@ pub(crate) fn bound() -> Option<Bound> {
         return None;
     }
     let (_, who) = watched()?;
+    Bound::of(&who)
+}
+
+/// The same for programs that may not ask for the current task by its type.
+#[inline(always)]
+fn bound_anywhere() -> Option<Bound> {
+    let who = own_identity_anywhere();
+    if who.slot == 0 || exempt((bpf_get_current_pid_tgid() >> 32) as u32) {
+        return None;
+    }
     Bound::of(&who)
 }
 
@@ -158,14 +169,20 @@ impl Bound {
         }
     }
 
+    /// As whose a hit is counted.
     #[inline(always)]
-    fn tell(&self, cell: u16, action: u16, asked: Asked) {
-        let key = HitKey {
+    fn hit(&self, cell: u16, action: u16) -> HitKey {
+        HitKey {
             slot: self.who.slot,
             ruleset: self.ruleset,
             rule: u32::from(rule(cell)),
             action: u32::from(action),
-        };
+        }
+    }
+
+    #[inline(always)]
+    fn tell(&self, cell: u16, action: u16, asked: Asked) {
+        let key = self.hit(cell, action);
         count(key);
         tell(
             Ring::Critical,

@@ -7,11 +7,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use paddock_policy::{
-    Policy,
-    model::{Match, Rule, Verb},
+    Policy, compile,
+    model::{Match, Network, Rule, Verb, direction, protocol},
     named::bit,
 };
-use paddock_probe::{Activity, Target};
+use paddock_probe::{Activity, Target, policy};
 
 use crate::kernel::Kernel;
 
@@ -20,6 +20,8 @@ use crate::kernel::Kernel;
 pub(crate) enum Means {
     /// Refused, with EPERM.
     Lsm,
+    /// Likewise, by a program of the cgroup's.
+    Cgroup,
     /// Done, and killed before it can be used.
     Sigkill,
     /// Only counted: when it is seen there is no use in killing.
@@ -32,6 +34,7 @@ impl Means {
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Lsm => "lsm",
+            Self::Cgroup => "cgroup",
             Self::Sigkill => "sigkill",
             Self::Count => "count",
             Self::Unseen => "unseen",
@@ -106,7 +109,8 @@ impl Here {
     }
 
     /// For each rule that forbids, by what its acts are kept from happening, and which are not.
-    pub(crate) fn of_rule(&self, rule: &Rule) -> RuleMeans {
+    /// `begun_by_peers`: see [`begun_by_peers`].
+    pub(crate) fn of_rule(&self, rule: &Rule, begun_by_peers: &BTreeSet<&str>) -> RuleMeans {
         let mut found = RuleMeans::default();
         let cells = rule.matches.iter().flat_map(cells);
         for (activity, _) in cells.filter(|cell| occurs(*cell)) {
@@ -114,12 +118,61 @@ impl Here {
             found.by.entry(means).or_default().insert(activity.name());
         }
         for one in &rule.matches {
+            if let Match::Network(network) = one {
+                let by = self.of_network(network, begun_by_peers.contains(rule.name.as_str()));
+                for (means, what) in by {
+                    found.by.entry(means).or_default().insert(what);
+                }
+            }
             if let Some(what) = unknown(one) {
                 found.by.entry(Means::Unseen).or_default().insert(what);
             }
         }
         found
     }
+}
+
+impl Here {
+    fn of_network(&self, network: &Network, by_peers: bool) -> Vec<(Means, &'static str)> {
+        let mut found = Vec::new();
+        if network.directions & direction::IN != 0 && by_peers {
+            found.push((Means::Unseen, "network ingress"));
+        }
+        if network.protocols == protocol::OTHER {
+            found.push((Means::Unseen, "network of protocol other"));
+        } else if network.directions & direction::OUT != 0 {
+            let served = self.served.contains("network");
+            let means = if served { Means::Cgroup } else { Means::Unseen };
+            found.push((means, "network egress"));
+        }
+        found
+    }
+}
+
+/// Rules that forbid something that peers begin: where narrower ones allow all of it, a posture
+/// does not.
+pub(crate) fn begun_by_peers(policy: &Policy) -> BTreeSet<&str> {
+    let network = |rule: &Rule| {
+        let mut all = rule.matches.iter();
+        all.any(|one| matches!(one, Match::Network(_)))
+    };
+    if !denials(policy).any(network) {
+        return BTreeSet::new();
+    }
+    let Ok(ruleset) = compile(&[policy]) else {
+        // Refused for that.
+        return BTreeSet::new();
+    };
+    let answers = ruleset.networks.iter().flat_map(|node| &node.answers);
+    let numbers: BTreeSet<_> = answers
+        .filter(|answer| answer.direction == direction::IN)
+        .map(|answer| policy::rule(answer.cell))
+        .collect();
+    let forbid = denials(policy).enumerate();
+    forbid
+        .filter(|(index, _)| u16::try_from(*index).is_ok_and(|index| numbers.contains(&index)))
+        .map(|(_, rule)| rule.name.as_str())
+        .collect()
 }
 
 /// What a rule's acts are kept from happening by.
@@ -186,10 +239,9 @@ fn occurs((activity, target): (Activity, Target)) -> bool {
 /// What the kernel half does not know yet.
 fn unknown(one: &Match) -> Option<&'static str> {
     match one {
-        Match::Named(_) | Match::Namespace(_) => None,
+        Match::Named(_) | Match::Namespace(_) | Match::Network(_) => None,
         Match::Capability(_) => Some("capability"),
         Match::Device(_) => Some("device"),
-        Match::Network(_) => Some("network"),
         Match::Path(_) => Some("file and exec paths"),
         Match::Syscall(_) => Some("syscall"),
     }

@@ -11,6 +11,7 @@ mod explain;
 mod files;
 mod ledger;
 mod means;
+mod peers;
 pub(crate) mod reactions;
 mod sets;
 
@@ -29,7 +30,8 @@ use tokio::sync::Notify;
 pub(crate) use self::ledger::Hit;
 use self::{
     ledger::Ledger,
-    means::{Here, Means, denials},
+    means::{Here, Means, begun_by_peers, denials},
+    peers::TooManyPorts,
     sets::Sets,
 };
 use crate::{
@@ -45,6 +47,8 @@ use crate::{
 pub(crate) enum Error {
     #[error(transparent)]
     Rules(#[from] TooManyRules),
+    #[error(transparent)]
+    Ports(#[from] TooManyPorts),
     #[error(
         "more than {} choices of policies would hold at once; let policies select more alike",
         RULESETS - 1
@@ -456,13 +460,14 @@ fn rules(
     hits: &BTreeMap<String, (u64, u64)>,
 ) -> Vec<RuleSummary> {
     let here = Here::of(&shared.kernel);
+    let begun_by_peers = begun_by_peers(policy);
     let summary = |rule: &model::Rule| {
         let (denied, would_deny) = hits.get(&rule.name).copied().unwrap_or_default();
         RuleSummary {
             name: rule.name.clone(),
             mode: rule.mode.name().to_owned(),
             disarmed: disarmed.contains(&rule.name),
-            means: here.of_rule(rule).named(),
+            means: here.of_rule(rule, &begun_by_peers).named(),
             denied,
             would_deny,
         }
@@ -473,8 +478,9 @@ fn rules(
 /// Refuses what would not be enforced, unless the policy says that it need not be.
 fn served(shared: &Shared, policy: &Policy) -> Result<(), Error> {
     let here = Here::of(&shared.kernel);
+    let begun_by_peers = begun_by_peers(policy);
     for rule in denials(policy) {
-        let by = here.of_rule(rule).by;
+        let by = here.of_rule(rule, &begun_by_peers).by;
         let listed = |means| {
             let all = by.get(&means)?;
             let all: Vec<_> = all.iter().copied().collect();

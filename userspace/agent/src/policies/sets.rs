@@ -8,7 +8,7 @@ use std::{
 use paddock_policy::{Policy, compile};
 use paddock_probe::{RULESETS, Slot};
 
-use super::{Error, answered::Numbered, answers::answers, files, means::Here};
+use super::{Error, answered::Numbered, answers::answers, files, means::Here, peers::peers};
 use crate::shared::Shared;
 
 #[derive(Debug, Default)]
@@ -100,13 +100,15 @@ impl Sets {
         let policies: Vec<&Policy> = chosen.iter().map(AsRef::as_ref).collect();
         let ruleset = compile(&policies)?;
         let said = answers(&ruleset, &Here::of(&shared.kernel));
+        let peers = peers(&ruleset, number)?;
         let rules: Vec<_> = ruleset.rules.into_iter().map(Numbered::from).collect();
         files::keep_rules(shared.instance.dir(), number, &rules)
             .map_err(|source| Error::Keep { source })?;
         self.sets.remove(&number);
         shared
             .kernel
-            .set_answers(number, &said)
+            .set_peers(number, &peers)
+            .and_then(|()| shared.kernel.set_answers(number, &said))
             .map_err(|source| Error::Kernel { source })?;
         self.last = number;
         let set = Set {

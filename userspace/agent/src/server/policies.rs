@@ -120,6 +120,7 @@ impl From<Error> for Failure {
         match error {
             Error::Unknown { .. } | Error::NoEvent { .. } => Self::not_found(&text),
             Error::Rules(_)
+            | Error::Ports(_)
             | Error::Full
             | Error::Off { .. }
             | Error::NotJudged { .. }

@@ -7,7 +7,7 @@ use std::{
     io::{IsTerminal as _, Write as _},
 };
 
-use paddock_agent::event::{Actor, Event, Kind, NamespaceTarget, Verdict};
+use paddock_agent::event::{Actor, Event, Kind, NamespaceTarget, Peer, Verdict};
 
 use super::Context;
 use crate::{
@@ -187,6 +187,7 @@ fn by_policy(kind: &Kind) -> (String, String) {
             action,
             policy,
             rule,
+            peer,
             ..
         } => {
             let result = if action == "audit" {
@@ -196,6 +197,7 @@ fn by_policy(kind: &Kind) -> (String, String) {
             };
             let by = policy.as_deref().zip(rule.as_deref());
             let by = by.map_or_else(String::new, |(policy, rule)| format!(", {policy}/{rule}"));
+            let target = peer.as_ref().map_or_else(|| target.clone(), peer_in_words);
             let what = format!("{activity} {target} by {}{by}", who(actor));
             (result.to_owned(), what)
         }
@@ -320,6 +322,17 @@ fn short(path: &str) -> String {
 }
 
 /// `uts=host`.
+/// `egress tcp 10.0.0.1 port 443`
+fn peer_in_words(peer: &Peer) -> String {
+    let Peer {
+        direction,
+        protocol,
+        address,
+        port,
+    } = peer;
+    format!("{direction} {protocol} {address} port {port}")
+}
+
 fn target(target: &NamespaceTarget) -> String {
     format!("{}={}", target.namespace, target.target)
 }
