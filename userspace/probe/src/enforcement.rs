@@ -23,12 +23,25 @@ impl Probe {
             .map_err(|source| Error::map("write", "SLOT_RULESET", source))
     }
 
-    /// Whether any ruleset holds for anybody; without, hooks do not look.
+    /// Whether any ruleset holds for anybody; without, no hook of enforcement hangs.
     pub fn any_bound(&mut self, any: bool) -> Result<(), Error> {
-        self.maps
-            .slot_ruleset
+        let Self {
+            maps,
+            on_demand,
+            pin_dir,
+            manifest,
+            ..
+        } = self;
+        if any {
+            on_demand.attach(pin_dir, &manifest.programs)?;
+        }
+        maps.slot_ruleset
             .set(0, u32::from(any), 0)
-            .map_err(|source| Error::map("write", "SLOT_RULESET", source))
+            .map_err(|source| Error::map("write", "SLOT_RULESET", source))?;
+        if any {
+            return Ok(());
+        }
+        on_demand.detach(pin_dir)
     }
 
     /// The ruleset that holds for a container, also one that a dead predecessor bound.

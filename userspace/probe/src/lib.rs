@@ -24,6 +24,7 @@ mod maps;
 mod memory;
 mod memory_lock;
 mod offsets;
+mod on_demand;
 mod peers;
 mod pins;
 mod preemption;

@@ -17,7 +17,9 @@ use super::{Error, GRACE};
 use crate::{
     api::{Origin, State},
     chain::chain,
-    clock, found, launch, metrics, runtime_files, server,
+    clock, found, launch, metrics,
+    policies::reactions,
+    runtime_files, server,
     shared::Shared,
     telling, withheld,
 };
@@ -45,6 +47,7 @@ pub(super) async fn live(shared: Arc<Shared>, web: Option<TcpListener>) -> Resul
     tokio::spawn(found::run(Arc::clone(&shared)));
     tokio::spawn(withheld::watch(Arc::clone(&shared)));
     tokio::spawn(runtime_files::run(Arc::clone(&shared)));
+    tokio::spawn(reactions::run(Arc::clone(&shared)));
     let mut servers = vec![watched(
         &shared,
         "API",

@@ -55,9 +55,13 @@ const HITS_LOST: Family = Family::counter(
     "paddock_policy_hits_unnamed_total",
     "Acts that a policy forbids which found no room to be counted by container and rule: more than 16,384 combinations hit.",
 );
+const DISARMED: Family = Family::gauge(
+    "paddock_policy_rules_disarmed",
+    "1 where a policy's rule hit more containers than its disarm allows and only counts now, until its policy is applied or gets its mode anew; 0 for other rules that have a disarm.",
+);
 const BUILD: Family = Family::gauge("paddock_build_info", "Version of paddock, always 1.");
 
-pub(super) const FAMILIES: [Family; 12] = [
+pub(super) const FAMILIES: [Family; 13] = [
     OOM_KILLS,
     CONTAINERS,
     FOLDED,
@@ -69,6 +73,7 @@ pub(super) const FAMILIES: [Family; 12] = [
     PROGRAM_MISSES,
     MISSED,
     HITS_LOST,
+    DISARMED,
     BUILD,
 ];
 
@@ -119,8 +124,22 @@ pub(super) fn collect(shared: &Shared, exported: &Exported) -> Vec<MetricFamily>
         ),
         MISSED.with(missed(shared)),
         HITS_LOST.with([(vec![], float(shared.kernel.hits_lost()))]),
+        DISARMED.with(disarmed(shared)),
         BUILD.with([(vec![("version", env!("CARGO_PKG_VERSION").to_owned())], 1.0)]),
     ]
+}
+
+fn disarmed(shared: &Shared) -> Vec<(Labels, f64)> {
+    let series = |(policy, rule, disarmed): (String, String, bool)| {
+        let labels = vec![("policy", policy), ("rule", rule)];
+        (labels, f64::from(u8::from(disarmed)))
+    };
+    shared
+        .policies
+        .disarming()
+        .into_iter()
+        .map(series)
+        .collect()
 }
 
 fn missed(shared: &Shared) -> Vec<(Labels, f64)> {

@@ -137,26 +137,9 @@ fn describe(kind: &Kind) -> (&'static str, String, String) {
             errno.clone().unwrap_or_else(|| outcome.clone()),
             activity(kind),
         ),
-        Kind::Denial {
-            activity,
-            actor,
-            target,
-            action,
-            policy,
-            rule,
-            peer,
-            ..
-        } => {
-            let result = if action == "audit" {
-                "allowed"
-            } else {
-                "denied"
-            };
-            let by = policy.as_deref().zip(rule.as_deref());
-            let by = by.map_or_else(String::new, |(policy, rule)| format!(", {policy}/{rule}"));
-            let target = peer.as_ref().map_or_else(|| target.clone(), peer_in_words);
-            let what = format!("{activity} {target} by {}{by}", who(actor));
-            ("policy", result.to_owned(), what)
+        Kind::Denial { .. } | Kind::Reaction { .. } => {
+            let (result, what) = by_policy(kind);
+            ("policy", result, what)
         }
         Kind::OomKill { .. } => ("oom", "killed".to_owned(), oom_kill(kind)),
         Kind::Exec { actor, filename } => (
@@ -191,6 +174,49 @@ fn describe(kind: &Kind) -> (&'static str, String, String) {
             "-".to_owned(),
             format!("cgroup {action} {} by {}", short(path), who(actor)),
         ),
+    }
+}
+
+/// `setns host by nsenter[4711], walls/joining`, `pause by walls/joining`; the result first.
+fn by_policy(kind: &Kind) -> (String, String) {
+    match kind {
+        Kind::Denial {
+            activity,
+            actor,
+            target,
+            action,
+            policy,
+            rule,
+            peer,
+            ..
+        } => {
+            let result = if action == "audit" {
+                "allowed"
+            } else {
+                "denied"
+            };
+            let by = policy.as_deref().zip(rule.as_deref());
+            let by = by.map_or_else(String::new, |(policy, rule)| format!(", {policy}/{rule}"));
+            let target = peer.as_ref().map_or_else(|| target.clone(), peer_in_words);
+            let what = format!("{activity} {target} by {}{by}", who(actor));
+            (result.to_owned(), what)
+        }
+        Kind::Reaction {
+            action,
+            policy,
+            rule,
+            outcome,
+            detail,
+        } => {
+            let detail = detail
+                .as_ref()
+                .map_or_else(String::new, |detail| format!(": {detail}"));
+            (
+                outcome.clone(),
+                format!("{action} by {policy}/{rule}{detail}"),
+            )
+        }
+        _ => (String::new(), String::new()),
     }
 }
 
