@@ -104,8 +104,8 @@ pub struct PeerDenial {
     pub way: u8,
     /// 4 or 6.
     pub family: u8,
-    /// As in [`crate::network::PeerKey`].
-    pub address: [u8; 16],
+    /// In the order of the net, as in [`crate::network::PeerKey`].
+    pub address: [u32; 4],
 }
 
 /// A setns, unshare, clone or clone3 that named namespaces.

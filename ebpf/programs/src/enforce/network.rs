@@ -211,11 +211,7 @@ impl Bound {
                     (&raw mut (*record).port).write(peer.port);
                     (&raw mut (*record).way).write(peer.way);
                     (&raw mut (*record).family).write(peer.family);
-                    let address = (&raw mut (*record).address).cast::<u32>();
-                    address.write(peer.address[0]);
-                    address.add(1).write(peer.address[1]);
-                    address.add(2).write(peer.address[2]);
-                    address.add(3).write(peer.address[3]);
+                    (&raw mut (*record).address).write(peer.address);
                 }
             },
         );

@@ -241,7 +241,7 @@ fn swapped(context: &Context) -> Result<()> {
     context.start_agent(&["--detach-on-exit"])?;
     let (files, listener) = (Files::new()?, Listener::new()?);
     let few = files.write("few.toml", policy(listener.port, ""))?;
-    let net = |index: u32| {
+    let allow = |index: u32| {
         format!(
             "[[rule]]\neffect = \"allow\"\nnetwork = {{ direction = \"egress\", \
              net = \"10.{}.{}.0/24\", port = {} }}\n",
@@ -250,7 +250,7 @@ fn swapped(context: &Context) -> Result<()> {
             1000 + index
         )
     };
-    let more: String = (0..1000).map(net).collect();
+    let more: String = (0..1000).map(allow).collect();
     let many = files.write("many.toml", policy(listener.port, &more))?;
     context.ok(&["policy", "apply", &few])?;
     let flags = context.state.with_extension("flags");

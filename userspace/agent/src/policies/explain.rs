@@ -253,6 +253,7 @@ mod tests {
             policy: Some("p".into()),
             rule: Some("sysrq".into()),
             other_pid: None,
+            peer: None,
         };
         let policy = paddock_policy::parse(b"name = \"p\"\nmode = \"enforce\"\ndeny = [\"sysrq\"]");
         let act = Act::Activity {
