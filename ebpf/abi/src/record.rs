@@ -23,6 +23,7 @@ pub mod kind {
     pub const EXIT: u32 = 5;
     pub const ACTIVITY: u32 = 6;
     pub const DENIAL: u32 = 7;
+    pub const TAMPERING: u32 = 8;
 }
 
 /// Hierarchy that a cgroup id belongs to; ids of different hierarchies collide.
@@ -85,6 +86,20 @@ pub struct Denial {
     pub action: u32,
     /// The process reached for, or 0.
     pub other_tgid: u32,
+}
+
+/// Somebody reached for what is the kernel half's own.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Tampering {
+    pub header: Header,
+    /// [`crate::guard::Tampered`].
+    pub what: u32,
+    /// 1: refused.
+    pub denied: u32,
+    /// Of the map, program or link, or 0.
+    pub id: u32,
+    pub pad: u32,
 }
 
 /// A setns, unshare, clone or clone3 that named namespaces.
@@ -208,4 +223,5 @@ const _: () = assert!(size_of::<Oom>() == HEADER + 16 + 16 + 24 + 8 + 32 + 8 + 1
 const _: () = assert!(size_of::<Cgroup>() == HEADER + 8 + 16 + 8 + PATH_LEN);
 const _: () = assert!(size_of::<Exec>() == HEADER + PATH_LEN);
 const _: () = assert!(size_of::<Activity>() == HEADER + 16 + 32 + 8 + 2 * OBJECT_LEN);
+const _: () = assert!(size_of::<Tampering>() == HEADER + 16);
 const _: () = assert!(size_of::<Exit>() == HEADER + 8);

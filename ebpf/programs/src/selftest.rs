@@ -24,6 +24,7 @@ pub(crate) const SURFACE: u32 = 9;
 pub(crate) const OPEN: u32 = 10;
 pub(crate) const CONNECT: u32 = 11;
 pub(crate) const ENFORCE: u32 = 14;
+pub(crate) const GUARD: u32 = 15;
 
 /// How far up the chain of parents the first task is looked for.
 const ANCESTORS: usize = 256;

@@ -169,6 +169,19 @@ pub enum Kind {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         other_pid: Option<i32>,
     },
+    /// Somebody who is not paddock reached for what is paddock's own in the kernel.
+    Tampering {
+        /// `map`, `program`, `link`, `pin`, `mount`, `process` (the agent).
+        what: String,
+        /// `denied`, `seen` (it was let through, or is known by what it left).
+        outcome: String,
+        /// Absent where only what was left shows it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        actor: Option<Actor>,
+        /// The object's id, a pin's path, a map's word.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        object: Option<String>,
+    },
     /// In a followed stream only: this reader was too slow and missed as many.
     Lost {
         count: u64,

@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 use nix::errno::Errno;
 use paddock_probe::{
     Actor as Task, BATCH, Body, CgroupOp, Denial, EventReader, NsSyscall, Record, Ring, Slot,
-    Target, Verdict as Judged,
+    Tampering, Target, Verdict as Judged,
 };
 use tokio::{sync::watch, time::sleep};
 
@@ -208,6 +208,7 @@ fn kind(shared: &Shared, record: &Record, container: Option<&Container>) -> Kind
             verdict: judged(*verdict),
         },
         Body::Denial(denial) => denied(shared, &record.actor, denial),
+        Body::Tampering(tampering) => tampered(&record.actor, *tampering),
         Body::OomKill {
             victim,
             memory,
@@ -308,6 +309,15 @@ fn denied(shared: &Shared, task: &Task, denial: &Denial) -> Kind {
         policy,
         rule,
         other_pid: denial.other_tgid.map(u32::cast_signed),
+    }
+}
+
+fn tampered(task: &Task, tampering: Tampering) -> Kind {
+    Kind::Tampering {
+        what: tampering.what.name().to_owned(),
+        outcome: if tampering.denied { "denied" } else { "seen" }.to_owned(),
+        actor: Some(actor(task)),
+        object: tampering.id.map(|id| id.to_string()),
     }
 }
 

@@ -14,6 +14,7 @@ mod enforcement;
 mod error;
 mod events;
 mod files;
+mod guard;
 mod hierarchies;
 mod hook;
 mod identity;
@@ -42,6 +43,7 @@ pub use config::Config;
 pub use error::Error;
 pub use events::{BATCH, Batch, EventReader};
 pub use files::{FileId, RuntimeFile};
+pub use guard::{Changed, GuardMode, Touched};
 pub use identity::{CgroupKey, NsInums, Slot};
 pub use memory::MapMemory;
 pub use paddock_abi::{
@@ -49,11 +51,12 @@ pub use paddock_abi::{
     counters::{
         Constraint, EscapeKind, Level, NsSyscall, Outcome, Ring, RingCounters, SlotCounters,
     },
+    guard::Tampered,
     namespace::{NS_TYPES, NsType, Target},
     policy::{self, Answers, HitKey, POLICY_CELLS, RULESETS},
 };
 pub use probe::{Probe, ProgramStats, RecordRate};
 pub use program_log::ProgramLog;
-pub use record::{Actor, Body, CgroupOp, Denial, Memory, NamespaceTarget, Record};
+pub use record::{Actor, Body, CgroupOp, Denial, Memory, NamespaceTarget, Record, Tampering};
 pub use slots::Shares;
 pub use verify::{Verified, verify_all};

@@ -4,6 +4,7 @@ use aya::maps::{Array, HashMap, Map, MapData, MapError, Queue, RingBuf};
 use paddock_abi::{
     admission::Control,
     counters::{RingCounters, SlotCounters},
+    guard::{Guard, ObjectKey},
     key::{CgroupKey, DeviceKey, FileKey, PathKey, PathSlot, SetUp, SlotConfig, SlotPlace, State},
     policy::{Answers, HitKey},
 };
@@ -39,6 +40,10 @@ pub(crate) const PINNED: &[&str] = &[
     "SLOT_RULESET",
     "HITS",
     "HITS_LOST",
+    "GUARD",
+    "SHOWN",
+    "GUARDED",
+    "TAMPERED",
     "SLOT_COUNTERS",
     "RING_COUNTERS",
     "CRITICAL",
@@ -68,6 +73,9 @@ pub(crate) struct Maps {
     pub(crate) slot_ruleset: Array<MapData, u32>,
     pub(crate) hits: HashMap<MapData, HitKey, u64>,
     pub(crate) hits_lost: Array<MapData, u64>,
+    pub(crate) guard: Array<MapData, Guard>,
+    pub(crate) guarded: HashMap<MapData, ObjectKey, u32>,
+    pub(crate) tampered: Array<MapData, u64>,
     /// `CRITICAL` and `EVENTS`, until the reader takes them.
     pub(crate) rings: Option<[RingBuf<MapData>; 2]>,
 }
@@ -102,6 +110,9 @@ impl Maps {
             slot_ruleset: typed("SLOT_RULESET", source("SLOT_RULESET")?)?,
             hits: typed("HITS", source("HITS")?)?,
             hits_lost: typed("HITS_LOST", source("HITS_LOST")?)?,
+            guard: typed("GUARD", source("GUARD")?)?,
+            guarded: typed("GUARDED", source("GUARDED")?)?,
+            tampered: typed("TAMPERED", source("TAMPERED")?)?,
             rings: Some([
                 typed("CRITICAL", source("CRITICAL")?)?,
                 typed("EVENTS", source("EVENTS")?)?,

@@ -19,6 +19,7 @@ use paddock_abi::{
 use crate::{
     CapabilityStatus, Config, Error, EventReader, NsInums, Ring, RingCounters, Slot, SlotCounters,
     attachment::{self, Attachment, Kept},
+    guard::Written,
     kernel_types::KernelTypes,
     load::{self, Loaded, OBJECT},
     maps::{Maps, typed},
@@ -38,6 +39,8 @@ pub struct Probe {
     program_log: Option<ProgramLog>,
     /// Where the search for a free slot goes on.
     pub(crate) next_slot: u32,
+    /// What others must not have changed.
+    pub(crate) written: Written,
 }
 
 /// A program's cost, where `kernel.bpf_stats_enabled` is 1; else both are 0.
@@ -111,7 +114,9 @@ impl Probe {
         })?;
         // Of one that died while it put its programs in the place of these.
         swap::settle(pin_dir, &mut maps, &manifest.programs)?;
-        Ok(Self::new(config, maps, links, manifest, true, None))
+        let mut probe = Self::new(config, maps, links, manifest, true, None);
+        probe.introduce()?;
+        Ok(probe)
     }
 
     /// Loads this object's programs, over another generation's or where none are.
@@ -185,7 +190,9 @@ impl Probe {
         };
         manifest.write(pin_dir)?;
         let program_log = program_log.map(ProgramLog::new);
-        Ok(Self::new(config, maps, links, manifest, over, program_log))
+        let mut probe = Self::new(config, maps, links, manifest, over, program_log);
+        probe.introduce()?;
+        Ok(probe)
     }
 
     fn new(
@@ -205,6 +212,7 @@ impl Probe {
             adopted,
             program_log,
             next_slot: 1,
+            written: Written::default(),
         }
     }
 

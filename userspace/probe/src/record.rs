@@ -3,6 +3,7 @@
 use paddock_abi::{
     activity::{Activity, Verdict},
     counters::{Constraint, Level, NsSyscall, Ring},
+    guard::Tampered,
     namespace::{NsType, Target},
 };
 
@@ -107,6 +108,7 @@ pub enum Body {
         place: String,
     },
     Denial(Denial),
+    Tampering(Tampering),
     Exit {
         /// `None` where a signal ended it.
         code: Option<i32>,
@@ -125,6 +127,15 @@ pub struct Denial {
     pub action: u16,
     /// The process reached for.
     pub other_tgid: Option<u32>,
+}
+
+/// Somebody reached for what is paddock's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tampering {
+    pub what: Tampered,
+    pub denied: bool,
+    /// Of the map, program or link.
+    pub id: Option<u32>,
 }
 
 /// What a victim had when it was chosen, bytes; `None` could not be read.

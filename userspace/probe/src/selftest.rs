@@ -291,7 +291,7 @@ fn judge(capability: &str, seen: &Observation, truth: &Truth) -> Result<(), Stri
     match capability {
         "mount" => is("the file system's class", seen.ret, Target::New as i64)?,
         "process" => is("the process found", seen.ret, i64::from(truth.tgid))?,
-        "kernel" => is("bpf's command", seen.ret, BPF_MAP_LOOKUP_ELEM)?,
+        "kernel" | "guard" => is("bpf's command", seen.ret, BPF_MAP_LOOKUP_ELEM)?,
         "open" | "enforce" => is("the device's number", seen.ret, NULL_DEVICE)?,
         "connect" => is("the socket's family", seen.ret, AF_UNIX)?,
         _ => {}

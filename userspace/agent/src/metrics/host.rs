@@ -55,9 +55,13 @@ const HITS_LOST: Family = Family::counter(
     "paddock_policy_hits_unnamed_total",
     "Acts that a policy forbids which found no room to be counted by container and rule: more than 16,384 combinations hit.",
 );
+const TAMPERING: Family = Family::counter(
+    "paddock_tampering_total",
+    "Attempts of others at what is paddock's own in the kernel: its maps, programs, links, their pins, the pins' mount, the agent's process. Outcome denied: refused; seen: let through, or known by what it left.",
+);
 const BUILD: Family = Family::gauge("paddock_build_info", "Version of paddock, always 1.");
 
-pub(super) const FAMILIES: [Family; 12] = [
+pub(super) const FAMILIES: [Family; 13] = [
     OOM_KILLS,
     CONTAINERS,
     FOLDED,
@@ -69,6 +73,7 @@ pub(super) const FAMILIES: [Family; 12] = [
     PROGRAM_MISSES,
     MISSED,
     HITS_LOST,
+    TAMPERING,
     BUILD,
 ];
 
@@ -118,9 +123,24 @@ pub(super) fn collect(shared: &Shared, exported: &Exported) -> Vec<MetricFamily>
                 .map(|one| (program(&one.program), float(one.missed))),
         ),
         MISSED.with(missed(shared)),
+        TAMPERING.with(tampering(shared)),
         HITS_LOST.with([(vec![], float(shared.kernel.hits_lost()))]),
         BUILD.with([(vec![("version", env!("CARGO_PKG_VERSION").to_owned())], 1.0)]),
     ]
+}
+
+fn tampering(shared: &Shared) -> Vec<(Labels, f64)> {
+    let mut series = Vec::new();
+    for one in shared.kernel.touched() {
+        for (outcome, count) in [("denied", one.denied), ("seen", one.seen)] {
+            let labels = vec![
+                ("kind", one.kind.name().to_owned()),
+                ("outcome", outcome.to_owned()),
+            ];
+            series.push((labels, float(count)));
+        }
+    }
+    series
 }
 
 fn missed(shared: &Shared) -> Vec<(Labels, f64)> {

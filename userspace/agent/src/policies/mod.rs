@@ -31,6 +31,7 @@ use self::{
 use crate::{
     api::{CreateRequest, Origin, PolicySummary, RuleSummary},
     container::Container,
+    guard,
     shared::Shared,
 };
 
@@ -136,6 +137,7 @@ impl Policies {
             return Err(error);
         }
         drop(inner);
+        guard::follow(shared, self);
         self.summary(shared, &name)
     }
 
@@ -180,6 +182,8 @@ impl Policies {
                 .any_bound(false)
                 .map_err(|source| Error::Kernel { source })?;
         }
+        drop(inner);
+        guard::follow(shared, self);
         Ok(())
     }
 
@@ -223,6 +227,14 @@ impl Policies {
             };
             inner.applied.insert(applied.policy.name.clone(), applied);
         }
+    }
+
+    /// Whether anything is kept from happening.
+    pub(crate) fn enforce(&self) -> bool {
+        let inner = self.lock();
+        let enforced =
+            |one: &Applied| denials(&one.policy).any(|rule| rule.mode == model::Mode::Enforce);
+        inner.unread || inner.applied.values().any(enforced)
     }
 
     /// In the order of their names.
