@@ -92,6 +92,7 @@ pub fn all() -> Vec<Scenario> {
         found::podman::ALL,
         policy::ALL,
         policy::enforced::ALL,
+        policy::guarded::ALL,
         policy::recorded::ALL,
         portability::ALL,
         &corpus::all(),
