@@ -81,6 +81,7 @@ fn guarded(context: &Context) -> Result<()> {
     ensure!(held, "{output:?}");
     context.ok(&["rm", "-f", "bound"])?;
     context.ok(&["rm", "-f", "joiner"])?;
+    context.ok(&["policy", "remove", "walls"])?;
     context.ok(&["unload"])?;
     ensure!(!pins.exists(), "unload left the pins");
     Ok(())
