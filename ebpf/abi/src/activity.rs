@@ -214,6 +214,8 @@ activities! {
         .with_own(NOTABLE);
     CapabilityGain "capability_gain" Process "capabilities gained by starting a program"
         .with_own(NOTABLE);
+    Tunable "tunable" Kernel "a file below /proc/sys, /sys/kernel or /sys/module opened for writing; own is what the container's namespaces hold of /proc/sys"
+        .with_others(NOTABLE);
 }
 
 pub const ACTIVITIES: usize = TABLE.len();

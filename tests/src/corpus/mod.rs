@@ -13,3 +13,4 @@ mod under_policy;
 
 pub use case::{Case, Named, all};
 pub use run::{Mode, run};
+pub use under_policy::lift;

@@ -15,7 +15,7 @@ use super::{
 use crate::context::{Context, eventually, finish};
 
 /// What holds for a case's container.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Mode {
     /// The pack `escape` in audit: as without, and counted.
     Audit,
@@ -24,7 +24,7 @@ pub enum Mode {
 }
 
 impl Mode {
-    const fn name(self) -> &'static str {
+    pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Audit => "audit",
             Self::Enforce => "enforce",
@@ -52,7 +52,7 @@ pub fn run(context: &Context, case: &Case, mode: Mode) -> Result<()> {
         // Events are asked for by name, and the agent remembers those of the other mode's.
         case.name.push_str("-denied");
     }
-    let policy = UnderPolicy::apply(context, &case.name, mode.name())?;
+    let policy = UnderPolicy::apply(context, mode)?;
     let mut stage = Stage::set(context, &format!("{case:?}"))?;
     stage.name("self.name", case.name.clone());
     let what = case.what.clone();
@@ -67,16 +67,14 @@ pub fn run(context: &Context, case: &Case, mode: Mode) -> Result<()> {
         }
     });
     let struck = stage.strike();
-    let lifted = policy.lift();
     played.context(what)?;
-    struck?;
-    lifted
+    struck
 }
 
 /// The case as it went.
 fn play(context: &Context, mut case: Case, stage: &mut Stage, mode: Mode) -> Result<Case> {
     let mut args = vec!["run".to_owned(), "--name".to_owned(), case.name.clone()];
-    args.extend(UnderPolicy::flags(&case.name, mode.name()));
+    args.extend(UnderPolicy::flags(mode));
     if case.detached {
         args.push("-d".to_owned());
     }

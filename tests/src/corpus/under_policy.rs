@@ -2,20 +2,32 @@
 //! have been denied is counted; in enforce each attack ends where its case says, and nothing that
 //! the pack forbids is done by a process that lives on.
 
-use std::{thread, time::Duration};
+use std::{
+    collections::BTreeSet,
+    sync::{Mutex, PoisonError},
+    thread,
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result, ensure};
 use paddock_policy::{Policy, model::Match};
 use serde_json::Value;
 
-use super::judge::{Tally, Told};
+use super::{
+    judge::{Tally, Told},
+    run::Mode,
+};
 use crate::{context::Context, metrics::Metrics, scenarios::kernel::equal};
 
 const HITS: &str = "paddock_container_policy_hits_total";
 /// Containers of the corpus only: other scenarios share the agent.
 const LABEL: &str = "corpus";
 
-/// The pack in force for containers of one label, until it is dropped.
+/// Those that are in force in the shared agent: one of each case's own would cost what the case
+/// does.
+static IN_FORCE: Mutex<BTreeSet<Mode>> = Mutex::new(BTreeSet::new());
+
+/// The pack in force for containers of one label.
 pub(super) struct UnderPolicy<'c> {
     context: &'c Context,
     name: String,
@@ -23,31 +35,22 @@ pub(super) struct UnderPolicy<'c> {
 }
 
 impl<'c> UnderPolicy<'c> {
-    pub(super) fn apply(context: &'c Context, case: &str, mode: &str) -> Result<Self> {
+    pub(super) fn apply(context: &'c Context, mode: Mode) -> Result<Self> {
         let pack = paddock_policy::Pack::find("escape").context("no pack")?;
-        let name = format!("corpus-{mode}");
+        let mode_name = mode.name();
+        let name = format!("corpus-{mode_name}");
         let named = pack.text.replace(
             "name = \"escape\"",
-            &format!("name = \"{name}\"\nselect = {{ label = {{ {LABEL} = \"{mode}-{case}\" }} }}"),
+            &format!("name = \"{name}\"\nselect = {{ label = {{ {LABEL} = \"{mode_name}\" }} }}"),
         );
         let policy = paddock_policy::parse(named.as_bytes())
             .map_err(|faults| anyhow::anyhow!("{}", faults.lines("pack")))?;
-        let path = context.state.with_extension("policy");
-        std::fs::write(&path, named)?;
-        let file = path.display().to_string();
-        // Where nothing is asked before an act some are only counted; the cases say which.
-        let args = [
-            "policy",
-            "apply",
-            "--mode",
-            mode,
-            "--when-unenforceable",
-            "audit",
-            &file,
-        ];
-        let applied = context.ok(&args);
-        std::fs::remove_file(&path)?;
-        applied?;
+        let mut in_force = IN_FORCE.lock().unwrap_or_else(PoisonError::into_inner);
+        if !in_force.contains(&mode) {
+            put_in_force(context, mode_name, &named)?;
+            in_force.insert(mode);
+        }
+        drop(in_force);
         Ok(Self {
             context,
             name,
@@ -56,12 +59,8 @@ impl<'c> UnderPolicy<'c> {
     }
 
     /// For `paddock run`.
-    pub(super) fn flags(case: &str, mode: &str) -> [String; 2] {
-        ["--label".to_owned(), format!("{LABEL}={mode}-{case}")]
-    }
-
-    pub(super) fn lift(self) -> Result<()> {
-        self.context.ok(&["policy", "rm", &self.name]).map(drop)
+    pub(super) fn flags(mode: Mode) -> [String; 2] {
+        ["--label".to_owned(), format!("{LABEL}={}", mode.name())]
     }
 
     fn forbids(&self, told: &Told) -> bool {
@@ -159,6 +158,36 @@ impl<'c> UnderPolicy<'c> {
             .map(|line| Ok(serde_json::from_str(line)?))
             .collect()
     }
+}
+
+/// Before the agent ends.
+pub fn lift(context: &Context) -> Result<()> {
+    let mut in_force = IN_FORCE.lock().unwrap_or_else(PoisonError::into_inner);
+    let all = std::mem::take(&mut *in_force);
+    drop(in_force);
+    all.iter().try_for_each(|mode| {
+        let name = format!("corpus-{}", mode.name());
+        context.ok(&["policy", "rm", &name]).map(drop)
+    })
+}
+
+fn put_in_force(context: &Context, mode: &str, text: &str) -> Result<()> {
+    let path = context.state.with_extension("policy");
+    std::fs::write(&path, text)?;
+    let file = path.display().to_string();
+    // Where nothing is asked before an act some are only counted; the cases say which.
+    let args = [
+        "policy",
+        "apply",
+        "--mode",
+        mode,
+        "--when-unenforceable",
+        "audit",
+        &file,
+    ];
+    let applied = context.ok(&args);
+    std::fs::remove_file(&path)?;
+    applied.map(drop)
 }
 
 fn count(denials: &[Value], action: &str) -> f64 {

@@ -93,6 +93,7 @@ pub fn all() -> Vec<Scenario> {
         policy::ALL,
         policy::enforced::ALL,
         policy::guarded::ALL,
+        policy::reactions::ALL,
         policy::recorded::ALL,
         portability::ALL,
         &corpus::all(),

@@ -17,9 +17,11 @@
 //! | `DELETE /v1/containers/{ref}?force=false` | | 204 |
 //! | `GET /v1/containers/{ref}/logs` | | 200, JSON lines of [`LogLine`] |
 //! | `GET /v1/events?follow=true&container=REF` | | 200, JSON lines of [`crate::event::Event`] |
+//! | `GET /v1/events/{id}/explain` | | 200 [`Explanation`] |
 //! | `GET /v1/policies` | | 200 `[PolicySummary]` |
 //! | `PUT /v1/policies?mode=M&when_unenforceable=W` | a policy file | 200 [`PolicySummary`]: in force, in the place of one of its name |
-//! | `POST /v1/policies/check` | a policy file | 200 `[RuleSummary]`, nothing in force |
+//! | `GET /v1/policies/{name}` | | 200 [`PolicyDetail`] |
+//! | `POST /v1/policies/check` | a policy file | 200 [`PolicyCheck`], nothing in force |
 //! | `POST /v1/policies/{name}/mode?mode=M&when_unenforceable=W` | | 200 [`PolicySummary`] |
 //! | `DELETE /v1/policies/{name}` | | 204 |
 //! | `GET /v1/namespaces` | | 200 `[NamespaceEntry]` |
@@ -289,12 +291,80 @@ pub struct PolicySummary {
     pub containers: Vec<String>,
 }
 
+/// A policy in force, whole.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PolicyDetail {
+    #[serde(flatten)]
+    pub summary: PolicySummary,
+    /// `fail`, `audit`.
+    pub when_unenforceable: String,
+    pub overrides: PolicyOverrides,
+    /// The file as it was applied.
+    pub text: String,
+}
+
+/// What was said in place of a policy's file when it was put in force.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicyOverrides {
+    pub mode: Option<String>,
+    pub when_unenforceable: Option<String>,
+}
+
+/// Why an act on record was, or is, decided as it was.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Explanation {
+    pub event: crate::event::Event,
+    /// Rules in force now that hold for it, the one that decides first.
+    pub rules: Vec<HeldRule>,
+    /// Of a denial, whether it would be decided the same; absent where nobody knows what did.
+    pub same: Option<bool>,
+    /// For each policy that forbids it, what to write in its file to allow it.
+    pub allow: Vec<Allow>,
+    /// What is not known for sure.
+    pub notes: Vec<String>,
+}
+
+/// A rule in force that holds for an act.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct HeldRule {
+    pub policy: String,
+    pub rule: String,
+    /// `allow`, `audit`, `deny`, `kill`.
+    pub action: String,
+    /// What it is about.
+    pub about: String,
+    /// Why it decides, or does not.
+    pub why: String,
+}
+
+/// What lets an act pass a policy.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Allow {
+    pub policy: String,
+    /// This rule has to go; absent where lines at the file's end are enough.
+    pub replaces: Option<String>,
+    /// Empty where there is nothing to put in its place.
+    pub lines: String,
+}
+
+/// What would become of a policy file on this kernel.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PolicyCheck {
+    /// Those that forbid.
+    pub rules: Vec<RuleSummary>,
+    /// Why it would not be put in force.
+    pub refused: Option<String>,
+}
+
 /// What becomes of a rule that forbids on this kernel.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct RuleSummary {
     pub name: String,
     /// `audit`, `enforce`.
     pub mode: String,
+    /// It hit too many containers at once and went to audit by itself.
+    #[serde(default)]
+    pub disarmed: bool,
     /// Activities by what keeps them from happening: `lsm` (refused), `sigkill` (whoever did it
     /// is killed before it returns to user space), `count` (nothing does), `unseen`.
     pub means: BTreeMap<String, Vec<String>>,

@@ -97,6 +97,17 @@ impl Bus {
         }
     }
 
+    /// One that is still kept.
+    pub(crate) fn find(&self, id: u64) -> Option<Arc<Event>> {
+        let history = self.lock();
+        let rings = [&history.critical, &history.rest];
+        let of = |ring: &VecDeque<Arc<Event>>| {
+            let place = ring.binary_search_by_key(&id, |event| event.id).ok()?;
+            ring.get(place).map(Arc::clone)
+        };
+        rings.into_iter().find_map(of)
+    }
+
     fn lock(&self) -> MutexGuard<'_, History> {
         self.history.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -116,7 +127,10 @@ pub(crate) fn lost(count: u64) -> Event {
 
 fn is_critical(kind: &Kind) -> bool {
     match kind {
-        Kind::OomKill { .. } | Kind::Container { .. } | Kind::Limited { .. } => true,
+        Kind::OomKill { .. }
+        | Kind::Container { .. }
+        | Kind::Reaction { .. }
+        | Kind::Limited { .. } => true,
         Kind::NamespaceCall { verdict, .. } | Kind::Activity { verdict, .. } => {
             *verdict >= Verdict::EscapeAttempt
         }
@@ -165,6 +179,10 @@ mod tests {
         let history = bus.subscribe().history;
         assert_eq!(history.len(), HISTORY + 1);
         assert_eq!(history[0].id, 1);
+        let last = 1 + 2 * u64::try_from(HISTORY).unwrap();
+        for (id, kept) in [(1, true), (2, false), (last, true), (last + 1, false)] {
+            assert_eq!(bus.find(id).map(|event| event.id), kept.then_some(id));
+        }
         assert!(history.windows(2).all(|pair| pair[0].id < pair[1].id));
     }
 

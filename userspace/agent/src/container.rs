@@ -117,6 +117,8 @@ pub(crate) struct Written {
     pub(crate) tries: u32,
     /// Out of the path.
     pub(crate) pod_uid: Option<String>,
+    /// Out of the path, by its name in policies.
+    pub(crate) runtime: Option<&'static str>,
     pub(crate) known: Option<crate::found::state::Written>,
 }
 
@@ -213,6 +215,19 @@ impl Container {
         known
             .and_then(|known| known.image)
             .unwrap_or_else(|| self.image.clone())
+    }
+
+    /// Who runs it, by its name in policies; absent where neither its path nor a file says so.
+    pub(crate) fn runtime(&self) -> Option<&'static str> {
+        if self.origin == Origin::Launched {
+            return Some("paddock");
+        }
+        let facts = self.facts();
+        let known = facts.written.known.as_ref();
+        facts
+            .written
+            .runtime
+            .or_else(|| known.and_then(|known| known.runtime))
     }
 
     /// What is known of its pod: name, namespace, uid.

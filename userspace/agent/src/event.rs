@@ -182,6 +182,19 @@ pub enum Kind {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         object: Option<String>,
     },
+    /// What a denial led to beyond itself, since its rule says so.
+    Reaction {
+        /// `pause` (its processes are frozen), `stop`, `kill` (what a found container has for
+        /// `stop`: all its processes), `disarm` (the rule only counts from now on).
+        action: String,
+        policy: String,
+        rule: String,
+        /// `done`, `failed`.
+        outcome: String,
+        /// Why it failed; of `disarm` the containers that were hit.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        detail: Option<String>,
+    },
     /// In a followed stream only: this reader was too slow and missed as many.
     Lost {
         count: u64,

@@ -148,6 +148,9 @@ fn tell(shared: &Arc<Shared>, boot_ns: u64, record: &Record) {
             return;
         }
     }
+    if let Body::Denial(_) = &record.body {
+        shared.policies.stir();
+    }
     if let (Some(container), Body::NsCall { .. }) = (&container, &record.body) {
         found::unsettled(container);
     }

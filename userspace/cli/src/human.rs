@@ -69,6 +69,31 @@ pub(crate) fn single_line(text: &str) -> String {
     printable(&text.trim().replace('\n', " "))
 }
 
+/// One line as several of at most `width` characters where there are spaces to break it at; what
+/// goes on stands two columns deeper than the beginning. `None` breaks nothing.
+pub(crate) fn wrap(line: &str, width: Option<usize>) -> String {
+    let text = line.trim_start();
+    let indent = line.len() - text.len();
+    let mut wrapped = " ".repeat(indent);
+    let mut column = indent;
+    for (index, word) in text.split(' ').enumerate() {
+        let length = word.chars().count();
+        let breaks = width.is_some_and(|width| column + 1 + length > width);
+        if index > 0 && breaks {
+            wrapped.push('\n');
+            wrapped.push_str(&" ".repeat(indent + 2));
+            column = indent + 2;
+        } else if index > 0 {
+            wrapped.push(' ');
+            column += 1;
+        }
+        wrapped.push_str(word);
+        column += length;
+    }
+    wrapped.push('\n');
+    wrapped
+}
+
 /// A command as it could be typed: words with anything special are quoted.
 pub(crate) fn command(words: &[String]) -> String {
     let plain = |word: &str| {
@@ -117,6 +142,14 @@ mod tests {
     fn escape_sequences_do_not_pass() {
         assert_eq!(printable("a\u{1b}[2Jb\u{202e}"), "a\\u{1b}[2Jb\\u{202e}");
         assert_eq!(single_line("two\nlines\n"), "two lines");
+    }
+
+    #[test]
+    fn long_lines_are_broken_at_spaces() {
+        assert_eq!(wrap("  a bc def", Some(6)), "  a bc\n    def\n");
+        assert_eq!(wrap("  abcdefgh i", Some(4)), "  abcdefgh\n    i\n");
+        assert_eq!(wrap("  a bc def", None), "  a bc def\n");
+        assert_eq!(wrap("", Some(4)), "\n");
     }
 
     #[test]

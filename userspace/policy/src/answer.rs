@@ -21,6 +21,16 @@ pub enum Action {
 }
 
 impl Action {
+    /// Of `ACTION_*`; nothing of what is allowed.
+    pub(crate) const fn of(action: u16) -> Option<Self> {
+        match action {
+            ACTION_ALLOW => None,
+            ACTION_AUDIT => Some(Self::Audit),
+            ACTION_KILL => Some(Self::Kill),
+            _ => Some(Self::Deny),
+        }
+    }
+
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -105,12 +115,7 @@ impl Ruleset {
     }
 
     fn answer(&self, cell: u16) -> Option<Answer<'_>> {
-        let action = match action(cell) {
-            ACTION_ALLOW => return None,
-            ACTION_AUDIT => Action::Audit,
-            ACTION_KILL => Action::Kill,
-            _ => Action::Deny,
-        };
+        let action = Action::of(action(cell))?;
         let rule = self.rules.get(usize::from(rule(cell)))?;
         Some(Answer { action, rule })
     }

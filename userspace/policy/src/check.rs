@@ -6,7 +6,7 @@ use crate::{
     fault::Sink,
     model::{Match, Rule, Verb, operation},
     read::Draft,
-    scope::{Order, Scope, same_end, scopes},
+    scope::{Order, Scope, same_end},
 };
 
 /// One reach of one statement.
@@ -59,14 +59,11 @@ pub(crate) fn all(drafts: &[Draft], sink: &mut Sink<'_>) {
 
 fn statements(draft: &Draft) -> impl Iterator<Item = Statement<'_>> {
     let pairs = draft.rule.matches.iter().zip(&draft.places);
-    pairs.flat_map(move |(matched, at)| {
-        let named = matches!(matched, Match::Named(_));
-        scopes(matched).into_iter().map(move |scope| Statement {
-            rule: &draft.rule,
-            scope,
-            at: *at,
-            named,
-        })
+    pairs.map(|(matched, at)| Statement {
+        rule: &draft.rule,
+        scope: matched.into(),
+        at: *at,
+        named: matches!(matched, Match::Named(_)),
     })
 }
 

@@ -22,7 +22,7 @@ use crate::{
         WhenUnenforceable, below, direction, operation, protocol,
     },
     named::{TARGETS, bit},
-    scope::{Scope, holds, scopes},
+    scope::{Scope, holds},
 };
 
 /// What holds for a container.
@@ -177,16 +177,18 @@ fn statements<'p>(policy: &'p Policy, rules: &mut Vec<RuleInfo>) -> Statements<'
             posture: rule.posture,
             cell,
         };
-        statements.extend(rule.matches.iter().flat_map(scopes).map(of));
+        statements.extend(rule.matches.iter().map(Scope::from).map(of));
     }
     statements
 }
 
-const fn action_of(rule: &Rule) -> u16 {
-    match (rule.mode, rule.reaction) {
-        (Mode::Audit, _) => ACTION_AUDIT,
-        (Mode::Enforce, Reaction::Kill) => ACTION_KILL,
-        (Mode::Enforce, _) => ACTION_DENY,
+/// What a rule's hit leads to, `ACTION_*`.
+pub(crate) const fn action_of(rule: &Rule) -> u16 {
+    match (rule.verb, rule.mode, rule.reaction) {
+        (Verb::Allow, ..) => ACTION_ALLOW,
+        (Verb::Deny, Mode::Audit, _) => ACTION_AUDIT,
+        (Verb::Deny, Mode::Enforce, Reaction::Kill) => ACTION_KILL,
+        (Verb::Deny, Mode::Enforce, _) => ACTION_DENY,
     }
 }
 
@@ -201,10 +203,15 @@ fn decide(all: &[Statements<'_>], of: impl Fn(&Scope<'_>) -> bool) -> u16 {
     all.iter().map(of_one).fold(0, strictest)
 }
 
+fn rank(statement: &Statement<'_>) -> Rank {
+    rank_of(statement.posture, &statement.scope, action(statement.cell))
+}
+
 /// The least decides.
-fn rank(statement: &Statement<'_>) -> (bool, u64, Reverse<u16>) {
-    let strictness = Reverse(action(statement.cell));
-    (statement.posture, statement.scope.width(), strictness)
+pub(crate) type Rank = (bool, u64, Reverse<u16>);
+
+pub(crate) fn rank_of(posture: bool, scope: &Scope<'_>, action: u16) -> Rank {
+    (posture, scope.width(), Reverse(action))
 }
 
 /// The first where both are as strict.

@@ -17,8 +17,10 @@
 mod answer;
 mod check;
 mod compile;
+mod explain;
 mod fault;
 mod fields;
+mod learn;
 pub mod model;
 pub mod named;
 mod packs;
@@ -41,10 +43,12 @@ pub use answer::{Action, Answer};
 pub use compile::{
     DeviceNode, NetworkAnswer, NetworkNode, PathNode, RuleInfo, Ruleset, TooManyRules, compile,
 };
+pub use explain::{Act, Advice, Held, Standing, allowing, explain};
 pub use fault::{Fault, Faults, printable};
+pub use learn::learn;
 pub use model::Policy;
 pub use packs::{PACKS, Pack};
 pub use read::{MAX_BYTES, MAX_RULES, MAX_STATEMENTS, Overrides, parse, parse_with};
 pub use schema::schema;
 pub use select::Container;
-pub use words::words;
+pub use words::{head, rule_words};

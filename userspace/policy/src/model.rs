@@ -92,12 +92,39 @@ pub enum Reaction {
     Kill,
 }
 
+impl Reaction {
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Deny => "deny",
+            Self::Pause => "pause",
+            Self::Stop => "stop",
+            Self::Kill => "kill",
+        }
+    }
+
+    #[must_use]
+    pub fn find(name: &str) -> Option<Self> {
+        [Self::Deny, Self::Pause, Self::Stop, Self::Kill]
+            .into_iter()
+            .find(|one| one.name() == name)
+    }
+}
+
 /// A rule that hits too many containers at once is taken for a mistake and put to audit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Disarm {
     /// More containers than these.
     pub hits: u32,
     pub window_s: u32,
+}
+
+impl Select {
+    /// Whether nothing is given: it holds for every container.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// Which containers a policy holds for: all of what is given must fit.

@@ -56,8 +56,6 @@ pub enum Acts {
 pub struct NamedRule {
     pub name: &'static str,
     pub acts: Acts,
-    /// Paths below which nothing may be opened for writing, besides.
-    pub writes: &'static [&'static str],
     /// What is forbidden.
     pub what: &'static str,
 }
@@ -93,25 +91,21 @@ impl NamedRule {
 }
 
 macro_rules! named {
-    ($($name:literal $what:literal [$($activity:ident $targets:ident),*] $(writes $writes:expr)?;)*) => {
+    ($($name:literal $what:literal [$($activity:ident $targets:ident),*];)*) => {
         /// Every named rule but the one for all escapes, which stands last.
         pub const NAMED: &[NamedRule] = &[
             $(NamedRule {
                 name: $name,
                 acts: Acts::Of(&[$((Activity::$activity, $targets)),*]),
-                writes: named!(@writes $($writes)?),
                 what: $what,
             },)*
             NamedRule {
                 name: "any-escape",
                 acts: Acts::EveryEscape,
-                writes: &[],
                 what: "every act that docs/verdicts.md calls an escape, also those that get a name later",
             },
         ];
     };
-    (@writes) => { &[] };
-    (@writes $writes:expr) => { $writes };
 }
 
 named! {
@@ -139,9 +133,8 @@ named! {
         [Sysrq OTHERS];
     "binfmt-misc" "registering binary formats on the host"
         [BinfmtMisc OTHERS];
-    "kernel-tunables" "writing below /proc/sys, /sys/kernel and /sys/module, and every file by which the kernel is told to run a program"
-        [CorePattern OTHERS, ModprobePath OTHERS, UeventHelper OTHERS, Sysrq OTHERS, BinfmtMisc OTHERS]
-        writes &["/proc/sys", "/sys/kernel", "/sys/module"];
+    "kernel-tunables" "writing the host's parameters below /proc/sys, /sys/kernel and /sys/module, and every file by which the kernel is told to run a program"
+        [CorePattern OTHERS, ModprobePath OTHERS, UeventHelper OTHERS, Sysrq OTHERS, BinfmtMisc OTHERS, Tunable OTHERS];
     "module-load" "loading and removing kernel modules"
         [Module OTHERS];
     "kexec" "loading another kernel"

@@ -2,11 +2,11 @@
 //! compilation share.
 
 use crate::{
-    model::{Device, Match, Namespaces, Network, PathRule, Rule, below, operation},
+    model::{Device, Match, Namespaces, Network, PathRule, Rule, below},
     named::NamedRule,
 };
 
-/// A statement's reach. A named rule that forbids writes has several.
+/// A statement's reach.
 #[derive(Clone, Debug)]
 pub(crate) enum Scope<'p> {
     Acts(&'static NamedRule),
@@ -35,29 +35,22 @@ pub(crate) enum Order {
     Level,
 }
 
-pub(crate) fn scopes(matched: &Match) -> Vec<Scope<'_>> {
-    match matched {
-        Match::Named(rule) => {
-            let writes = rule.writes.iter().map(|path| Scope::Path {
+impl<'p> From<&'p Match> for Scope<'p> {
+    fn from(matched: &'p Match) -> Self {
+        match matched {
+            Match::Named(rule) => Self::Acts(rule),
+            Match::Namespace(namespaces) => Self::Namespaces(*namespaces),
+            Match::Capability(bits) => Self::Capabilities(*bits),
+            Match::Device(device) => Self::Device(*device),
+            Match::Network(network) => Self::Network(*network),
+            Match::Path(PathRule { path, operations }) => Self::Path {
                 path,
-                operations: WRITES,
-            });
-            [Scope::Acts(rule)].into_iter().chain(writes).collect()
+                operations: *operations,
+            },
+            Match::Syscall(name) => Self::Syscall(name),
         }
-        Match::Namespace(namespaces) => vec![Scope::Namespaces(*namespaces)],
-        Match::Capability(bits) => vec![Scope::Capabilities(*bits)],
-        Match::Device(device) => vec![Scope::Device(*device)],
-        Match::Network(network) => vec![Scope::Network(*network)],
-        Match::Path(PathRule { path, operations }) => vec![Scope::Path {
-            path,
-            operations: *operations,
-        }],
-        Match::Syscall(name) => vec![Scope::Syscall(name)],
     }
 }
-
-/// What a named rule's paths are closed to.
-const WRITES: u8 = operation::WRITE | operation::CREATE | operation::REMOVE;
 
 impl Scope<'_> {
     /// The smaller, the narrower; of one kind, and only where both hold for the same thing.

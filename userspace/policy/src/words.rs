@@ -17,18 +17,21 @@ use crate::{
 /// So many things of a rule are told.
 const TOLD: usize = 6;
 
-/// Lines for people, each ended.
+/// For whom it holds, one line without its end.
 #[must_use]
-pub fn words(policy: &Policy) -> String {
-    let mut text = format!("policy {}, for {}", policy.name, whom(&policy.select));
-    text.push_str(match policy.when_unenforceable {
-        WhenUnenforceable::Fail => "; refused where a rule of it cannot be enforced\n",
-        WhenUnenforceable::Audit => "; what cannot be enforced only counts\n",
-    });
-    for rule in &policy.rules {
-        let _ = writeln!(text, "  {}: {}", rule.name, line(rule));
-    }
-    text
+pub fn head(policy: &Policy) -> String {
+    let unenforceable = match policy.when_unenforceable {
+        WhenUnenforceable::Fail => "refused where a rule of it cannot be enforced",
+        WhenUnenforceable::Audit => "what cannot be enforced only counts",
+    };
+    let whom = whom(&policy.select);
+    format!("policy {}, for {whom}; {unenforceable}", policy.name)
+}
+
+/// A rule's name, what it is about and what follows, one line without its end.
+#[must_use]
+pub fn rule_words(rule: &Rule) -> String {
+    format!("{}: {}", rule.name, line(rule))
 }
 
 fn whom(select: &Select) -> String {
@@ -84,7 +87,7 @@ fn things(matches: &[Match]) -> String {
     things.join("; ")
 }
 
-fn thing(matched: &Match) -> String {
+pub(crate) fn thing(matched: &Match) -> String {
     match matched {
         Match::Named(rule) => rule.what.to_owned(),
         Match::Namespace(namespaces) => namespace(*namespaces),
@@ -234,6 +237,11 @@ mod tests {
             "  rule-5: using any capability: denied",
             &format!("  rule-6: using CAP_CHOWN: {allowed}"),
         ];
-        assert_eq!(words(&policy).lines().collect::<Vec<_>>(), want);
+        assert_eq!(head(&policy), want[0]);
+        let words: Vec<String> = policy.rules.iter().map(rule_words).collect();
+        for (words, want) in words.iter().zip(&want[1..]) {
+            assert_eq!(&format!("  {words}"), want);
+        }
+        assert_eq!(words.len() + 1, want.len());
     }
 }

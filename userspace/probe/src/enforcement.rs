@@ -27,13 +27,33 @@ impl Probe {
         Ok(())
     }
 
-    /// Whether any ruleset holds for anybody; without, hooks do not look.
+    /// Whether any ruleset holds for anybody; without, no hook of enforcement hangs.
     pub fn any_bound(&mut self, any: bool) -> Result<(), Error> {
-        self.maps
-            .slot_ruleset
+        let Self {
+            maps,
+            on_demand,
+            pin_dir,
+            manifest,
+            written,
+            ..
+        } = self;
+        let before = on_demand.is_whole();
+        if any {
+            on_demand.attach(pin_dir, &manifest.programs)?;
+        }
+        maps.slot_ruleset
             .set(0, u32::from(any), 0)
             .map_err(|source| Error::map("write", "SLOT_RULESET", source))?;
-        self.written.bound.insert(0, u32::from(any));
+        written.bound.insert(0, u32::from(any));
+        if !any {
+            on_demand.detach(pin_dir)?;
+        }
+        // Other links are there, or none.
+        if before != on_demand.is_whole()
+            && let Err(error) = self.introduce()
+        {
+            log::error!("not all of paddock's own is guarded: {error}");
+        }
         Ok(())
     }
 

@@ -66,6 +66,13 @@ impl Error {
         }
     }
 
+    pub(crate) fn link(path: &Path, source: aya::programs::links::LinkError) -> Self {
+        Self::Link {
+            path: path.to_owned(),
+            source: Box::new(source),
+        }
+    }
+
     /// For `map_err`.
     pub(crate) fn io(op: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();

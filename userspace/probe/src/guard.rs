@@ -24,7 +24,7 @@ use paddock_abi::{
     policy::Answers,
 };
 
-use crate::{Error, Probe, maps::PINNED, pins, slots::entries};
+use crate::{Error, Probe, maps::PINNED, on_demand, pins, slots::entries};
 
 /// How paddock guards its own maps, programs, links and pins.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -108,6 +108,7 @@ impl Probe {
                 let _ = guarded.remove(&key);
             }
         }
+        self.written.pins.clear();
         for (key, path) in own {
             if let Some(path) = path
                 && let Some(kind) = Tampered::ALL
@@ -141,6 +142,9 @@ impl Probe {
                 continue;
             }
             let path = pins::link_path(&self.pin_dir, name);
+            if on_demand::is(name) && !path.exists() {
+                continue;
+            }
             let link = PinnedLink::from_pin(&path)
                 .map(FdLink::from)
                 .and_then(|link| link.info());

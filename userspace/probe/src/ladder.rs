@@ -450,48 +450,6 @@ pub(crate) const LADDER: &[Capability] = &[
             },
         ],
     },
-    // What policy forbids; until a policy holds for a container they ask and let pass.
-    Capability {
-        name: "enforce",
-        observed: 14,
-        needs: &[
-            Group::Identity,
-            Group::Namespaces,
-            Group::Descriptors,
-            Group::Files,
-            Group::Mounts,
-            Group::Process,
-            Group::Processes,
-            Group::Sockets,
-        ],
-        rungs: &[Rung {
-            name: "lsm",
-            hooks: &[
-                ("lsm_file_open", Hook::Lsm("file_open")),
-                ("lsm_capable", Hook::Lsm("capable")),
-                ("lsm_task_alloc", Hook::Lsm("task_alloc")),
-                ("lsm_userns_create", Hook::LsmIfThere("userns_create")),
-                ("lsm_ptrace_access_check", Hook::Lsm("ptrace_access_check")),
-                ("lsm_task_kill", Hook::Lsm("task_kill")),
-                ("lsm_sb_mount", Hook::Lsm("sb_mount")),
-                ("lsm_move_mount", Hook::Lsm("move_mount")),
-                ("lsm_sb_pivotroot", Hook::Lsm("sb_pivotroot")),
-                ("lsm_bpf", Hook::Lsm("bpf")),
-                ("lsm_kernel_read_file", Hook::Lsm("kernel_read_file")),
-                ("lsm_kernel_load_data", Hook::Lsm("kernel_load_data")),
-                ("lsm_perf_event_open", Hook::Lsm("perf_event_open")),
-                (
-                    "lsm_inode_init_security_anon",
-                    Hook::LsmIfThere("inode_init_security_anon"),
-                ),
-                ("lsm_key_permission", Hook::Lsm("key_permission")),
-                ("lsm_inode_mknod", Hook::Lsm("inode_mknod")),
-                ("lsm_path_chroot", Hook::LsmIfThere("path_chroot")),
-                ("lsm_bprm_check_security", Hook::Lsm("bprm_check_security")),
-                ("lsm_unix_stream_connect", Hook::Lsm("unix_stream_connect")),
-            ],
-        }],
-    },
     // Paddock's own objects.
     Capability {
         name: "guard",
@@ -520,4 +478,48 @@ pub(crate) const LADDER: &[Capability] = &[
             ],
         }],
     },
+    ON_DEMAND,
 ];
+
+/// What policy forbids. Its hooks hang only while a policy is in force (`on_demand`).
+pub(crate) const ON_DEMAND: Capability = Capability {
+    name: "enforce",
+    observed: 14,
+    needs: &[
+        Group::Identity,
+        Group::Namespaces,
+        Group::Descriptors,
+        Group::Files,
+        Group::Mounts,
+        Group::Process,
+        Group::Processes,
+        Group::Sockets,
+    ],
+    rungs: &[Rung {
+        name: "lsm",
+        hooks: &[
+            ("lsm_file_open", Hook::Lsm("file_open")),
+            ("lsm_capable", Hook::Lsm("capable")),
+            ("lsm_task_alloc", Hook::Lsm("task_alloc")),
+            ("lsm_userns_create", Hook::LsmIfThere("userns_create")),
+            ("lsm_ptrace_access_check", Hook::Lsm("ptrace_access_check")),
+            ("lsm_task_kill", Hook::Lsm("task_kill")),
+            ("lsm_sb_mount", Hook::Lsm("sb_mount")),
+            ("lsm_move_mount", Hook::Lsm("move_mount")),
+            ("lsm_sb_pivotroot", Hook::Lsm("sb_pivotroot")),
+            ("lsm_bpf", Hook::Lsm("bpf")),
+            ("lsm_kernel_read_file", Hook::Lsm("kernel_read_file")),
+            ("lsm_kernel_load_data", Hook::Lsm("kernel_load_data")),
+            ("lsm_perf_event_open", Hook::Lsm("perf_event_open")),
+            (
+                "lsm_inode_init_security_anon",
+                Hook::LsmIfThere("inode_init_security_anon"),
+            ),
+            ("lsm_key_permission", Hook::Lsm("key_permission")),
+            ("lsm_inode_mknod", Hook::Lsm("inode_mknod")),
+            ("lsm_path_chroot", Hook::LsmIfThere("path_chroot")),
+            ("lsm_bprm_check_security", Hook::Lsm("bprm_check_security")),
+            ("lsm_unix_stream_connect", Hook::Lsm("unix_stream_connect")),
+        ],
+    }],
+};

@@ -25,6 +25,7 @@ mod maps;
 mod memory;
 mod memory_lock;
 mod offsets;
+mod on_demand;
 mod pins;
 mod preemption;
 mod private_mount;

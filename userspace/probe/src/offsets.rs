@@ -358,6 +358,22 @@ const FIELDS: &[Row] = &[
     ("OFF_SB_DEV", Group::Mounts, &[("super_block", "s_dev")]),
     ("OFF_PROC_INODE_PID", Group::Files, &[("proc_inode", "pid")]),
     (
+        "OFF_PROC_INODE_SYSCTL",
+        Group::Files,
+        &[("proc_inode", "sysctl")],
+    ),
+    (
+        "OFF_SYSCTL_SET",
+        Group::Files,
+        &[("ctl_table_header", "set")],
+    ),
+    (
+        "OFF_SYSCTL_IS_SEEN",
+        Group::Files,
+        &[("ctl_table_set", "is_seen")],
+    ),
+    ("OFF_NET_SYSCTLS", Group::Files, &[("net", "sysctls")]),
+    (
         "OFF_PROC_INODE_VFS",
         Group::Files,
         &[("proc_inode", "vfs_inode")],

@@ -11,14 +11,17 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use aya::programs::links::{FdLink, PinnedLink};
+use aya::programs::{
+    ProgramInfo,
+    links::{FdLink, PinnedLink},
+};
 use nix::{
     mount::{MntFlags, MsFlags, mount, umount2},
     sys::statfs::{BPF_FS_MAGIC, statfs},
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{CapabilityStatus, Config, Error, NsInums, attachment::Place};
+use crate::{CapabilityStatus, Config, Error, NsInums, attachment::Place, on_demand};
 
 /// What a successor needs to take over.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -134,22 +137,38 @@ pub(crate) fn any_map(pin_dir: &Path) -> bool {
         .any(|entry| entry.file_name().to_string_lossy().starts_with("map_"))
 }
 
-/// Ids of the programs whose links are in force.
-pub(crate) fn programs_of_links(pin_dir: &Path) -> Result<HashSet<u32>, Error> {
+/// Whether a link of a program that hangs only at times is there.
+pub(crate) fn any_on_demand<'p>(
+    pin_dir: &Path,
+    mut programs: impl Iterator<Item = &'p str>,
+) -> bool {
+    programs.any(|program| on_demand::is(program) && link_path(pin_dir, program).exists())
+}
+
+pub(crate) fn remove_link(pin_dir: &Path, program: &str) -> Result<(), Error> {
+    remove_if_there(&link_path(pin_dir, program))
+}
+
+/// Ids of the programs that are in force: those whose links are, and those that are pinned
+/// without.
+pub(crate) fn programs_in_force(pin_dir: &Path) -> Result<HashSet<u32>, Error> {
     let entries = fs::read_dir(pin_dir).map_err(Error::io("list", pin_dir))?;
     let mut programs = HashSet::new();
     for entry in entries {
         let entry = entry.map_err(Error::io("list", pin_dir))?;
-        if !entry.file_name().to_string_lossy().starts_with("link_") {
-            continue;
-        }
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
         let path = entry.path();
-        let of = |source| Error::Link {
-            path: path.clone(),
-            source: Box::new(source),
-        };
-        let link = FdLink::from(PinnedLink::from_pin(&path).map_err(of)?);
-        programs.insert(link.info().map_err(of)?.program_id());
+        if name.starts_with("link_") {
+            let of = |source| Error::link(&path, source);
+            let link = FdLink::from(PinnedLink::from_pin(&path).map_err(of)?);
+            programs.insert(link.info().map_err(of)?.program_id());
+        } else if let Some(program) = name.strip_prefix("prog_")
+            && !link_path(pin_dir, program).exists()
+            && let Ok(info) = ProgramInfo::from_pin(&path)
+        {
+            programs.insert(info.id());
+        }
     }
     Ok(programs)
 }
@@ -160,18 +179,17 @@ pub(crate) fn clear_new(pin_dir: &Path) -> Result<(), Error> {
 }
 
 /// Puts each new link and program into its place, where the old one goes in the same moment,
-/// then removes those that have no successor. Programs that are `held` have no link.
+/// then removes those that have no successor. Programs `without_link` have none.
 pub(crate) fn put_in_force(
     pin_dir: &Path,
     programs: &[String],
-    held: &[(String, Place)],
+    without_link: impl Fn(&str) -> bool,
 ) -> Result<(), Error> {
-    let is_held = |program: &str| held.iter().any(|(one, _)| one == program);
     let put = |from: PathBuf, to: PathBuf| {
         fs::rename(&from, &to).map_err(|error| Error::io("rename", &from)(error))
     };
     for program in programs {
-        if !is_held(program) {
+        if !without_link(program) {
             put(new_link_path(pin_dir, program), link_path(pin_dir, program))?;
         }
         put(
@@ -183,7 +201,7 @@ pub(crate) fn put_in_force(
     remove_where(pin_dir, |name| {
         let link = name.strip_prefix("link_");
         let program = name.strip_prefix("prog_");
-        link.is_some_and(|link| !known(link) || is_held(link))
+        link.is_some_and(|link| !known(link) || without_link(link))
             || program.is_some_and(|program| !known(program))
     })
 }

@@ -8,7 +8,10 @@ use std::{
 
 use aya::{
     maps::{Map, MapData},
-    programs::{ProgramInfo, links::PinnedLink},
+    programs::{
+        ProgramInfo,
+        links::{FdLink, PinnedLink},
+    },
 };
 use aya_log::EbpfLogger;
 use paddock_abi::{
@@ -23,6 +26,7 @@ use crate::{
     kernel_types::KernelTypes,
     load::{self, Loaded, OBJECT},
     maps::{Maps, typed},
+    on_demand::{self, OnDemand},
     pins::{self, Manifest},
     program_log::ProgramLog,
     selftest, swap,
@@ -34,6 +38,7 @@ pub struct Probe {
     pub(crate) pin_dir: PathBuf,
     pub(crate) maps: Maps,
     links: Vec<Kept>,
+    pub(crate) on_demand: OnDemand,
     pub(crate) manifest: Manifest,
     adopted: bool,
     program_log: Option<ProgramLog>,
@@ -95,18 +100,16 @@ impl Probe {
     fn adopt(config: &Config, manifest: Manifest) -> Result<Self, Error> {
         let pin_dir = &config.pin_dir;
         let mut links = Vec::new();
-        for program in &manifest.programs {
+        for program in manifest.programs.iter().filter(|one| !on_demand::is(one)) {
             if let Some((_, place)) = manifest.held.iter().find(|(held, _)| held == program) {
                 links.push(attachment::again(pin_dir, program, place)?);
                 continue;
             }
             let path = pins::link_path(pin_dir, program);
-            let link = PinnedLink::from_pin(&path).map_err(|source| Error::Link {
-                path,
-                source: Box::new(source),
-            })?;
+            let link = PinnedLink::from_pin(&path).map_err(|source| Error::link(&path, source))?;
             links.push(Kept::Pinned(link));
         }
+        let on_demand = OnDemand::adopt(pin_dir, &manifest.programs)?;
         let mut maps = Maps::from(|name| {
             MapData::from_pin(pins::map_path(pin_dir, name))
                 .and_then(Map::from_map_data)
@@ -114,7 +117,17 @@ impl Probe {
         })?;
         // Of one that died while it put its programs in the place of these.
         swap::settle(pin_dir, &mut maps, &manifest.programs)?;
-        let mut probe = Self::new(config, maps, links, manifest, true, None);
+        let mut probe = Self {
+            pin_dir: pin_dir.clone(),
+            maps,
+            links,
+            on_demand,
+            manifest,
+            adopted: true,
+            program_log: None,
+            next_slot: 1,
+            written: Written::default(),
+        };
         probe.introduce()?;
         Ok(probe)
     }
@@ -148,27 +161,37 @@ impl Probe {
         let (attached, host) =
             selftest::run(&mut maps, &observed, attached, &mut statuses, &types)?;
         let mut links = Vec::new();
+        let mut on_demand = OnDemand::default();
         let mut programs = Vec::new();
         let mut held = Vec::new();
-        for (name, link) in attached.into_iter().flat_map(|rung| rung.links) {
+        let all: Vec<_> = attached.into_iter().flat_map(|rung| rung.links).collect();
+        // A policy is in force, by the old ones: it stays so.
+        let demanded = over && pins::any_on_demand(pin_dir, all.iter().map(|(name, _)| *name));
+        for (name, link) in all {
             let path = pins::new_program_path(pin_dir, name);
             if let Some(program) = ebpf.program_mut(name) {
                 program
                     .pin(&path)
                     .map_err(|source| Error::Pin { path, source })?;
             }
+            programs.push(name.to_owned());
             let path = pins::new_link_path(pin_dir, name);
-            links.push(match link {
-                Attachment::Link(link) => link
-                    .pin(&path)
-                    .map(Kept::Pinned)
-                    .map_err(|source| Error::Pin { path, source })?,
+            let pin = |link: FdLink| {
+                let pinned = link.pin(&path);
+                pinned.map_err(|source| Error::Pin { path, source })
+            };
+            match link {
+                Attachment::Link(link) if !on_demand::is(name) => {
+                    links.push(Kept::Pinned(pin(link)?));
+                }
+                Attachment::Link(link) if demanded => on_demand.keep(name, pin(link)?),
+                // Loads, attaches, sees: goes until it is wanted.
+                Attachment::Link(_) => {}
                 Attachment::Held(link, place) => {
                     held.push((name.to_owned(), place));
-                    Kept::Held(link)
+                    links.push(Kept::Held(link));
                 }
-            });
-            programs.push(name.to_owned());
+            }
         }
         // With them goes what was loaded and does not serve.
         drop(ebpf);
@@ -176,7 +199,10 @@ impl Probe {
             swap::both_attached();
         }
         pins::forget(pin_dir)?;
-        pins::put_in_force(pin_dir, &programs, &held)?;
+        let without_link = |program: &str| {
+            held.iter().any(|(one, _)| one == program) || (on_demand::is(program) && !demanded)
+        };
+        pins::put_in_force(pin_dir, &programs, without_link)?;
         swap::cross(pin_dir, bridge);
         swap::settle(pin_dir, &mut maps, &programs)?;
         let manifest = Manifest {
@@ -189,31 +215,19 @@ impl Probe {
             host,
         };
         manifest.write(pin_dir)?;
-        let program_log = program_log.map(ProgramLog::new);
-        let mut probe = Self::new(config, maps, links, manifest, over, program_log);
-        probe.introduce()?;
-        Ok(probe)
-    }
-
-    fn new(
-        config: &Config,
-        maps: Maps,
-        links: Vec<Kept>,
-        manifest: Manifest,
-        adopted: bool,
-        program_log: Option<ProgramLog>,
-    ) -> Self {
-        let pin_dir = config.pin_dir.clone();
-        Self {
-            pin_dir,
+        let mut probe = Self {
+            pin_dir: pin_dir.clone(),
             maps,
             links,
+            on_demand,
             manifest,
-            adopted,
-            program_log,
+            adopted: over,
+            program_log: program_log.map(ProgramLog::new),
             next_slot: 1,
             written: Written::default(),
-        }
+        };
+        probe.introduce()?;
+        Ok(probe)
     }
 
     /// Detaches everything, unpins, unmounts the bpffs.
@@ -221,11 +235,12 @@ impl Probe {
         let Self {
             pin_dir,
             links,
+            on_demand,
             maps,
             ..
         } = self;
         // Handles first: what nobody holds is gone when its pin is.
-        drop((links, maps));
+        drop((links, on_demand, maps));
         pins::remove(&pin_dir)
     }
 

@@ -94,7 +94,7 @@ pub(crate) fn begin(pin_dir: &Path) -> Result<u32, Error> {
     let before = read(&control);
     if before.swapping != 0 {
         // One died on the way. Each hook has two programs at most, and one of them is the newest.
-        let in_force = pins::programs_of_links(pin_dir)?;
+        let in_force = pins::programs_in_force(pin_dir)?;
         if !alone(pin_dir, &in_force)? {
             log::warn!("programs of an earlier agent stay attached; counts may be too high");
         }

@@ -12,7 +12,7 @@ use super::{
     mount::{file_mount, through},
     process::other,
     syscalls::Call,
-    watched,
+    tunable, watched,
 };
 use crate::{
     maps::{NS_OWNER, RUNTIME_FILES, SLOT_CONFIG, SLOT_DEVICES, STATE},
@@ -167,6 +167,15 @@ impl Opened {
     }
 }
 
+impl Opened {
+    /// What procfs knows of its inode.
+    #[inline(always)]
+    fn of_procfs(&self) -> u64 {
+        self.inode
+            .wrapping_sub(u64::from(OFF_PROC_INODE_VFS.load()))
+    }
+}
+
 /// What the file turned out to be.
 pub(crate) struct Door {
     pub(crate) activity: Activity,
@@ -239,6 +248,8 @@ fn regular(who: &Identity, opened: &Opened) -> Option<Door> {
     if magic == magic::SYSFS {
         return if name(opened.dentry()) == word(b"uevent_helper") {
             Some(Door::host(Activity::UeventHelper))
+        } else if tunable::of_the_kernel(opened.dentry()) {
+            Some(Door::host(Activity::Tunable))
         } else {
             None
         };
@@ -275,12 +286,10 @@ fn proc(who: &Identity, opened: &Opened) -> Option<Door> {
     } else if name == word(b"sysrq-trigger") {
         return Some(Door::host(Activity::Sysrq));
     } else {
-        return None;
+        let whose = tunable::sysctl(opened.of_procfs(), name)?;
+        return Some(Door::new(Activity::Tunable, whose));
     };
-    let of_process = opened
-        .inode
-        .wrapping_sub(u64::from(OFF_PROC_INODE_VFS.load()));
-    let pid = pointer(of_process, &OFF_PROC_INODE_PID);
+    let pid = pointer(opened.of_procfs(), &OFF_PROC_INODE_PID);
     if pid == 0 {
         return None;
     }

@@ -11,6 +11,7 @@ mod process;
 mod socket;
 mod surface;
 mod syscalls;
+mod tunable;
 
 use core::arch::asm;
 

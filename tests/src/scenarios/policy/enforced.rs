@@ -66,6 +66,12 @@ fn by_target(context: &Context) -> Result<()> {
     equal(action, hits(context, "intruder", action)?, want)?;
 
     context.ok(&["policy", "mode", "walls", "audit"])?;
+    let shown = context.ok(&["policy", "show", "walls"])?;
+    let head = "# in force: mode audit (said in place of the file), when_unenforceable fail\n# holds for: ";
+    ensure!(
+        shown.starts_with(head) && shown.ends_with(&format!("\n{WALLS}")),
+        "{shown}"
+    );
     let audited = joins("audited", "/run/ns")?;
     ensure!(audited.stdout == "7 calls, 0 refused\n", "{audited:?}");
     equal("audit", hits(context, "audited", "audit")?, 7)?;
@@ -76,10 +82,67 @@ fn by_target(context: &Context) -> Result<()> {
         "{all}"
     );
 
+    explained(context, &files)?;
+
     context.ok(&["policy", "rm", "walls"])?;
     let free = joins("free", "/run/ns")?;
     ensure!(free.stdout == "7 calls, 0 refused\n", "{free:?}");
     equal("hits", hits(context, "free", "audit")?, 0)
+}
+
+/// A denial of then beside what is in force now; what is advised lets the kernel let it pass.
+fn explained(context: &Context, files: &Files) -> Result<()> {
+    let events = context.ok(&["events", "--format", "json"])?;
+    let mut events = events
+        .lines()
+        .filter_map(|line| serde_json::from_str(line).ok());
+    let denial =
+        events.find(|event: &Value| event["event"] == "denial" && event["container"] == "intruder");
+    let id = denial.context("no denial on record")?["id"].to_string();
+    let told: Value = context.json(&["policy", "explain", &id, "--format", "json"])?;
+    let first = &told["rules"][0];
+    ensure!(
+        first["policy"] == "walls" && first["rule"] == "joining" && first["why"] == "decides",
+        "{told}"
+    );
+    // It was denied, and audit is in force by now.
+    ensure!(
+        first["action"] == "audit" && told["same"] == false,
+        "{told}"
+    );
+    let lines = told["allow"][0]["lines"].as_str().context("no advice")?;
+    ensure!(
+        lines.contains("namespace = { type = [\"uts\"], target = [\"host\"] }"),
+        "{told}"
+    );
+    let policy = files.write("open.toml", format!("{WALLS}\n{lines}"))?;
+    context.ok(&["policy", "apply", &policy])?;
+    let (volume, way) = (context.workload_volume(), host_way("uts"));
+    let mut args = able("allowed", &[&volume, &way]);
+    args.extend(["/run/workload", "setns-loop", "/run/ns", "uts", "7"]);
+    let allowed = context.ok(&args)?;
+    ensure!(allowed == "7 calls, 0 refused\n", "{allowed}");
+    let told = context.ok(&["policy", "explain", &id])?;
+    ensure!(
+        told.contains("\nnow: allowed, by walls/allow-host, not as then\n"),
+        "{told}"
+    );
+
+    let unknown = context.paddock(&["policy", "explain", "4000000000"])?;
+    let line = "paddock: no event 4000000000: the agent keeps the last 4096 of each class since its start\n";
+    ensure!(
+        unknown.code == Some(1) && unknown.stderr == line,
+        "{unknown:?}"
+    );
+    let other = context.paddock(&["policy", "explain", "1"])?;
+    ensure!(
+        other.code == Some(1)
+            && other
+                .stderr
+                .starts_with("paddock: event 1 is no act that policies judge"),
+        "{other:?}"
+    );
+    Ok(())
 }
 
 /// Through kills of the agent, restarts and swaps of the policy: not one success.
@@ -195,6 +258,13 @@ fn wrong(context: &Context) -> Result<()> {
             "{output:?} instead of {want}"
         );
         ensure!(context.ok(&["policy", "list", "--format", "json"])? == before);
+        // Asked before, it says the same.
+        let output = context.paddock(&["policy", "check", &file])?;
+        let end = format!("\n  here: `policy apply` refuses it: {line}\n");
+        ensure!(
+            output.code == Some(0) && output.stderr.is_empty() && output.stdout.ends_with(&end),
+            "{output:?} instead of {end}"
+        );
         Ok(())
     };
     refused(
@@ -209,15 +279,16 @@ fn wrong(context: &Context) -> Result<()> {
             "{output:?}"
         );
     }
-    let output = context.paddock(&["policy", "mode", "none", "enforce"])?;
-    ensure!(
-        output.code == Some(1) && output.stderr == "paddock: no policy 'none' is in force\n",
-        "{output:?}"
-    );
-    let output = context.paddock(&["policy", "rm", "none"])?;
-    ensure!(
-        output.code == Some(1) && output.stderr == "paddock: no policy 'none' is in force\n",
-        "{output:?}"
-    );
+    for none in [
+        &["mode", "none", "enforce"][..],
+        &["rm", "none"],
+        &["show", "none"],
+    ] {
+        let output = context.paddock(&[&["policy"], none].concat())?;
+        ensure!(
+            output.code == Some(1) && output.stderr == "paddock: no policy 'none' is in force\n",
+            "{output:?}"
+        );
+    }
     context.ok(&["policy", "rm", "walls"]).map(drop)
 }

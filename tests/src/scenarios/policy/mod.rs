@@ -2,6 +2,7 @@
 
 pub mod enforced;
 pub mod guarded;
+pub mod reactions;
 pub mod recorded;
 
 use std::{
@@ -77,13 +78,24 @@ fn good(context: &Context) -> Result<()> {
          reaction = \"kill\"\n[[rule]]\nname = \"keys\"\nmode = \"audit\"\n\
          file = { path = \"/etc/keys\", operation = [\"read\", \"write\"] }\n",
     )?;
-    let text = context.ok(&["policy", "check", &file])?;
+    let output = check(context, &file)?;
+    let text = output.stdout;
     let want = "policy web, for containers named web-*; refused where a rule of it cannot be enforced\n  \
          sysrq: writing sysrq-trigger: denied\n  \
          miner: traffic to 0.0.0.0/0 port 3333 by tcp, udp; traffic to ::/0 port 3333 by tcp, udp: denied, and the process is killed\n  \
          keys: read, write of /etc/keys and below: passes, counted as would-deny\n";
-    ensure!(text == want, "{text}");
+    ensure!(text == want && output.code == Some(0), "{text}");
+    ensure!(output.stderr == alone(context), "{}", output.stderr);
     Ok(())
+}
+
+/// What is said where no agent tells what comes of it.
+fn alone(context: &Context) -> String {
+    let socket = context.state.join("paddock.sock");
+    format!(
+        "paddock: no agent answers on {}: only the language was checked\n",
+        socket.display()
+    )
 }
 
 fn bad(context: &Context) -> Result<()> {
@@ -96,7 +108,7 @@ fn bad(context: &Context) -> Result<()> {
     let output = context.paddock(&["policy", "check", &file, "pack:escape"])?;
     ensure!(
         output.code == Some(1)
-            && output.stderr == line
+            && output.stderr == format!("{line}{}", alone(context))
             && output
                 .stdout
                 .starts_with("policy escape, for every container;"),

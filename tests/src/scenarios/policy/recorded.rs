@@ -12,6 +12,7 @@ use crate::{
 
 pub const ALL: &[Scenario] = &[
     Scenario::new("policy::recorded_events_are_judged", judged),
+    Scenario::new("policy::what_it_did_is_learned", learned).alone(),
     Scenario::new("policy::wrong_records_are_told_by_line", wrong).alone(),
 ];
 
@@ -76,6 +77,56 @@ fn judged(context: &Context) -> Result<()> {
     ensure!(
         table.starts_with("of ") && table.contains(" events none is forbidden\n"),
         "{table}"
+    );
+    Ok(())
+}
+
+/// What it did stays open to it, and nothing else does.
+fn learned(context: &Context) -> Result<()> {
+    context.start_agent(&["--detach-on-exit"])?;
+    let (volume, way) = (context.workload_volume(), host_way("uts"));
+    let runs = |script: &str| {
+        let mut args = able("borer", &[&volume, &way]);
+        args.insert(1, "--rm");
+        args.extend(["sh", "-c", script]);
+        context.paddock(&args)
+    };
+    let usual = "unshare -u true && /run/workload setns-loop /run/ns uts 7";
+    let free = "7 calls, 0 refused\n";
+    let first = runs(usual)?;
+    ensure!(first.stdout == free, "{first:?}");
+    // A program that it brought along is not its usual.
+    let more = "cp \"$(command -v true)\" /tmp/true && /tmp/true && echo more";
+    let text = context.ok(&["policy", "learn", "borer"])?;
+    ensure!(
+        text.contains("setns uts=host, an escape, 7 times"),
+        "{text}"
+    );
+    let files = Files::new()?;
+    let policy = files.write("learned.toml", &text)?;
+    context.ok(&["policy", "check", &policy])?;
+    let recorded = context.ok(&["events", "--container", "borer", "--format", "json"])?;
+    let recorded = files.write("events.jsonl", recorded)?;
+    let report = context.ok(&["policy", "test", &policy, "--events", &recorded])?;
+    ensure!(report.contains(" events none is forbidden\n"), "{report}");
+
+    let apply = ["policy", "apply", "--mode", "enforce"];
+    context.ok(&[&apply[..], &["--when-unenforceable", "audit", &policy]].concat())?;
+    let usual = runs(usual)?;
+    ensure!(usual.stdout == free && usual.code == Some(0), "{usual:?}");
+    let other = runs(more)?;
+    ensure!(
+        other.stdout.is_empty() && other.code != Some(0),
+        "{other:?}"
+    );
+    context.ok(&["policy", "rm", "learned-borer"])?;
+    let open = runs(more)?;
+    ensure!(open.stdout == "more\n", "{open:?}");
+    let unknown = context.paddock(&["policy", "learn", "nobody"])?;
+    ensure!(
+        unknown.code == Some(1)
+            && unknown.stderr == "paddock: no events of nobody: nothing to learn from\n",
+        "{unknown:?}"
     );
     Ok(())
 }

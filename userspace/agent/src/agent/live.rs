@@ -17,7 +17,9 @@ use super::{Error, GRACE};
 use crate::{
     api::{Origin, State},
     chain::chain,
-    clock, found, guard, launch, metrics, runtime_files, server,
+    clock, found, guard, launch, metrics,
+    policies::reactions,
+    runtime_files, server,
     shared::Shared,
     telling, withheld,
 };
@@ -47,6 +49,7 @@ pub(super) async fn live(shared: Arc<Shared>, web: Option<TcpListener>) -> Resul
     guard::warn(&shared);
     tokio::spawn(guard::watch(Arc::clone(&shared)));
     tokio::spawn(runtime_files::run(Arc::clone(&shared)));
+    tokio::spawn(reactions::run(Arc::clone(&shared)));
     let mut servers = vec![watched(
         &shared,
         "API",

@@ -306,6 +306,7 @@ fn register(shared: &Arc<Shared>, found: Match, watched: Watched, outer: Option<
                 runtime_id,
                 tries: 0,
                 pod_uid: found.pod_uid,
+                runtime: found.runtime,
                 known: written,
             },
             ..Facts::default()

@@ -17,9 +17,21 @@
 
 use crate::naming;
 
-const SCOPES: [&str; 5] = ["docker-", "libpod-", "cri-containerd-", "crio-", "nerdctl-"];
+/// With the runtime by its name in policies.
+const SCOPES: [(&str, &str); 5] = [
+    ("docker-", "docker"),
+    ("libpod-", "podman"),
+    ("cri-containerd-", "containerd"),
+    ("crio-", "crio"),
+    ("nerdctl-", "containerd"),
+];
 /// Parents in which a bare id is a container: cgroupfs drivers use nothing else.
-const BARE: [&str; 4] = ["docker", "default", "k8s.io", "moby"];
+const BARE: [(&str, &str); 4] = [
+    ("docker", "docker"),
+    ("default", "containerd"),
+    ("k8s.io", "containerd"),
+    ("moby", "docker"),
+];
 /// `paddock/INSTANCE/ID`.
 const OWN_DEPTH: usize = 3;
 
@@ -34,6 +46,8 @@ pub(crate) struct Match {
     pub(crate) name: String,
     /// Of the Kubernetes pod that it is in.
     pub(crate) pod_uid: Option<String>,
+    /// As policies select by it, where the path says so.
+    pub(crate) runtime: Option<&'static str>,
 }
 
 /// The container that the cgroup at `path` (absolute within its hierarchy) is, or is part of.
@@ -67,6 +81,7 @@ fn container(prefix: &[&str], globs: &[String]) -> Option<Match> {
         },
     };
     Some(Match {
+        runtime: runtime(last, parents),
         pod_uid: pod_uid(prefix),
         path,
         id,
@@ -76,19 +91,49 @@ fn container(prefix: &[&str], globs: &[String]) -> Option<Match> {
 
 fn runtime_id<'a>(last: &'a str, parents: &[&str]) -> Option<&'a str> {
     let bare = last.strip_suffix(".scope").unwrap_or(last);
-    let scoped = SCOPES.iter().find_map(|scope| bare.strip_prefix(scope));
+    let scoped = SCOPES
+        .iter()
+        .find_map(|(scope, _)| bare.strip_prefix(scope));
     // A cgroupfs driver that was given systemd's notation.
     let noted = || {
         let mut parts = last.rsplitn(3, ':');
         let id = parts.next()?;
         parts.nth(1).map(|_| id)
     };
-    let below = parents.last().is_some_and(|parent| BARE.contains(parent))
+    let below = parents
+        .last()
+        .is_some_and(|parent| bare_of(parent).is_some())
         || parents.iter().any(|parent| parent.starts_with("kubepods"));
     scoped
         .or_else(noted)
         .or(below.then_some(last))
         .filter(|id| is_id(id))
+}
+
+fn bare_of(parent: &str) -> Option<&'static str> {
+    let found = BARE.iter().find(|(name, _)| *name == parent);
+    found.map(|(_, runtime)| *runtime)
+}
+
+/// Who made the container at such a path. Of a bare id in a pod it says nothing.
+fn runtime(last: &str, parents: &[&str]) -> Option<&'static str> {
+    if runtime_id(last, parents).is_some() {
+        let mut parts = last.rsplitn(3, ':');
+        let noted = parts.nth(1).filter(|_| parts.next().is_some());
+        let named = |(prefix, _): &&(&str, &str)| {
+            let noted = noted.is_some_and(|noted| prefix.strip_suffix('-') == Some(noted));
+            noted || last.starts_with(prefix)
+        };
+        let scoped = SCOPES.iter().find(named).map(|(_, runtime)| *runtime);
+        return scoped.or_else(|| bare_of(parents.last()?));
+    }
+    if last.starts_with("lxc.payload.") || parents.last() == Some(&"lxc") {
+        return Some("lxc");
+    }
+    // libvirt's containers have machines, too.
+    let machine = last.starts_with("machine-") && !last.starts_with("machine-lxc");
+    let nspawn = last.starts_with("systemd-nspawn@") || machine;
+    nspawn.then_some("nspawn")
 }
 
 fn is_id(text: &str) -> bool {
@@ -267,6 +312,32 @@ mod tests {
             let expected = (path[1..].to_owned(), name.to_owned());
             assert_eq!(found(path), Some(expected.clone()));
             assert_eq!(found(&format!("{path}/payload/init.scope")), Some(expected));
+        }
+    }
+
+    #[test]
+    fn paths_say_who_made_them() {
+        for (path, runtime) in [
+            ("/system.slice/docker-ID.scope", Some("docker")),
+            ("/docker/ID", Some("docker")),
+            ("/machine.slice/libpod-ID.scope", Some("podman")),
+            ("/system.slice/nerdctl-ID.scope", Some("containerd")),
+            ("/k8s.io/ID", Some("containerd")),
+            (
+                "/kubepods.slice/kubepods-podUID_.slice/cri-containerd-ID.scope",
+                Some("containerd"),
+            ),
+            ("/kubepods/podUID/ID", None),
+            ("/kubepods/podUID/crio-ID", Some("crio")),
+            ("/system.slice:docker:ID", Some("docker")),
+            ("/lxc.payload.web", Some("lxc")),
+            ("/machine.slice/machine-web.scope", Some("nspawn")),
+            ("/byhand", None),
+        ] {
+            let path = path.replace("UID_", &UID.replace('-', "_"));
+            let path = path.replace("UID", UID).replace("ID", ID);
+            let found = find(&path, &["/byhand".into()]).unwrap_or_else(|| panic!("{path}"));
+            assert_eq!(found.runtime, runtime, "{path}");
         }
     }
 

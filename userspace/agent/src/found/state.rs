@@ -37,6 +37,8 @@ pub(crate) struct Written {
     pub(crate) pod: Option<String>,
     pub(crate) pod_namespace: Option<String>,
     pub(crate) pod_uid: Option<String>,
+    /// Whose files have it, as policies select by it.
+    pub(crate) runtime: Option<&'static str>,
 }
 
 impl Written {
@@ -112,6 +114,7 @@ fn entry(list: &Value, id: &str) -> Option<Written> {
         .unwrap_or_default();
     Some(Written {
         name: name(&entry["names"][0]).or_else(|| name(&metadata["name"])),
+        runtime: Some("podman"),
         image: text(&metadata["image-name"]),
         ..Written::default()
     })
@@ -127,6 +130,7 @@ fn crio(annotations: &Value) -> Option<Written> {
         pod_namespace: text(of("pod.namespace")),
         pod_uid: text(of("pod.uid")),
         pod: Some(pod),
+        runtime: Some("crio"),
     })
 }
 
@@ -135,6 +139,7 @@ fn docker(root: &Path, id: &str) -> Option<Written> {
     let config = json(&dir, &format!("{id}/config.v2.json"))?;
     Some(Written {
         name: name(&config["Name"]),
+        runtime: Some("docker"),
         image: text(&config["Config"]["Image"]),
         ..Written::default()
     })
@@ -157,6 +162,7 @@ fn containerd(root: &Path, id: &str) -> Option<Written> {
             pod_namespace: text(of("sandbox-namespace")),
             pod_uid: text(of("sandbox-uid")),
             pod,
+            runtime: Some("containerd"),
         })
     })
 }
@@ -286,7 +292,8 @@ mod tests {
 
     #[test]
     fn pods_of_containerd_and_crio() {
-        let expected = Written {
+        let expected = |runtime| Written {
+            runtime: Some(runtime),
             name: Some("shop-1_cart".to_owned()),
             image: Some("cart:2".to_owned()),
             pod: Some("shop-1".to_owned()),
@@ -298,14 +305,14 @@ mod tests {
             "run/containerd/io.containerd.runtime.v2.task/k8s.io/ID/config.json",
             r#"{"annotations":{"io.kubernetes.cri.container-name":"cart","io.kubernetes.cri.sandbox-name":"shop-1","io.kubernetes.cri.sandbox-namespace":"prod","io.kubernetes.cri.sandbox-uid":"u","io.kubernetes.cri.image-name":"cart:2"}}"#,
         );
-        assert_eq!(root.found(), expected);
+        assert_eq!(root.found(), expected("containerd"));
         let root = Root::new("crio");
         root.write(
             "run/containers/storage/overlay-containers/ID/userdata/config.json",
             r#"{"annotations":{"io.kubernetes.container.name":"cart","io.kubernetes.pod.name":"shop-1","io.kubernetes.pod.namespace":"prod","io.kubernetes.pod.uid":"u","io.kubernetes.cri-o.ImageName":"cart:2"}}"#,
         );
-        assert_eq!(root.found(), expected);
-        assert_eq!(expected.labels()[1].1, "prod");
+        assert_eq!(root.found(), expected("crio"));
+        assert_eq!(expected("crio").labels()[1].1, "prod");
     }
 
     #[test]
@@ -314,7 +321,8 @@ mod tests {
         let config = "var/lib/docker/containers/ID/config.v2.json".replace("ID", ID);
         for text in ["", "[]", "{\"Name\":7,\"Config\":[]}", &"[".repeat(100_000)] {
             root.write(&config, text);
-            assert_eq!(root.found(), Written::default());
+            let found = root.found();
+            assert_eq!((found.name, found.image), (None, None));
         }
         root.write(
             &config,

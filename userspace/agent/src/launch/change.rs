@@ -17,7 +17,11 @@ use super::{
     files::{self, Config},
     watch::start_time,
 };
-use crate::{api::State, container::Container, shared::Shared};
+use crate::{
+    api::{Origin, State},
+    container::Container,
+    shared::Shared,
+};
 
 /// Stops every process in it, execs' too.
 pub(crate) async fn pause(shared: &Arc<Shared>, container: &Arc<Container>) -> Result<(), Error> {
@@ -32,12 +36,55 @@ pub(crate) async fn unpause(shared: &Arc<Shared>, container: &Arc<Container>) ->
     Ok(())
 }
 
+/// Stops every process of one, whoever launched it. `false`: they were stopped already.
+pub(crate) async fn hold(shared: &Arc<Shared>, container: &Arc<Container>) -> Result<bool, Error> {
+    if container.state() != State::Running {
+        return Err(Error::state(format!("{} does not run", container.name)));
+    }
+    let held = in_cgroup(shared, container, |cgroup| {
+        if cgroup.is_frozen()? {
+            return Ok(false);
+        }
+        freeze(cgroup).map(|()| true)
+    })
+    .await?;
+    if held {
+        shared.publish(container, "paused");
+    }
+    Ok(held)
+}
+
+/// Kills every process of a found one; whoever started it learns of its end as of any other.
+/// `false`: it had none.
+pub(crate) async fn end_found(
+    shared: &Arc<Shared>,
+    container: &Arc<Container>,
+) -> Result<bool, Error> {
+    in_cgroup(shared, container, |cgroup| {
+        let any = !cgroup.pids()?.is_empty();
+        cgroup.kill()?;
+        Ok(any)
+    })
+    .await
+}
+
+fn freeze(cgroup: &Cgroup) -> Result<(), Error> {
+    cgroup.freeze().map_err(|error| {
+        // Half frozen is neither: the error is what is told of it.
+        let _ = cgroup.thaw();
+        error.into()
+    })
+}
+
 async fn set_frozen(
     shared: &Arc<Shared>,
     container: &Arc<Container>,
     frozen: bool,
 ) -> Result<(), Error> {
-    running(container)?;
+    // A policy may have frozen a found one, which its runtime does not know of.
+    if frozen || container.origin == Origin::Launched {
+        running(container)?;
+    }
     let name = container.name.clone();
     in_cgroup(shared, container, move |cgroup| {
         match (cgroup.is_frozen()?, frozen) {
@@ -48,11 +95,7 @@ async fn set_frozen(
         if !frozen {
             return Ok(cgroup.thaw()?);
         }
-        cgroup.freeze().map_err(|error| {
-            // Half frozen is neither: the error is what is told of it.
-            let _ = cgroup.thaw();
-            error.into()
-        })
+        freeze(cgroup)
     })
     .await
 }

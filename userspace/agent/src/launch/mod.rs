@@ -35,7 +35,7 @@ use paddock_runtime::{apparmor, client, record::Failed, zygote};
 
 pub(crate) use self::{
     backoff::Backoff,
-    change::{pause, unpause, update},
+    change::{end_found, hold, pause, unpause, update},
     control::{Stop, kill, prepare, remove, restart, settled, start, stop, wait},
     create::create,
     end::release_slot,

@@ -59,9 +59,13 @@ const TAMPERING: Family = Family::counter(
     "paddock_tampering_total",
     "Attempts of others at what is paddock's own in the kernel: its maps, programs, links, their pins, the pins' mount, the agent's process. Outcome denied: refused; seen: let through, or known by what it left.",
 );
+const DISARMED: Family = Family::gauge(
+    "paddock_policy_rules_disarmed",
+    "1 where a policy's rule hit more containers than its disarm allows and only counts now, until its policy is applied or gets its mode anew; 0 for other rules that have a disarm.",
+);
 const BUILD: Family = Family::gauge("paddock_build_info", "Version of paddock, always 1.");
 
-pub(super) const FAMILIES: [Family; 13] = [
+pub(super) const FAMILIES: [Family; 14] = [
     OOM_KILLS,
     CONTAINERS,
     FOLDED,
@@ -74,6 +78,7 @@ pub(super) const FAMILIES: [Family; 13] = [
     MISSED,
     HITS_LOST,
     TAMPERING,
+    DISARMED,
     BUILD,
 ];
 
@@ -125,6 +130,7 @@ pub(super) fn collect(shared: &Shared, exported: &Exported) -> Vec<MetricFamily>
         MISSED.with(missed(shared)),
         TAMPERING.with(tampering(shared)),
         HITS_LOST.with([(vec![], float(shared.kernel.hits_lost()))]),
+        DISARMED.with(disarmed(shared)),
         BUILD.with([(vec![("version", env!("CARGO_PKG_VERSION").to_owned())], 1.0)]),
     ]
 }
@@ -141,6 +147,19 @@ fn tampering(shared: &Shared) -> Vec<(Labels, f64)> {
         }
     }
     series
+}
+
+fn disarmed(shared: &Shared) -> Vec<(Labels, f64)> {
+    let series = |(policy, rule, disarmed): (String, String, bool)| {
+        let labels = vec![("policy", policy), ("rule", rule)];
+        (labels, f64::from(u8::from(disarmed)))
+    };
+    shared
+        .policies
+        .disarming()
+        .into_iter()
+        .map(series)
+        .collect()
 }
 
 fn missed(shared: &Shared) -> Vec<(Labels, f64)> {

@@ -4,6 +4,7 @@
 //! A name is letters, digits, `_`, `.` and `-`, a letter or digit first: it leads nowhere else.
 
 use std::{
+    collections::BTreeSet,
     fs::{self, DirBuilder, File, OpenOptions},
     io::{self, Read as _, Write as _},
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
@@ -11,15 +12,26 @@ use std::{
 };
 
 use paddock_policy::{
-    MAX_BYTES, Overrides,
+    MAX_BYTES, MAX_STATEMENTS, Overrides,
     model::{Mode, WhenUnenforceable},
 };
 
+use serde::de::DeserializeOwned;
+
+use super::answered::{Answered, Numbered};
+
 const DIRECTORY: &str = "policies";
 const ENDING: &str = "toml";
+const ANSWERED: &str = "answered.json";
 
 /// In the place of the former one at once, and on disk before it is in force.
-pub(super) fn keep(state: &Path, name: &str, text: &[u8], overrides: Overrides) -> io::Result<()> {
+pub(super) fn keep(
+    state: &Path,
+    name: &str,
+    text: &[u8],
+    overrides: Overrides,
+    disarmed: &BTreeSet<String>,
+) -> io::Result<()> {
     let directory = make(state)?;
     let new = directory.join(format!(".{name}.new"));
     let mut file = OpenOptions::new()
@@ -29,7 +41,7 @@ pub(super) fn keep(state: &Path, name: &str, text: &[u8], overrides: Overrides) 
         .mode(0o600)
         .open(&new)?;
     let written = file
-        .write_all(first_line(overrides).as_bytes())
+        .write_all(first_line(overrides, disarmed).as_bytes())
         .and_then(|()| file.write_all(text))
         .and_then(|()| file.sync_all());
     let moved = written.and_then(|()| fs::rename(&new, path(&directory, name)));
@@ -56,6 +68,8 @@ pub(super) struct Kept {
     pub(super) name: String,
     pub(super) text: Vec<u8>,
     pub(super) overrides: Overrides,
+    /// Rules that went to audit by themselves.
+    pub(super) disarmed: BTreeSet<String>,
 }
 
 pub(super) fn kept(state: &Path) -> io::Result<Vec<Kept>> {
@@ -79,6 +93,7 @@ pub(super) fn kept(state: &Path) -> io::Result<Vec<Kept>> {
         all.push(Kept {
             name: name.to_owned(),
             overrides: overrides(&text),
+            disarmed: disarmed(&text),
             text: rest,
         });
     }
@@ -98,28 +113,41 @@ pub(super) fn forget_all(state: &Path) {
 
 /// Which policy's rule each number of a ruleset stands for: the kernel half goes on with it when
 /// the agent is gone. Not on disk at once: with the machine goes the kernel half.
-pub(super) fn keep_names(state: &Path, ruleset: u32, names: &[(String, String)]) -> io::Result<()> {
+pub(super) fn keep_rules(state: &Path, ruleset: u32, rules: &[Numbered]) -> io::Result<()> {
+    write(state, &rules_name(ruleset), &serde_json::to_vec(rules)?)
+}
+
+/// None where there are none.
+pub(super) fn rules(state: &Path, ruleset: u32) -> Vec<Numbered> {
+    read(state, &rules_name(ruleset)).unwrap_or_default()
+}
+
+/// The counts of hits that reactions have followed.
+pub(super) fn keep_answered(state: &Path, answered: &[Answered]) -> io::Result<()> {
+    write(state, ANSWERED, &serde_json::to_vec(answered)?)
+}
+
+pub(super) fn answered(state: &Path) -> Vec<Answered> {
+    read(state, ANSWERED).unwrap_or_default()
+}
+
+fn write(state: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
     let directory = make(state)?;
-    let new = directory.join(format!(".{ruleset}.new"));
-    let written = fs::write(&new, serde_json::to_vec(names)?)
-        .and_then(|()| fs::rename(&new, names_path(&directory, ruleset)));
+    let new = directory.join(format!(".{name}.new"));
+    let written = fs::write(&new, bytes).and_then(|()| fs::rename(&new, directory.join(name)));
     if written.is_err() {
         let _ = fs::remove_file(&new);
     }
     written
 }
 
-/// None where there are none.
-pub(super) fn names(state: &Path, ruleset: u32) -> Vec<(String, String)> {
-    let path = names_path(&state.join(DIRECTORY), ruleset);
-    fs::read(path)
-        .ok()
-        .and_then(|bytes| serde_json::from_slice(&bytes).ok())
-        .unwrap_or_default()
+fn read<T: DeserializeOwned>(state: &Path, name: &str) -> Option<T> {
+    let bytes = fs::read(state.join(DIRECTORY).join(name)).ok()?;
+    serde_json::from_slice(&bytes).ok()
 }
 
-fn names_path(directory: &Path, ruleset: u32) -> PathBuf {
-    directory.join(format!("{ruleset}.rules.json"))
+fn rules_name(ruleset: u32) -> String {
+    format!("{ruleset}.rules.json")
 }
 
 fn make(state: &Path) -> io::Result<PathBuf> {
@@ -130,14 +158,32 @@ fn make(state: &Path) -> io::Result<PathBuf> {
     }
 }
 
-const LONGEST_LINE: usize = 128;
+/// With the names of all rules that a file can have, each with a space.
+const LONGEST_LINE: usize = 128 + MAX_STATEMENTS * 65;
 
-fn first_line(overrides: Overrides) -> String {
+fn first_line(overrides: Overrides, disarmed: &BTreeSet<String>) -> String {
     let mode = overrides.mode.map_or("-", Mode::name);
     let when = overrides
         .when_unenforceable
         .map_or("-", WhenUnenforceable::name);
-    format!("# in force: mode {mode} when_unenforceable {when}\n")
+    let mut line = format!("# in force: mode {mode} when_unenforceable {when}");
+    if !disarmed.is_empty() {
+        line.push_str(" disarmed");
+    }
+    for rule in disarmed {
+        line.push(' ');
+        line.push_str(rule);
+    }
+    line.push('\n');
+    line
+}
+
+fn disarmed(line: &[u8]) -> BTreeSet<String> {
+    let line = String::from_utf8_lossy(line);
+    let rules = line
+        .split_whitespace()
+        .skip_while(|word| *word != "disarmed");
+    rules.skip(1).map(str::to_owned).collect()
 }
 
 fn overrides(line: &[u8]) -> Overrides {
@@ -153,6 +199,21 @@ fn overrides(line: &[u8]) -> Overrides {
 mod tests {
     use super::*;
     use crate::fixture::Dir;
+
+    #[test]
+    fn disarmed_rules_are_kept_beside_what_was_said() {
+        let dir = Dir::new();
+        let overrides = Overrides {
+            mode: Some(Mode::Enforce),
+            when_unenforceable: None,
+        };
+        let disarmed = BTreeSet::from(["a-1".to_owned(), "mode".to_owned()]);
+        keep(dir.path(), "p", b"text", overrides, &disarmed).unwrap();
+        let kept = kept(dir.path()).unwrap();
+        assert_eq!(kept[0].disarmed, disarmed);
+        assert_eq!(kept[0].overrides, overrides);
+        assert_eq!(kept[0].text, b"text");
+    }
 
     #[test]
     fn what_is_kept_comes_back_as_it_was() {
@@ -176,8 +237,15 @@ mod tests {
         ];
         for (name, overrides) in all {
             let text = format!("name = \"{name}\"\n");
-            keep(dir.path(), name, b"", overrides).unwrap();
-            keep(dir.path(), name, text.as_bytes(), overrides).unwrap();
+            keep(dir.path(), name, b"", overrides, &BTreeSet::new()).unwrap();
+            keep(
+                dir.path(),
+                name,
+                text.as_bytes(),
+                overrides,
+                &BTreeSet::new(),
+            )
+            .unwrap();
         }
         let kept = kept(dir.path()).unwrap();
         assert_eq!(kept.len(), all.len());

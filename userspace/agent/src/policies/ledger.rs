@@ -31,13 +31,13 @@ impl Ledger {
             let Some(container) = shared.registry.of_slot(Slot(key.slot)) else {
                 continue;
             };
-            let Some((policy, rule)) = sets.rule(key.ruleset, key.rule) else {
+            let Some(rule) = sets.rule(key.ruleset, key.rule) else {
                 continue;
             };
             let seen = self.seen.insert(key, count).unwrap_or(0);
             let hit = Hit {
-                policy: policy.clone(),
-                rule: rule.clone(),
+                policy: rule.policy.clone(),
+                rule: rule.rule.clone(),
                 action: key.action,
             };
             let rules = self.by_container.entry(container.name.clone()).or_default();

@@ -186,7 +186,6 @@ fn occurs((activity, target): (Activity, Target)) -> bool {
 /// What the kernel half does not know yet.
 fn unknown(one: &Match) -> Option<&'static str> {
     match one {
-        Match::Named(named) if !named.writes.is_empty() => Some("writes below a path"),
         Match::Named(_) | Match::Namespace(_) => None,
         Match::Capability(_) => Some("capability"),
         Match::Device(_) => Some("device"),
@@ -241,6 +240,7 @@ const fn observer(activity: Activity) -> &'static str {
         | Activity::Sysrq
         | Activity::BinfmtMisc
         | Activity::Debugfs
+        | Activity::Tunable
         | Activity::RawMemory
         | Activity::RuntimeExe => "open",
     }
@@ -277,6 +277,7 @@ const fn question(activity: Activity) -> Option<&'static str> {
         | Activity::Sysrq
         | Activity::BinfmtMisc
         | Activity::Debugfs
+        | Activity::Tunable
         | Activity::RawMemory
         | Activity::RuntimeExe => "lsm_file_open",
         Activity::Chroot => "lsm_path_chroot",

@@ -5,14 +5,17 @@
 //! each moment the old or the new holds. A number is not used again before all others were, so
 //! that a denial that is still in the ring is told by the rule that it was of.
 
+mod answered;
 mod answers;
+mod explain;
 mod files;
 mod ledger;
 mod means;
+pub(crate) mod reactions;
 mod sets;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -21,6 +24,7 @@ use paddock_policy::{
     model::{self, WhenUnenforceable},
 };
 use paddock_probe::{HitKey, RULESETS, Slot};
+use tokio::sync::Notify;
 
 pub(crate) use self::ledger::Hit;
 use self::{
@@ -29,7 +33,10 @@ use self::{
     sets::Sets,
 };
 use crate::{
-    api::{CreateRequest, Origin, PolicySummary, RuleSummary},
+    api::{
+        CreateRequest, Origin, PolicyCheck, PolicyDetail, PolicyOverrides, PolicySummary,
+        RuleSummary,
+    },
     container::Container,
     guard,
     shared::Shared,
@@ -66,6 +73,15 @@ pub(crate) enum Error {
     },
     #[error("{0}")]
     Faults(String),
+    #[error(
+        "no event {id}: the agent keeps the last {} of each class since its start",
+        crate::bus::HISTORY
+    )]
+    NoEvent { id: u64 },
+    #[error(
+        "event {id} is no act that policies judge: setns, unshare, clone, an activity, a denial"
+    )]
+    NotJudged { id: u64 },
     #[error("cannot keep the policy for the next agent")]
     Keep {
         #[source]
@@ -81,6 +97,8 @@ pub(crate) enum Error {
 #[derive(Debug, Default)]
 pub(crate) struct Policies {
     inner: Mutex<Inner>,
+    /// A denial was told: counts have grown.
+    stirred: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -88,15 +106,18 @@ struct Inner {
     applied: BTreeMap<String, Applied>,
     sets: Sets,
     ledger: Ledger,
+    answers: answered::Answers,
     /// What a predecessor had in force could not all be read: what it bound stays bound.
     unread: bool,
 }
 
 #[derive(Clone, Debug)]
 struct Applied {
+    /// With the rules that are disarmed in audit.
     policy: Arc<Policy>,
     text: Vec<u8>,
     overrides: Overrides,
+    disarmed: BTreeSet<String>,
 }
 
 impl Policies {
@@ -121,11 +142,12 @@ impl Policies {
             policy: Arc::new(policy),
             text: text.to_vec(),
             overrides,
+            disarmed: BTreeSet::new(),
         };
         let mut applied = inner.applied.clone();
         let old = applied.insert(name.clone(), new);
         let state = shared.instance.dir();
-        let keep = |one: &Applied| files::keep(state, &name, &one.text, one.overrides);
+        let keep = |one: &Applied| one.keep(state, &name);
         keep(&applied[&name]).map_err(|source| Error::Keep { source })?;
         if let Err(error) = inner.change(shared, applied) {
             let back = old.map_or_else(|| files::forget(state, &name), |old| keep(&old));
@@ -136,6 +158,7 @@ impl Policies {
             }
             return Err(error);
         }
+        inner.answers.rearm(&name);
         drop(inner);
         guard::follow(shared, self);
         self.summary(shared, &name)
@@ -172,6 +195,7 @@ impl Policies {
         }
         let last = applied.is_empty();
         inner.change(shared, applied)?;
+        inner.answers.rearm(name);
         let state = shared.instance.dir();
         files::forget(state, name).map_err(|source| Error::Keep { source })?;
         if last {
@@ -192,6 +216,11 @@ impl Policies {
     pub(crate) fn restore(&self, shared: &Shared) {
         let mut inner = self.lock();
         inner.sets.inherit(shared);
+        if shared.kernel.adopted() {
+            inner
+                .answers
+                .restore(files::answered(shared.instance.dir()));
+        }
         let kept = match files::kept(shared.instance.dir()) {
             Ok(kept) => kept,
             Err(error) => {
@@ -221,9 +250,10 @@ impl Policies {
                 tracing::error!("{error}; until then it is enforced as far as it can be");
             }
             let applied = Applied {
-                policy: Arc::new(policy),
+                policy: Arc::new(reactions::audited(policy, &kept.disarmed)),
                 text: kept.text,
                 overrides: kept.overrides,
+                disarmed: kept.disarmed,
             };
             inner.applied.insert(applied.policy.name.clone(), applied);
         }
@@ -245,14 +275,12 @@ impl Policies {
     }
 
     fn summary(&self, shared: &Shared, name: &str) -> Result<PolicySummary, Error> {
-        let policy = self
-            .lock()
-            .applied
-            .get(name)
-            .map(|one| Arc::clone(&one.policy))
-            .ok_or_else(|| Error::Unknown {
-                name: name.to_owned(),
-            })?;
+        let one = self.lock().applied.get(name).cloned();
+        let Applied {
+            policy, disarmed, ..
+        } = one.ok_or_else(|| Error::Unknown {
+            name: name.to_owned(),
+        })?;
         let hits = {
             let mut inner = self.lock();
             inner.read_hits(shared);
@@ -263,7 +291,7 @@ impl Policies {
             name: policy.name.clone(),
             description: policy.description.clone(),
             mode: policy.mode.name().to_owned(),
-            rules: rules(shared, &policy, &hits),
+            rules: rules(shared, &policy, &disarmed, &hits),
             containers: all
                 .filter(|one| holds(&policy, shared, &Who::of(one)))
                 .map(|one| one.name.clone())
@@ -271,11 +299,38 @@ impl Policies {
         })
     }
 
+    pub(crate) fn detail(&self, shared: &Shared, name: &str) -> Result<PolicyDetail, Error> {
+        let summary = self.summary(shared, name)?;
+        let one = self.lock().applied.get(name).cloned();
+        let one = one.ok_or_else(|| Error::Unknown {
+            name: name.to_owned(),
+        })?;
+        let when = |when: WhenUnenforceable| when.name().to_owned();
+        Ok(PolicyDetail {
+            summary,
+            when_unenforceable: when(one.policy.when_unenforceable),
+            overrides: PolicyOverrides {
+                mode: one.overrides.mode.map(|mode| mode.name().to_owned()),
+                when_unenforceable: one.overrides.when_unenforceable.map(when),
+            },
+            text: String::from_utf8_lossy(&one.text).into_owned(),
+        })
+    }
+
     /// What a policy would be enforced by, before it is in force.
-    pub(crate) fn check(shared: &Shared, text: &[u8]) -> Result<Vec<RuleSummary>, Error> {
+    pub(crate) fn check(shared: &Shared, text: &[u8]) -> Result<PolicyCheck, Error> {
         let policy =
             paddock_policy::parse(text).map_err(|faults| Error::Faults(faults.lines("policy")))?;
-        Ok(rules(shared, &policy, &BTreeMap::new()))
+        let refused = match shared.kernel.unavailable() {
+            Some(reason) => Err(Error::Off {
+                reason: reason.to_owned(),
+            }),
+            None => served(shared, &policy),
+        };
+        Ok(PolicyCheck {
+            rules: rules(shared, &policy, &BTreeSet::new(), &BTreeMap::new()),
+            refused: refused.err().map(|error| error.to_string()),
+        })
     }
 
     /// Before its first instruction where it is launched, as soon as it is found else.
@@ -301,7 +356,9 @@ impl Policies {
 
     /// Policy and rule that a number of the kernel half's stands for.
     pub(crate) fn rule(&self, ruleset: u32, rule: u32) -> Option<(String, String)> {
-        self.lock().sets.rule(ruleset, rule).cloned()
+        let inner = self.lock();
+        let rule = inner.sets.rule(ruleset, rule)?;
+        Some((rule.policy.clone(), rule.rule.clone()))
     }
 
     /// How often each rule was hit, by container; `exported` are those that have series.
@@ -326,6 +383,13 @@ impl Policies {
         inner.forget_hits(shared, |key| key.slot == slot.0);
     }
 
+    /// In the order of their names, those that hold for a container.
+    fn holding(&self, shared: &Shared, who: &Who) -> Vec<Applied> {
+        let applied = self.lock().applied.clone();
+        let holds = |one: &Applied| holds(&one.policy, shared, who);
+        applied.into_values().filter(holds).collect()
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inner> {
         // A panic elsewhere leaves what is in force as it was.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
@@ -339,6 +403,7 @@ impl Inner {
 
     fn forget_hits(&mut self, shared: &Shared, which: impl Fn(&HitKey) -> bool + Copy) {
         self.ledger.forget(which);
+        self.answers.forget(which);
         if let Err(error) = shared.kernel.forget_hits(which) {
             tracing::warn!("counts of policies' rules stay: {error}");
         }
@@ -362,6 +427,13 @@ impl Inner {
 
     /// All or nothing.
     fn change(&mut self, shared: &Shared, applied: BTreeMap<String, Applied>) -> Result<(), Error> {
+        if !applied.is_empty() {
+            // What asks hangs before anybody is bound.
+            shared
+                .kernel
+                .any_bound(true)
+                .map_err(|source| Error::Kernel { source })?;
+        }
         let mut next: Vec<(Slot, u32)> = Vec::new();
         for container in shared.registry.all() {
             let Some(slot) = container.facts().slot else {
@@ -392,6 +464,7 @@ impl Inner {
 fn rules(
     shared: &Shared,
     policy: &Policy,
+    disarmed: &BTreeSet<String>,
     hits: &BTreeMap<String, (u64, u64)>,
 ) -> Vec<RuleSummary> {
     let here = Here::of(&shared.kernel);
@@ -400,6 +473,7 @@ fn rules(
         RuleSummary {
             name: rule.name.clone(),
             mode: rule.mode.name().to_owned(),
+            disarmed: disarmed.contains(&rule.name),
             means: here.of_rule(rule).named(),
             denied,
             would_deny,
@@ -446,12 +520,16 @@ fn served(shared: &Shared, policy: &Policy) -> Result<(), Error> {
     Ok(())
 }
 
+/// Of what is launched, by its name in policies.
+const RUNTIME: Option<&str> = Some("paddock");
+
 /// What policies select by.
 #[derive(Clone, Debug)]
 pub(crate) struct Who {
     name: String,
     image: String,
     labels: Vec<(String, String)>,
+    runtime: Option<&'static str>,
     origin: Origin,
     /// The container around it.
     parent: Option<String>,
@@ -467,8 +545,21 @@ impl Who {
                 || container.pod().labels(),
                 |request| request.labels.clone(),
             ),
+            runtime: container.runtime(),
             origin: container.origin,
             parent: container.parent.clone(),
+        }
+    }
+
+    /// Of one that is gone, by what its events say.
+    fn gone(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            image: String::new(),
+            labels: Vec::new(),
+            runtime: None,
+            origin: Origin::Launched,
+            parent: None,
         }
     }
 
@@ -478,6 +569,7 @@ impl Who {
             name: name.to_owned(),
             image: request.image.clone(),
             labels: request.labels.clone(),
+            runtime: RUNTIME,
             origin: Origin::Launched,
             parent: None,
         }
@@ -517,10 +609,7 @@ fn selects(policy: &Policy, who: &Who) -> bool {
         name: &who.name,
         image: &who.image,
         labels: &who.labels,
-        runtime: match who.origin {
-            Origin::Launched => Some("paddock"),
-            Origin::Found => None,
-        },
+        runtime: who.runtime,
         origin: match who.origin {
             Origin::Launched => model::Origin::Launched,
             Origin::Found => model::Origin::Found,

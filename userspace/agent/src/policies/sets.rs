@@ -8,7 +8,7 @@ use std::{
 use paddock_policy::{Policy, compile};
 use paddock_probe::{RULESETS, Slot};
 
-use super::{Error, answers::answers, files, means::Here};
+use super::{Error, answered::Numbered, answers::answers, files, means::Here};
 use crate::shared::Shared;
 
 #[derive(Debug, Default)]
@@ -23,15 +23,17 @@ pub(super) struct Sets {
 struct Set {
     /// None where it is a predecessor's.
     policies: Vec<Arc<Policy>>,
-    /// Policy and rule by number.
-    rules: Vec<(String, String)>,
+    rules: Vec<Numbered>,
+    /// A hit of one of them is more than a count.
+    answered: bool,
     slots: BTreeSet<Slot>,
 }
 
 impl Set {
-    fn of_predecessor(rules: Vec<(String, String)>) -> Self {
+    fn of_predecessor(rules: Vec<Numbered>) -> Self {
         Self {
             policies: Vec::new(),
+            answered: rules.iter().any(Numbered::is_answered),
             rules,
             slots: BTreeSet::new(),
         }
@@ -45,7 +47,7 @@ impl Sets {
             let Ok(number) = u32::try_from(number) else {
                 return;
             };
-            let rules = files::names(shared.instance.dir(), number);
+            let rules = files::rules(shared.instance.dir(), number);
             if !rules.is_empty() {
                 self.sets.insert(number, Set::of_predecessor(rules));
             }
@@ -61,9 +63,14 @@ impl Sets {
         }
     }
 
-    pub(super) fn rule(&self, ruleset: u32, rule: u32) -> Option<&(String, String)> {
+    pub(super) fn rule(&self, ruleset: u32, rule: u32) -> Option<&Numbered> {
         let rules = &self.sets.get(&ruleset)?.rules;
         rules.get(usize::try_from(rule).ok()?)
+    }
+
+    /// Whether a hit of any rule is more than a count.
+    pub(super) fn any_answered(&self) -> bool {
+        self.sets.values().any(|set| set.answered)
     }
 
     /// The number of a choice; 0 is of none.
@@ -93,9 +100,8 @@ impl Sets {
         let policies: Vec<&Policy> = chosen.iter().map(AsRef::as_ref).collect();
         let ruleset = compile(&policies)?;
         let said = answers(&ruleset, &Here::of(&shared.kernel));
-        let names = ruleset.rules.into_iter();
-        let rules: Vec<_> = names.map(|rule| (rule.policy, rule.rule)).collect();
-        files::keep_names(shared.instance.dir(), number, &rules)
+        let rules: Vec<_> = ruleset.rules.into_iter().map(Numbered::from).collect();
+        files::keep_rules(shared.instance.dir(), number, &rules)
             .map_err(|source| Error::Keep { source })?;
         self.sets.remove(&number);
         shared
@@ -105,6 +111,7 @@ impl Sets {
         self.last = number;
         let set = Set {
             policies: chosen.to_vec(),
+            answered: rules.iter().any(Numbered::is_answered),
             rules,
             slots: BTreeSet::new(),
         };

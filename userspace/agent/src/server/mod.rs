@@ -12,7 +12,7 @@ use axum::{
     Json, Router,
     extract::State as Extract,
     http::StatusCode,
-    routing::{delete, get, post},
+    routing::{get, post},
 };
 use tokio::net::{TcpListener, UnixListener};
 
@@ -106,10 +106,14 @@ fn routes(shared: Arc<Shared>) -> Router {
         .route("/v1/containers/{reference}/wait", post(containers::wait))
         .route("/v1/containers/{reference}/logs", get(containers::logs))
         .route("/v1/events", get(events::stream))
+        .route("/v1/events/{id}/explain", get(policies::explain))
         .route("/v1/namespaces", get(namespaces))
         .route("/v1/policies", get(policies::list).put(policies::apply))
         .route("/v1/policies/check", post(policies::check))
-        .route("/v1/policies/{name}", delete(policies::remove))
+        .route(
+            "/v1/policies/{name}",
+            get(policies::show).delete(policies::remove),
+        )
         .route("/v1/policies/{name}/mode", post(policies::set_mode))
         .route("/v1/check", get(report))
         .route("/v1/shutdown", post(shutdown))

@@ -16,7 +16,7 @@ use serde::Deserialize;
 
 use super::error::Failure;
 use crate::{
-    api::{PolicySummary, RuleSummary},
+    api::{Explanation, PolicyCheck, PolicyDetail, PolicySummary},
     policies::{Error, Policies},
     shared::Shared,
 };
@@ -78,8 +78,22 @@ pub(super) async fn set_mode(
 pub(super) async fn check(
     Extract(shared): Agent,
     body: Bytes,
-) -> Result<Json<Vec<RuleSummary>>, Failure> {
+) -> Result<Json<PolicyCheck>, Failure> {
     blocking(move || Policies::check(&shared, &body)).await
+}
+
+pub(super) async fn show(
+    Extract(shared): Agent,
+    Path(name): Path<String>,
+) -> Result<Json<PolicyDetail>, Failure> {
+    blocking(move || shared.policies.detail(&shared, &name)).await
+}
+
+pub(super) async fn explain(
+    Extract(shared): Agent,
+    Path(id): Path<u64>,
+) -> Result<Json<Explanation>, Failure> {
+    blocking(move || shared.policies.explain(&shared, id)).await
 }
 
 pub(super) async fn remove(
@@ -104,10 +118,11 @@ impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         let text = crate::chain::chain(&error);
         match error {
-            Error::Unknown { .. } => Self::not_found(&text),
+            Error::Unknown { .. } | Error::NoEvent { .. } => Self::not_found(&text),
             Error::Rules(_)
             | Error::Full
             | Error::Off { .. }
+            | Error::NotJudged { .. }
             | Error::Faults(_)
             | Error::Unenforceable { .. }
             | Error::Unseen { .. } => Self::bad_input(&text),

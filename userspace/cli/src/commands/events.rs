@@ -137,24 +137,9 @@ fn describe(kind: &Kind) -> (&'static str, String, String) {
             errno.clone().unwrap_or_else(|| outcome.clone()),
             activity(kind),
         ),
-        Kind::Denial {
-            activity,
-            actor,
-            target,
-            action,
-            policy,
-            rule,
-            ..
-        } => {
-            let result = if action == "audit" {
-                "allowed"
-            } else {
-                "denied"
-            };
-            let by = policy.as_deref().zip(rule.as_deref());
-            let by = by.map_or_else(String::new, |(policy, rule)| format!(", {policy}/{rule}"));
-            let what = format!("{activity} {target} by {}{by}", who(actor));
-            ("policy", result.to_owned(), what)
+        Kind::Denial { .. } | Kind::Reaction { .. } => {
+            let (result, what) = by_policy(kind);
+            ("policy", result, what)
         }
         Kind::Tampering {
             what,
@@ -205,6 +190,47 @@ fn describe(kind: &Kind) -> (&'static str, String, String) {
             "-".to_owned(),
             format!("cgroup {action} {} by {}", short(path), who(actor)),
         ),
+    }
+}
+
+/// `setns host by nsenter[4711], walls/joining`, `pause by walls/joining`; the result first.
+fn by_policy(kind: &Kind) -> (String, String) {
+    match kind {
+        Kind::Denial {
+            activity,
+            actor,
+            target,
+            action,
+            policy,
+            rule,
+            ..
+        } => {
+            let result = if action == "audit" {
+                "allowed"
+            } else {
+                "denied"
+            };
+            let by = policy.as_deref().zip(rule.as_deref());
+            let by = by.map_or_else(String::new, |(policy, rule)| format!(", {policy}/{rule}"));
+            let what = format!("{activity} {target} by {}{by}", who(actor));
+            (result.to_owned(), what)
+        }
+        Kind::Reaction {
+            action,
+            policy,
+            rule,
+            outcome,
+            detail,
+        } => {
+            let detail = detail
+                .as_ref()
+                .map_or_else(String::new, |detail| format!(": {detail}"));
+            (
+                outcome.clone(),
+                format!("{action} by {policy}/{rule}{detail}"),
+            )
+        }
+        _ => (String::new(), String::new()),
     }
 }
 

@@ -1,12 +1,12 @@
 //! Policies in force, which are the agent's.
 
-use std::{collections::BTreeMap, fmt::Write as _, path::Path};
+use std::{collections::BTreeMap, path::Path};
 
 use anyhow::Context as _;
 use hyper::Method;
 use paddock_agent::api::{PolicySummary, RuleSummary};
 
-use super::{load, read};
+use super::load;
 use crate::{
     client::{Client, encode},
     human,
@@ -40,16 +40,16 @@ pub(super) struct Apply {
 
 impl Apply {
     pub(super) fn run(&self, state_dir: &Path) -> anyhow::Result<u8> {
-        let (policies, code) = load(&self.files);
+        let (loaded, code) = load(&self.files);
         if code != 0 {
             return Ok(code);
         }
         let client = Client::new(state_dir)?;
         let said = said(self.mode, self.when_unenforceable);
-        for (file, _) in self.files.iter().zip(policies) {
+        for super::Loaded { file, text, .. } in loaded {
             let path = format!("/v1/policies{said}");
             let applied: PolicySummary = client
-                .file(Method::PUT, &path, read(file)?)
+                .file(Method::PUT, &path, text)
                 .with_context(|| format!("{file}: not in force"))?;
             print(&in_force(&applied))?;
         }
@@ -159,7 +159,8 @@ fn in_force(policy: &PolicySummary) -> String {
         if let Some(mut what) = weaker.remove(means) {
             what.sort_unstable();
             what.dedup();
-            let _ = writeln!(text, "  {says}: {}", what.join(", "));
+            let line = format!("  {says}: {}", what.join(", "));
+            text += &human::wrap(&line, output::width());
         }
     }
     text
@@ -209,7 +210,11 @@ fn rules(all: &[RuleSummary]) -> String {
             .collect();
         vec![
             one.name.clone(),
-            one.mode.clone(),
+            if one.disarmed {
+                "disarmed".to_owned()
+            } else {
+                one.mode.clone()
+            },
             one.denied.to_string(),
             one.would_deny.to_string(),
             by.join("; "),

@@ -2,7 +2,11 @@
 //!
 //! What reads a file only needs neither agent nor root.
 
+mod check;
+mod explain;
 mod force;
+mod learn;
+mod show;
 mod test;
 
 use std::{
@@ -17,10 +21,7 @@ use anyhow::{Context as _, ensure};
 use nix::fcntl::OFlag;
 use paddock_policy::{MAX_BYTES, PACKS, Pack, Policy as Checked};
 
-use crate::{
-    exit,
-    output::{print, print_json},
-};
+use crate::{exit, output::print_json};
 
 /// Say what containers may not do, try it, and put it in force
 #[derive(Debug, clap::Args)]
@@ -28,7 +29,10 @@ use crate::{
     paddock policy check web.toml\n  \
     paddock policy apply pack:escape\n  \
     paddock policy list escape\n  \
+    paddock policy show escape\n  \
     paddock policy mode escape enforce\n  \
+    paddock policy explain 42\n  \
+    paddock policy learn web > web.toml\n  \
     paddock events --format json | paddock policy test pack:escape --events -\n  \
     paddock policy schema > policy.schema.json\n\n\
     FILE is a path, or pack:NAME for one that paddock brings along: pack:escape, pack:hardened.\n\
@@ -41,10 +45,7 @@ pub(crate) struct Policy {
 #[derive(Debug, clap::Subcommand)]
 enum Command {
     /// Say what policies forbid, or what is wrong with them as FILE:LINE:COLUMN
-    Check {
-        #[arg(required = true, value_name = "FILE")]
-        files: Vec<String>,
-    },
+    Check(check::Check),
     /// Put policies in force, each in the place of one of its name
     Apply(force::Apply),
     /// Show the policies in force, or the rules of one
@@ -58,24 +59,34 @@ enum Command {
         #[arg(required = true, value_name = "POLICY")]
         names: Vec<String>,
     },
-    /// Print a policy file
-    Show {
-        #[arg(value_name = "FILE")]
-        file: String,
-    },
+    /// Print a policy in force and what it holds for, or a pack
+    Show(show::Show),
+    /// Say which rule decides an act on record, why, and how to allow it
+    Explain(explain::Explain),
+    /// Propose a policy that denies what a container was never seen to do
+    Learn(learn::Learn),
     /// Say what of recorded events policies would have denied
     Test(test::Test),
     /// Print the JSON schema of policy files, for editors
     Schema,
 }
 
+/// Begins the name of a policy in the binary.
+const PACK: &str = "pack:";
+
 impl Policy {
     /// Whether it is the agent's to answer.
     pub(crate) fn wants_agent(&self) -> bool {
-        matches!(
-            self.command,
-            Command::Apply(_) | Command::List(_) | Command::Mode(_) | Command::Remove { .. }
-        )
+        match &self.command {
+            Command::Apply(_)
+            | Command::List(_)
+            | Command::Mode(_)
+            | Command::Remove { .. }
+            | Command::Explain(_)
+            | Command::Learn(_) => true,
+            Command::Show(show) => show.wants_agent(),
+            Command::Check(_) | Command::Test(_) | Command::Schema => false,
+        }
     }
 
     pub(crate) fn run(&self, state_dir: &Path) -> anyhow::Result<u8> {
@@ -84,13 +95,10 @@ impl Policy {
             Command::List(list) => list.run(state_dir),
             Command::Mode(mode) => mode.run(state_dir),
             Command::Remove { names } => force::remove(state_dir, names),
-            Command::Check { files } => check(files),
-            Command::Show { file } => {
-                let bytes = read(file)?;
-                let text = String::from_utf8(bytes);
-                print(&text.with_context(|| format!("{file}: not UTF-8"))?)?;
-                Ok(0)
-            }
+            Command::Check(check) => check.run(state_dir),
+            Command::Show(show) => show.run(state_dir),
+            Command::Explain(explain) => explain.run(state_dir),
+            Command::Learn(learn) => learn.run(state_dir),
             Command::Test(test) => test.run(),
             Command::Schema => {
                 print_json(&paddock_policy::schema())?;
@@ -100,26 +108,24 @@ impl Policy {
     }
 }
 
-/// Says what each good one forbids.
-fn check(files: &[String]) -> anyhow::Result<u8> {
-    let (policies, code) = load(files);
-    if !policies.is_empty() {
-        let text: String = policies.iter().map(paddock_policy::words).collect();
-        print(&text)?;
-    }
-    Ok(code)
+/// A file that is right.
+#[derive(Debug)]
+struct Loaded<'f> {
+    file: &'f str,
+    text: Vec<u8>,
+    policy: Checked,
 }
 
 /// Those that are good. What is wrong with the others is told, and makes the whole fail.
-fn load(files: &[String]) -> (Vec<Checked>, u8) {
+fn load(files: &[String]) -> (Vec<Loaded<'_>>, u8) {
     let mut policies = Vec::new();
     let mut code = 0;
     let mut names: HashMap<String, &str> = HashMap::new();
     for file in files {
-        let result = read(file).and_then(|bytes| match paddock_policy::parse(&bytes) {
+        let result = read(file).and_then(|text| match paddock_policy::parse(&text) {
             Err(faults) => Ok(Err(faults)),
             Ok(policy) => match names.insert(policy.name.clone(), file) {
-                None => Ok(Ok(policy)),
+                None => Ok(Ok(Loaded { file, text, policy })),
                 Some(first) => Err(anyhow::anyhow!(
                     "{file}: the policy '{}' is in {first} already; rename one of them",
                     policy.name
@@ -144,7 +150,7 @@ fn load(files: &[String]) -> (Vec<Checked>, u8) {
 
 /// A pack's text or a file's, one byte more at most than a policy may have.
 fn read(file: &str) -> anyhow::Result<Vec<u8>> {
-    if let Some(name) = file.strip_prefix("pack:") {
+    if let Some(name) = file.strip_prefix(PACK) {
         let pack = Pack::find(name).with_context(|| {
             let known = PACKS.map(|pack| format!("pack:{}", pack.name)).join(", ");
             format!("{file}: no such pack; there are {known}")

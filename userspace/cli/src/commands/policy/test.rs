@@ -63,10 +63,11 @@ struct Hits {
 
 impl Test {
     pub(super) fn run(&self) -> anyhow::Result<u8> {
-        let (policies, code) = load(&self.files);
+        let (loaded, code) = load(&self.files);
         if code != 0 {
             return Ok(code);
         }
+        let policies: Vec<Policy> = loaded.into_iter().map(|one| one.policy).collect();
         let report = if self.events == "-" {
             judge(&policies, "stdin", stdin().lock())?
         } else {

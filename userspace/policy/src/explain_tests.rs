@@ -1,0 +1,138 @@
+use super::*;
+use crate::{compile, parse};
+
+const WALLS: &str = "name = \"walls\"\nmode = \"enforce\"\ndeny = [\"any-escape\", \"namespace-escape\"]\n\
+    [[rule]]\nname = \"joining\"\nreaction = \"kill\"\nnamespace = { target = [\"host\", \"peer\"] }\n\
+    [[rule]]\nname = \"uts\"\neffect = \"allow\"\nnamespace = { type = \"uts\", target = \"host\" }\n";
+const CALM: &str = "name = \"calm\"\ndeny = [\"sysrq\"]\n";
+
+fn act<'a>(activity: &'a str, target: &'a str) -> Act<'a> {
+    Act::Activity { activity, target }
+}
+
+fn said(policies: &[&str], act: Act<'_>) -> Vec<(String, Standing)> {
+    let policies: Vec<Policy> = policies
+        .iter()
+        .map(|text| parse(text.as_bytes()).unwrap_or_else(|faults| panic!("{faults}")))
+        .collect();
+    let policies: Vec<&Policy> = policies.iter().collect();
+    let held = explain(&policies, act).into_iter();
+    held.map(|held| (format!("{}/{}", held.policy, held.rule), held.standing))
+        .collect()
+}
+
+fn wider(rule: &str) -> Standing {
+    Standing::Wider { rule: rule.into() }
+}
+
+#[test]
+fn the_one_that_decides_is_first_and_the_others_say_why_not() {
+    let by = |policy: &str, rule: &str| Standing::Milder {
+        policy: policy.into(),
+        rule: rule.into(),
+    };
+    assert_eq!(
+        said(&[CALM, WALLS], act("sysrq", "host")),
+        [
+            ("walls/any-escape".into(), Standing::Decides),
+            ("calm/sysrq".into(), by("walls", "any-escape")),
+        ]
+    );
+    let call = Act::Namespaces {
+        syscall: "setns",
+        targets: &[("uts", "host"), ("net", "host")],
+    };
+    assert_eq!(
+        said(&[WALLS], call),
+        [
+            ("walls/joining".into(), Standing::Decides),
+            ("walls/namespace-escape".into(), by("walls", "joining")),
+            ("walls/uts".into(), by("walls", "joining")),
+            ("walls/any-escape".into(), wider("namespace-escape")),
+        ]
+    );
+    assert!(said(&[WALLS, CALM], act("mount", "own")).is_empty());
+    assert!(said(&[WALLS], act("teleport", "host")).is_empty());
+}
+
+/// Whatever is asked, the kernel half's table says the same.
+#[test]
+fn it_agrees_with_what_is_compiled() {
+    let hardened = crate::PACKS[1].text;
+    let policies = [WALLS, CALM, hardened].map(|text| parse(text.as_bytes()).unwrap());
+    let policies: Vec<&Policy> = policies.iter().collect();
+    let rules = compile(&policies).unwrap();
+    for activity in Activity::ALL {
+        for target in TARGETS {
+            let (activity, target) = (activity.name(), target_name(target));
+            let held = explain(&policies, act(activity, target));
+            let held = held
+                .first()
+                .and_then(|one| one.action.map(|action| (action, &one.rule)));
+            let table = rules.activity(activity, target);
+            let table = table.map(|one| (one.action, &one.rule.rule));
+            assert_eq!(held, table, "{activity} {target}");
+        }
+    }
+    for ty in NsType::ALL {
+        for (syscall, target) in [("setns", "own"), ("setns", "host"), ("unshare", "new")] {
+            let targets = [(ty.name(), target)];
+            let held = explain(
+                &policies,
+                Act::Namespaces {
+                    syscall,
+                    targets: &targets,
+                },
+            );
+            let held = held
+                .first()
+                .and_then(|one| one.action.map(|action| (action, &one.rule)));
+            let table = rules.namespace_call(syscall, targets.into_iter());
+            let table = table.map(|one| (one.action, &one.rule.rule));
+            assert_eq!(held, table, "{syscall} {ty:?} {target}");
+        }
+    }
+}
+
+#[test]
+fn what_is_advised_lets_it_pass() {
+    let passes = |text: &str, act: Act<'_>| match allowing(text, Overrides::default(), act) {
+        Some(Advice::Add(lines)) => {
+            let policy = parse(format!("{text}\n{lines}").as_bytes()).unwrap();
+            let held = explain(&[&policy], act);
+            assert!(
+                held.first().is_none_or(|one| one.action.is_none()),
+                "{held:?}"
+            );
+            Some(lines)
+        }
+        other => panic!("{other:?}"),
+    };
+    let lines = passes(WALLS, act("sysrq", "host")).unwrap();
+    assert_eq!(
+        lines,
+        "\n[[rule]]\nname = \"allow-sysrq\"\neffect = \"allow\"\nnamed = \"sysrq\"\n"
+    );
+    let text = "name = \"p\"\n[[rule]]\nname = \"allow-host\"\nnamespace = { target = \"host\" }\n";
+    let call = Act::Namespaces {
+        syscall: "setns",
+        targets: &[("uts", "host"), ("net", "host")],
+    };
+    let lines = passes(text, call).unwrap();
+    assert!(
+        lines.contains("\"allow-host-2\"") && lines.contains("type = [\"uts\", \"net\"]"),
+        "{lines}"
+    );
+    // Nothing is narrower than that.
+    assert_eq!(
+        allowing(CALM, Overrides::default(), act("sysrq", "host")),
+        Some(Advice::Replace {
+            rule: "sysrq".into(),
+            with: "\n[[rule]]\nname = \"sysrq\"\nmode = \"audit\"\nnamed = \"sysrq\"\n".into()
+        })
+    );
+    assert_eq!(
+        allowing(CALM, Overrides::default(), act("mount", "host")),
+        None
+    );
+}

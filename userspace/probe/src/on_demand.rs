@@ -1,0 +1,100 @@
+//! Programs that hang in the kernel only while a policy is in force.
+//!
+//! A hook that ends at its first word still costs every open and every call on the machine the
+//! way into it. These are loaded and tried with the others, then let go; what stays of them is
+//! the pinned program, which is attached again when the first policy comes.
+
+use std::path::Path;
+
+use aya::programs::{
+    Lsm, ProgramError,
+    links::{FdLink, PinnedLink},
+};
+
+use crate::{Error, ladder::ON_DEMAND, pins};
+
+/// Those that hang now. Links are pinned: they outlive the agent.
+#[derive(Debug, Default)]
+pub(crate) struct OnDemand {
+    attached: Vec<(String, PinnedLink)>,
+    /// All that there are.
+    whole: bool,
+}
+
+/// Whether a program is one of them.
+pub(crate) fn is(program: &str) -> bool {
+    let mut hooks = ON_DEMAND.rungs.iter().flat_map(|rung| rung.hooks);
+    hooks.any(|(name, _)| *name == program)
+}
+
+impl OnDemand {
+    /// What a predecessor left attached.
+    pub(crate) fn adopt(pin_dir: &Path, programs: &[String]) -> Result<Self, Error> {
+        let mut found = Self::default();
+        for program in programs.iter().filter(|program| is(program)) {
+            let path = pins::link_path(pin_dir, program);
+            if path.exists() {
+                let link = PinnedLink::from_pin(&path);
+                let link = link.map_err(|source| Error::link(&path, source))?;
+                found.attached.push((program.clone(), link));
+            }
+        }
+        Ok(found)
+    }
+
+    pub(crate) fn is_whole(&self) -> bool {
+        self.whole
+    }
+
+    /// Keeps one that was just attached and pinned.
+    pub(crate) fn keep(&mut self, program: &str, link: PinnedLink) {
+        self.attached.push((program.to_owned(), link));
+    }
+
+    /// All or none: those that were attached are detached where a later one fails.
+    pub(crate) fn attach(&mut self, pin_dir: &Path, programs: &[String]) -> Result<(), Error> {
+        if self.whole {
+            return Ok(());
+        }
+        let missing = programs
+            .iter()
+            .filter(|program| is(program) && !self.attached.iter().any(|(one, _)| one == *program));
+        let mut new = Self::default();
+        for program in missing {
+            match attach(pin_dir, program) {
+                Ok(link) => new.keep(program, link),
+                Err(error) => {
+                    // What failed is told.
+                    let _ = new.detach(pin_dir);
+                    return Err(error);
+                }
+            }
+        }
+        self.attached.append(&mut new.attached);
+        self.whole = true;
+        Ok(())
+    }
+
+    pub(crate) fn detach(&mut self, pin_dir: &Path) -> Result<(), Error> {
+        self.whole = false;
+        for (program, link) in self.attached.drain(..) {
+            drop(link);
+            pins::remove_link(pin_dir, &program)?;
+        }
+        Ok(())
+    }
+}
+
+fn attach(pin_dir: &Path, program: &str) -> Result<PinnedLink, Error> {
+    let path = pins::program_path(pin_dir, program);
+    let refused = |source: ProgramError| Error::Program {
+        path: path.clone(),
+        source: Box::new(source),
+    };
+    let mut lsm = Lsm::from_pin(&path).map_err(refused)?;
+    let id = lsm.attach().map_err(refused)?;
+    let link = FdLink::from(lsm.take_link(id).map_err(refused)?);
+    let path = pins::link_path(pin_dir, program);
+    link.pin(&path)
+        .map_err(|source| Error::Pin { path, source })
+}
