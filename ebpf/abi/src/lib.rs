@@ -9,6 +9,7 @@
 pub mod activity;
 pub mod admission;
 pub mod counters;
+pub mod guard;
 pub mod key;
 pub mod namespace;
 pub mod network;

@@ -3,6 +3,7 @@
 use crate::{
     admission::{Claim, Control},
     counters::{RingCounters, SlotCounters},
+    guard::{Guard, ObjectKey},
     key::{
         CgroupKey, DeviceKey, FileKey, InFlight, Observation, PathKey, PathSlot, SetUp, SlotConfig,
         SlotPlace, State,
@@ -51,3 +52,7 @@ unsafe impl aya::Pod for PathSlot {}
 unsafe impl aya::Pod for SetUp {}
 // SAFETY: as above.
 unsafe impl aya::Pod for SlotPlace {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Guard {}
+// SAFETY: as above.
+unsafe impl aya::Pod for ObjectKey {}

@@ -24,6 +24,7 @@ pub mod kind {
     pub const ACTIVITY: u32 = 6;
     pub const DENIAL: u32 = 7;
     pub const PEER_DENIAL: u32 = 8;
+    pub const TAMPERING: u32 = 9;
 }
 
 /// Hierarchy that a cgroup id belongs to; ids of different hierarchies collide.
@@ -106,6 +107,20 @@ pub struct PeerDenial {
     pub family: u8,
     /// In the order of the net, as in [`crate::network::PeerKey`].
     pub address: [u32; 4],
+}
+
+/// Somebody reached for what is the kernel half's own.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Tampering {
+    pub header: Header,
+    /// [`crate::guard::Tampered`].
+    pub what: u32,
+    /// 1: refused.
+    pub denied: u32,
+    /// Of the map, program or link, or 0.
+    pub id: u32,
+    pub pad: u32,
 }
 
 /// A setns, unshare, clone or clone3 that named namespaces.
@@ -230,4 +245,5 @@ const _: () = assert!(size_of::<Cgroup>() == HEADER + 8 + 16 + 8 + PATH_LEN);
 const _: () = assert!(size_of::<Exec>() == HEADER + PATH_LEN);
 const _: () = assert!(size_of::<Activity>() == HEADER + 16 + 32 + 8 + 2 * OBJECT_LEN);
 const _: () = assert!(size_of::<PeerDenial>() == HEADER + 16 + 16);
+const _: () = assert!(size_of::<Tampering>() == HEADER + 16);
 const _: () = assert!(size_of::<Exit>() == HEADER + 8);

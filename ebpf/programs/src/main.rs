@@ -36,6 +36,7 @@ mod cgroup;
 mod clone;
 mod count;
 mod enforce;
+mod guard;
 mod limit;
 mod maps;
 mod member;

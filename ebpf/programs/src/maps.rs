@@ -8,6 +8,7 @@ use aya_ebpf::{
 use paddock_abi::{
     admission::{Claim, Control, Done, EVENTS_BYTES},
     counters::{MAX_SLOTS, RINGS, RingCounters, SlotCounters},
+    guard::{Guard, ObjectKey, Shown, TAMPER_CELLS},
     key::{
         CgroupKey, DeviceKey, FileKey, InFlight, Observation, PathKey, PathSlot, SetUp, SlotConfig,
         SlotPlace, State, WAITING_OUTSIDE, WAITING_WITHIN,
@@ -121,6 +122,22 @@ pub(crate) static HITS: HashMap<HitKey, u64, 16384, NO_PREALLOC> = HashMap::new(
 #[btf_map]
 pub(crate) static HITS_LOST: Array<u64, 1> = Array::new();
 
+/// How paddock guards itself; one entry.
+#[btf_map]
+pub(crate) static GUARD: Array<Guard, 1> = Array::new();
+
+/// Who the agent is and where its pins are; one entry.
+#[btf_map]
+pub(crate) static SHOWN: Array<Shown, 1> = Array::new();
+
+/// The kernel half's own maps, programs and links.
+#[btf_map]
+pub(crate) static GUARDED: HashMap<ObjectKey, u32, 4096, NO_PREALLOC> = HashMap::new();
+
+/// What others reached for of it, by `tamper_cell`.
+#[btf_map]
+pub(crate) static TAMPERED: Array<u64, TAMPER_CELLS> = Array::new();
+
 #[btf_map]
 pub(crate) static SLOT_COUNTERS: Array<SlotCounters, { MAX_SLOTS as usize }> = Array::new();
 
@@ -146,7 +163,7 @@ pub(crate) static DONE: LruHashMap<Done, u8, 4096> = LruHashMap::new();
 
 /// What the self-test's calls looked like from here, by capability.
 #[btf_map]
-pub(crate) static OBSERVED: Array<Observation, 16> = Array::new();
+pub(crate) static OBSERVED: Array<Observation, 17> = Array::new();
 
 /// Escapes, their attempts, OOM kills.
 #[btf_map]

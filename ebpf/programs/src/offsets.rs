@@ -126,6 +126,12 @@ offsets! {
     OFF_INODE_PRIVATE,
     OFF_SB_MAGIC,
     OFF_PID_TASKS,
+    // BPF's own objects.
+    OFF_BPF_MAP_ID,
+    OFF_BPF_PROG_AUX,
+    OFF_BPF_AUX_ID,
+    OFF_BPF_LINK_ID,
+    OFF_MOUNT_PARENT,
     // Memory.
     OFF_MEMCG_CSS,
     OFF_MEMCG_MEMORY,

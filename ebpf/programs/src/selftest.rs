@@ -25,6 +25,7 @@ pub(crate) const OPEN: u32 = 10;
 pub(crate) const CONNECT: u32 = 11;
 pub(crate) const ENFORCE: u32 = 14;
 pub(crate) const NETWORK: u32 = 15;
+pub(crate) const GUARD: u32 = 16;
 
 /// How far up the chain of parents the first task is looked for.
 const ANCESTORS: usize = 256;

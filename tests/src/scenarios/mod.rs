@@ -92,6 +92,7 @@ pub fn all() -> Vec<Scenario> {
         found::podman::ALL,
         policy::ALL,
         policy::enforced::ALL,
+        policy::guarded::ALL,
         policy::network::ALL,
         policy::reactions::ALL,
         policy::recorded::ALL,

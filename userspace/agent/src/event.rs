@@ -185,6 +185,19 @@ pub enum Kind {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         peer: Option<Peer>,
     },
+    /// Somebody who is not paddock reached for what is paddock's own in the kernel.
+    Tampering {
+        /// `map`, `program`, `link`, `pin`, `mount`, `process` (the agent).
+        what: String,
+        /// `denied`, `seen` (it was let through, or is known by what it left).
+        outcome: String,
+        /// Absent where only what was left shows it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        actor: Option<Actor>,
+        /// The object's id, a pin's path, a map's word.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        object: Option<String>,
+    },
     /// What a denial led to beyond itself, since its rule says so.
     Reaction {
         /// `pause` (its processes are frozen), `stop`, `kill` (what a found container has for

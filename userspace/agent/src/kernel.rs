@@ -10,12 +10,13 @@ use std::sync::{
 
 use paddock_cgroups::CgroupIds;
 use paddock_probe::{
-    Answers, CapabilityStatus, CgroupKey, Error, EventReader, FileId, HitKey, MapMemory, NsInums,
-    Peers, Probe, ProgramStats, Ring, RingCounters, RuntimeFile, Shares, Slot, SlotCounters,
+    Answers, CapabilityStatus, CgroupKey, Changed, Error, EventReader, FileId, GuardMode, HitKey,
+    MapMemory, NsInums, Peers, Probe, ProgramStats, Ring, RingCounters, RuntimeFile, Shares, Slot,
+    SlotCounters, Tampered, Touched,
 };
 
 /// What a probe's `capabilities` can name, for saying that none is served.
-const CAPABILITIES: [&str; 16] = [
+const CAPABILITIES: [&str; 17] = [
     "setns",
     "unshare",
     "clone",
@@ -32,6 +33,7 @@ const CAPABILITIES: [&str; 16] = [
     "connect",
     "enforce",
     "network",
+    "guard",
 ];
 
 #[derive(Debug)]
@@ -45,6 +47,8 @@ pub(crate) struct Kernel {
     /// Records handed over, `[CRITICAL, EVENTS]`, predecessors' included.
     delivered: [AtomicU64; 2],
     lost: AtomicU64,
+    /// What looking has shown, by `Tampered`; this agent's.
+    changed: [AtomicU64; Tampered::ALL.len()],
 }
 
 impl Kernel {
@@ -57,6 +61,7 @@ impl Kernel {
             unavailable: None,
             delivered: Default::default(),
             lost: AtomicU64::new(0),
+            changed: Default::default(),
         }
     }
 
@@ -76,6 +81,7 @@ impl Kernel {
             host,
             delivered: Default::default(),
             lost: AtomicU64::new(0),
+            changed: Default::default(),
         }
     }
 
@@ -375,6 +381,39 @@ impl Kernel {
 
     pub(crate) fn forget_hits(&self, which: impl Fn(&HitKey) -> bool) -> Result<(), Error> {
         self.with((), |probe| probe.forget_hits(which))
+    }
+
+    pub(crate) fn guard(&self, mode: GuardMode) -> Result<(), Error> {
+        self.with((), |probe| probe.guard(mode))
+    }
+
+    /// Looks whether all is as it was left, and counts what is not.
+    pub(crate) fn changed(&self) -> Vec<Changed> {
+        let found = self.lock().as_mut().map(Probe::changed).unwrap_or_default();
+        for one in &found {
+            if let Some(cell) = self.changed.get(one.kind as usize) {
+                cell.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        found
+    }
+
+    /// What others did to what is paddock's, by kind: seen by the kernel or by looking, and
+    /// refused.
+    pub(crate) fn touched(&self) -> Vec<Touched> {
+        let none = |kind| Touched {
+            kind,
+            seen: 0,
+            denied: 0,
+        };
+        let mut all = self
+            .lock()
+            .as_ref()
+            .map_or_else(|| Tampered::ALL.map(none), Probe::touched);
+        for (one, cell) in all.iter_mut().zip(&self.changed) {
+            one.seen += cell.load(Ordering::Relaxed);
+        }
+        all.into()
     }
 
     fn with<T>(

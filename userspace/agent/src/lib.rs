@@ -18,6 +18,7 @@ mod disk;
 #[cfg(test)]
 mod fixture;
 mod found;
+mod guard;
 mod instance;
 mod kernel;
 mod launch;
@@ -38,5 +39,5 @@ mod withheld;
 
 pub use agent::{Error, run};
 pub use instance::{AgentFile, cgroup_parent, delegated_base};
-pub use options::{Cni, DEFAULT_LISTEN_ADDRESS, Options, ProbeMode};
+pub use options::{Cni, DEFAULT_LISTEN_ADDRESS, Guarding, Options, ProbeMode};
 pub use paddock_probe::RecordRate;

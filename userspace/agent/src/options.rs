@@ -27,6 +27,7 @@ pub struct Options {
     /// How many records each container may tell; `None`: as many as it makes.
     pub record_rate: Option<RecordRate>,
     pub cni: Cni,
+    pub guard: Guarding,
 }
 
 /// Where the operator's container networks are.
@@ -46,6 +47,22 @@ pub enum ProbeMode {
     Optional,
     /// The agent does not start.
     Required,
+}
+
+/// Who besides paddock may touch its maps, programs, links and pins.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Guarding {
+    /// Nobody, while a policy in mode enforce is in force.
+    #[default]
+    Auto,
+    /// Everybody who is root.
+    Off,
+    /// Everybody, and it is counted.
+    Audit,
+    /// Nobody.
+    Enforce,
+    /// Nobody, and nobody but the first process may send the agent signals.
+    Strict,
 }
 
 /// Port by convention beside the others of 97xx; loopback, since metrics name what runs here.

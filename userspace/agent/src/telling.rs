@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 use nix::errno::Errno;
 use paddock_probe::{
     Actor as Task, BATCH, Body, CgroupOp, Denial, EventReader, NsSyscall, PeerDenial, Record, Ring,
-    Slot, Target, Verdict as Judged,
+    Slot, Tampering, Target, Verdict as Judged,
     network::{direction, protocol},
     policy,
 };
@@ -221,6 +221,7 @@ fn kind(shared: &Shared, record: &Record, container: Option<&Container>) -> Kind
         },
         Body::Denial(denial) => denied(shared, &record.actor, denial),
         Body::PeerDenial(denial) => refused_peer(shared, &record.actor, denial),
+        Body::Tampering(tampering) => tampered(&record.actor, *tampering),
         Body::OomKill {
             victim,
             memory,
@@ -370,6 +371,15 @@ fn kill(task: &Task, time_ns: u64) {
     }
     if let Err(error) = pidfd_send_signal(process, Signal::KILL) {
         tracing::warn!("process {} is to be killed by a policy: {error}", task.tgid);
+    }
+}
+
+fn tampered(task: &Task, tampering: Tampering) -> Kind {
+    Kind::Tampering {
+        what: tampering.what.name().to_owned(),
+        outcome: if tampering.denied { "denied" } else { "seen" }.to_owned(),
+        actor: Some(actor(task)),
+        object: tampering.id.map(|id| id.to_string()),
     }
 }
 

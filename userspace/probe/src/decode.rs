@@ -8,12 +8,14 @@ use std::{
 use paddock_abi::{
     activity::{Activity, Verdict},
     counters::{Constraint, Level, NsSyscall, Ring},
+    guard::Tampered,
     namespace::{NS_TYPES, NsType, Target},
     record::{COMM_LEN, EXE_LEN, OBJECT_LEN, PATH_LEN, UNMAPPED, UNREAD, cgroup_op, kind},
 };
 
 use crate::{
     Actor, Body, CgroupKey, CgroupOp, Denial, Memory, NamespaceTarget, PeerDenial, Record, Slot,
+    Tampering,
 };
 
 /// `None`: no known kind, or not its size.
@@ -34,6 +36,7 @@ pub(crate) fn decode(ring: Ring, bytes: &[u8]) -> Option<Record> {
         kind::ACTIVITY => activity(&mut reader)?,
         kind::DENIAL => denial(&mut reader)?,
         kind::PEER_DENIAL => peer_denial(&mut reader)?,
+        kind::TAMPERING => tampering(&mut reader)?,
         _ => return None,
     };
     reader.bytes.is_empty().then_some(Record {
@@ -250,6 +253,18 @@ fn peer_denial(reader: &mut Reader<'_>) -> Option<Body> {
             _ => return None,
         },
         port,
+    }))
+}
+
+fn tampering(reader: &mut Reader<'_>) -> Option<Body> {
+    let what = *Tampered::ALL.get(usize::try_from(reader.u32()?).ok()?)?;
+    let denied = reader.u32()? != 0;
+    let id = reader.u32()?;
+    let _pad = reader.u32()?;
+    Some(Body::Tampering(Tampering {
+        what,
+        denied,
+        id: (id != 0).then_some(id),
     }))
 }
 

@@ -11,7 +11,9 @@ impl Probe {
         self.maps
             .answers
             .set(ruleset, *answers, 0)
-            .map_err(|source| Error::map("write", "ANSWERS", source))
+            .map_err(|source| Error::map("write", "ANSWERS", source))?;
+        self.written.answers.insert(ruleset, *answers);
+        Ok(())
     }
 
     /// From the next act on this ruleset holds for a container; 0 is none. One word: at each
@@ -20,7 +22,9 @@ impl Probe {
         self.maps
             .slot_ruleset
             .set(slot.0, ruleset, 0)
-            .map_err(|source| Error::map("write", "SLOT_RULESET", source))
+            .map_err(|source| Error::map("write", "SLOT_RULESET", source))?;
+        self.written.bound.insert(slot.0, ruleset);
+        Ok(())
     }
 
     /// Whether any ruleset holds for anybody; without, no hook of enforcement hangs.
@@ -30,18 +34,27 @@ impl Probe {
             on_demand,
             pin_dir,
             manifest,
+            written,
             ..
         } = self;
+        let before = on_demand.is_whole();
         if any {
             on_demand.attach(pin_dir, &manifest.programs)?;
         }
         maps.slot_ruleset
             .set(0, u32::from(any), 0)
             .map_err(|source| Error::map("write", "SLOT_RULESET", source))?;
-        if any {
-            return Ok(());
+        written.bound.insert(0, u32::from(any));
+        if !any {
+            on_demand.detach(pin_dir)?;
         }
-        on_demand.detach(pin_dir)
+        // Other links are there, or none.
+        if before != on_demand.is_whole()
+            && let Err(error) = self.introduce()
+        {
+            log::error!("not all of paddock's own is guarded: {error}");
+        }
+        Ok(())
     }
 
     /// The ruleset that holds for a container, also one that a dead predecessor bound.

@@ -450,6 +450,34 @@ pub(crate) const LADDER: &[Capability] = &[
             },
         ],
     },
+    // Paddock's own objects.
+    Capability {
+        name: "guard",
+        observed: 16,
+        needs: &[
+            Group::Identity,
+            Group::Namespaces,
+            Group::Descriptors,
+            Group::Mounts,
+            Group::Process,
+            Group::Guard,
+        ],
+        rungs: &[Rung {
+            name: "lsm",
+            hooks: &[
+                ("guard_bpf", Hook::Lsm("bpf")),
+                ("guard_bpf_map", Hook::Lsm("bpf_map")),
+                ("guard_bpf_prog", Hook::Lsm("bpf_prog")),
+                ("guard_inode_unlink", Hook::Lsm("inode_unlink")),
+                ("guard_inode_rename", Hook::Lsm("inode_rename")),
+                ("guard_sb_umount", Hook::Lsm("sb_umount")),
+                ("guard_sb_mount", Hook::Lsm("sb_mount")),
+                ("guard_move_mount", Hook::Lsm("move_mount")),
+                ("guard_ptrace", Hook::Lsm("ptrace_access_check")),
+                ("guard_task_kill", Hook::Lsm("task_kill")),
+            ],
+        }],
+    },
     ON_DEMAND,
     // Whom policy lets containers talk to: asked at the root of the v2 hierarchy.
     Capability {

@@ -14,6 +14,7 @@ mod enforcement;
 mod error;
 mod events;
 mod files;
+mod guard;
 mod hierarchies;
 mod hook;
 mod identity;
@@ -44,6 +45,7 @@ pub use config::Config;
 pub use error::Error;
 pub use events::{BATCH, Batch, EventReader};
 pub use files::{FileId, RuntimeFile};
+pub use guard::{Changed, GuardMode, Touched};
 pub use identity::{CgroupKey, NsInums, Slot};
 pub use memory::MapMemory;
 pub use paddock_abi::{
@@ -51,6 +53,7 @@ pub use paddock_abi::{
     counters::{
         Constraint, EscapeKind, Level, NsSyscall, Outcome, Ring, RingCounters, SlotCounters,
     },
+    guard::Tampered,
     namespace::{NS_TYPES, NsType, Target},
     network::{self, PeerKey, Ports},
     policy::{self, Answers, HitKey, POLICY_CELLS, RULESETS},
@@ -58,6 +61,8 @@ pub use paddock_abi::{
 pub use peers::Peers;
 pub use probe::{Probe, ProgramStats, RecordRate};
 pub use program_log::ProgramLog;
-pub use record::{Actor, Body, CgroupOp, Denial, Memory, NamespaceTarget, PeerDenial, Record};
+pub use record::{
+    Actor, Body, CgroupOp, Denial, Memory, NamespaceTarget, PeerDenial, Record, Tampering,
+};
 pub use slots::Shares;
 pub use verify::{Verified, verify_all};

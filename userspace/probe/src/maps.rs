@@ -4,6 +4,7 @@ use aya::maps::{Array, HashMap, LpmTrie, Map, MapData, MapError, Queue, RingBuf}
 use paddock_abi::{
     admission::Control,
     counters::{RingCounters, SlotCounters},
+    guard::{Guard, ObjectKey},
     key::{CgroupKey, DeviceKey, FileKey, PathKey, PathSlot, SetUp, SlotConfig, SlotPlace, State},
     network::{PeerKey, Ports},
     policy::{Answers, HitKey},
@@ -41,6 +42,10 @@ pub(crate) const PINNED: &[&str] = &[
     "PEER_PORTS",
     "HITS",
     "HITS_LOST",
+    "GUARD",
+    "SHOWN",
+    "GUARDED",
+    "TAMPERED",
     "SLOT_COUNTERS",
     "RING_COUNTERS",
     "CRITICAL",
@@ -71,6 +76,9 @@ pub(crate) struct Maps {
     pub(crate) peer_ports: LpmTrie<MapData, PeerKey, Ports>,
     pub(crate) hits: HashMap<MapData, HitKey, u64>,
     pub(crate) hits_lost: Array<MapData, u64>,
+    pub(crate) guard: Array<MapData, Guard>,
+    pub(crate) guarded: HashMap<MapData, ObjectKey, u32>,
+    pub(crate) tampered: Array<MapData, u64>,
     /// `CRITICAL` and `EVENTS`, until the reader takes them.
     pub(crate) rings: Option<[RingBuf<MapData>; 2]>,
 }
@@ -106,6 +114,9 @@ impl Maps {
             peer_ports: typed("PEER_PORTS", source("PEER_PORTS")?)?,
             hits: typed("HITS", source("HITS")?)?,
             hits_lost: typed("HITS_LOST", source("HITS_LOST")?)?,
+            guard: typed("GUARD", source("GUARD")?)?,
+            guarded: typed("GUARDED", source("GUARDED")?)?,
+            tampered: typed("TAMPERED", source("TAMPERED")?)?,
             rings: Some([
                 typed("CRITICAL", source("CRITICAL")?)?,
                 typed("EVENTS", source("EVENTS")?)?,

@@ -17,6 +17,7 @@ pub(crate) enum Group {
     Mounts,
     Files,
     Sockets,
+    Guard,
 }
 
 /// What was found, by the programs' global, and what was not.
@@ -386,6 +387,11 @@ const FIELDS: &[Row] = &[
     ),
     ("OFF_UNIX_PATH", Group::Sockets, &[("unix_sock", "path")]),
     ("OFF_UNIX_PEER", Group::Sockets, &[("unix_sock", "peer")]),
+    ("OFF_BPF_MAP_ID", Group::Guard, &[("bpf_map", "id")]),
+    ("OFF_BPF_PROG_AUX", Group::Guard, &[("bpf_prog", "aux")]),
+    ("OFF_BPF_AUX_ID", Group::Guard, &[("bpf_prog_aux", "id")]),
+    ("OFF_BPF_LINK_ID", Group::Guard, &[("bpf_link", "id")]),
+    ("OFF_MOUNT_PARENT", Group::Guard, &[("mount", "mnt_parent")]),
 ];
 
 /// Read on the rung that hooks the function which gets one; it asks for all of them.

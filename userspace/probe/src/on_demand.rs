@@ -42,6 +42,10 @@ impl OnDemand {
         Ok(found)
     }
 
+    pub(crate) fn is_whole(&self) -> bool {
+        self.whole
+    }
+
     /// Keeps one that was just attached and pinned.
     pub(crate) fn keep(&mut self, program: &str, link: PinnedLink) {
         self.attached.push((program.to_owned(), link));

@@ -24,6 +24,7 @@ use paddock_abi::{
 use crate::{
     CapabilityStatus, Config, Error, EventReader, NsInums, Ring, RingCounters, Slot, SlotCounters,
     attachment::{self, Attachment, Kept},
+    guard::Written,
     kernel_types::KernelTypes,
     load::{self, Loaded, OBJECT},
     maps::{Maps, typed},
@@ -48,6 +49,8 @@ pub struct Probe {
     pub(crate) peers: BTreeMap<u32, Vec<(u8, PeerKey)>>,
     /// Where the search for a free slot goes on.
     pub(crate) next_slot: u32,
+    /// What others must not have changed.
+    pub(crate) written: Written,
 }
 
 /// A program's cost, where `kernel.bpf_stats_enabled` is 1; else both are 0.
@@ -120,7 +123,7 @@ impl Probe {
         // Of one that died while it put its programs in the place of these.
         swap::settle(pin_dir, &mut maps, &manifest.programs)?;
         let peers = peers::known(&maps);
-        Ok(Self {
+        let mut probe = Self {
             pin_dir: pin_dir.clone(),
             maps,
             links,
@@ -130,7 +133,10 @@ impl Probe {
             program_log: None,
             peers,
             next_slot: 1,
-        })
+            written: Written::default(),
+        };
+        probe.introduce()?;
+        Ok(probe)
     }
 
     /// Loads this object's programs, over another generation's or where none are.
@@ -217,7 +223,7 @@ impl Probe {
         };
         manifest.write(pin_dir)?;
         let peers = peers::known(&maps);
-        Ok(Self {
+        let mut probe = Self {
             pin_dir: pin_dir.clone(),
             maps,
             links,
@@ -227,7 +233,10 @@ impl Probe {
             program_log: program_log.map(ProgramLog::new),
             peers,
             next_slot: 1,
-        })
+            written: Written::default(),
+        };
+        probe.introduce()?;
+        Ok(probe)
     }
 
     /// Detaches everything, unpins, unmounts the bpffs.

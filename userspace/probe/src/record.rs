@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use paddock_abi::{
     activity::{Activity, Verdict},
     counters::{Constraint, Level, NsSyscall, Ring},
+    guard::Tampered,
     namespace::{NsType, Target},
 };
 
@@ -110,6 +111,7 @@ pub enum Body {
     },
     Denial(Denial),
     PeerDenial(PeerDenial),
+    Tampering(Tampering),
     Exit {
         /// `None` where a signal ended it.
         code: Option<i32>,
@@ -144,6 +146,15 @@ pub struct PeerDenial {
     pub address: IpAddr,
     /// The peer's for what the container begins, else the container's own.
     pub port: u16,
+}
+
+/// Somebody reached for what is paddock's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tampering {
+    pub what: Tampered,
+    pub denied: bool,
+    /// Of the map, program or link.
+    pub id: Option<u32>,
 }
 
 /// What a victim had when it was chosen, bytes; `None` could not be read.

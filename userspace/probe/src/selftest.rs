@@ -38,6 +38,8 @@ use crate::{
 const NSFS_MAGIC: u64 = 0x6e73_6673;
 /// The loader's own last call under the tests is a look into a map.
 const BPF_MAP_LOOKUP_ELEM: i64 = 1;
+/// Who is asked before a call sees the one that ends the tests, too.
+const BPF_MAP_UPDATE_ELEM: i64 = 2;
 /// Major 1, minor 3, as the kernel keeps it.
 const NULL_DEVICE: i64 = 1 << 20 | 3;
 const AF_UNIX: i64 = 1;
@@ -300,6 +302,7 @@ fn judge(capability: &str, seen: &Observation, truth: &Truth) -> Result<(), Stri
         "mount" => is("the file system's class", seen.ret, Target::New as i64)?,
         "process" => is("the process found", seen.ret, i64::from(truth.tgid))?,
         "kernel" => is("bpf's command", seen.ret, BPF_MAP_LOOKUP_ELEM)?,
+        "guard" => is("bpf's command", seen.ret, BPF_MAP_UPDATE_ELEM)?,
         "open" | "enforce" => is("the device's number", seen.ret, NULL_DEVICE)?,
         "network" => is("the peer's port", seen.ret, i64::from(DISCARD))?,
         "connect" => is("the socket's family", seen.ret, AF_UNIX)?,

@@ -48,6 +48,7 @@ impl Probe {
             .ok()?;
         self.maps.fresh.set(free, 0, 0).ok()?;
         self.maps.slot_ruleset.set(free, 0, 0).ok()?;
+        self.written.bound.remove(&free);
         self.maps.slot_config.set(free, config, 0).ok()?;
         self.next_slot = 1 + free % (MAX_SLOTS - 1);
         Some(Slot(free))

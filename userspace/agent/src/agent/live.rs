@@ -17,7 +17,7 @@ use super::{Error, GRACE};
 use crate::{
     api::{Origin, State},
     chain::chain,
-    clock, found, launch, metrics,
+    clock, found, guard, launch, metrics,
     policies::reactions,
     runtime_files, server,
     shared::Shared,
@@ -46,6 +46,8 @@ pub(super) async fn live(shared: Arc<Shared>, web: Option<TcpListener>) -> Resul
     tokio::spawn(launch::keep_limits(Arc::clone(&shared)));
     tokio::spawn(found::run(Arc::clone(&shared)));
     tokio::spawn(withheld::watch(Arc::clone(&shared)));
+    guard::warn(&shared);
+    tokio::spawn(guard::watch(Arc::clone(&shared)));
     tokio::spawn(runtime_files::run(Arc::clone(&shared)));
     tokio::spawn(reactions::run(Arc::clone(&shared)));
     let mut servers = vec![watched(
@@ -115,6 +117,7 @@ async fn take_up(shared: &Arc<Shared>) {
         tracing::error!("cannot lay out slots for new containers: {}", chain(&error));
     }
     shared.policies.restore(shared);
+    guard::follow(shared, &shared.policies);
     let unfinished = launch::reconcile(shared);
     let walker = Arc::clone(shared);
     let handle = tokio::runtime::Handle::current();

@@ -55,13 +55,17 @@ const HITS_LOST: Family = Family::counter(
     "paddock_policy_hits_unnamed_total",
     "Acts that a policy forbids which found no room to be counted by container and rule: more than 16,384 combinations hit.",
 );
+const TAMPERING: Family = Family::counter(
+    "paddock_tampering_total",
+    "Attempts of others at what is paddock's own in the kernel: its maps, programs, links, their pins, the pins' mount, the agent's process. Outcome denied: refused; seen: let through, or known by what it left.",
+);
 const DISARMED: Family = Family::gauge(
     "paddock_policy_rules_disarmed",
     "1 where a policy's rule hit more containers than its disarm allows and only counts now, until its policy is applied or gets its mode anew; 0 for other rules that have a disarm.",
 );
 const BUILD: Family = Family::gauge("paddock_build_info", "Version of paddock, always 1.");
 
-pub(super) const FAMILIES: [Family; 13] = [
+pub(super) const FAMILIES: [Family; 14] = [
     OOM_KILLS,
     CONTAINERS,
     FOLDED,
@@ -73,6 +77,7 @@ pub(super) const FAMILIES: [Family; 13] = [
     PROGRAM_MISSES,
     MISSED,
     HITS_LOST,
+    TAMPERING,
     DISARMED,
     BUILD,
 ];
@@ -123,10 +128,25 @@ pub(super) fn collect(shared: &Shared, exported: &Exported) -> Vec<MetricFamily>
                 .map(|one| (program(&one.program), float(one.missed))),
         ),
         MISSED.with(missed(shared)),
+        TAMPERING.with(tampering(shared)),
         HITS_LOST.with([(vec![], float(shared.kernel.hits_lost()))]),
         DISARMED.with(disarmed(shared)),
         BUILD.with([(vec![("version", env!("CARGO_PKG_VERSION").to_owned())], 1.0)]),
     ]
+}
+
+fn tampering(shared: &Shared) -> Vec<(Labels, f64)> {
+    let mut series = Vec::new();
+    for one in shared.kernel.touched() {
+        for (outcome, count) in [("denied", one.denied), ("seen", one.seen)] {
+            let labels = vec![
+                ("kind", one.kind.name().to_owned()),
+                ("outcome", outcome.to_owned()),
+            ];
+            series.push((labels, float(count)));
+        }
+    }
+    series
 }
 
 fn disarmed(shared: &Shared) -> Vec<(Labels, f64)> {

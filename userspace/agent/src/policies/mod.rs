@@ -40,6 +40,7 @@ use crate::{
         RuleSummary,
     },
     container::Container,
+    guard,
     shared::Shared,
 };
 
@@ -163,6 +164,7 @@ impl Policies {
         }
         inner.answers.rearm(&name);
         drop(inner);
+        guard::follow(shared, self);
         self.summary(shared, &name)
     }
 
@@ -208,6 +210,8 @@ impl Policies {
                 .any_bound(false)
                 .map_err(|source| Error::Kernel { source })?;
         }
+        drop(inner);
+        guard::follow(shared, self);
         Ok(())
     }
 
@@ -257,6 +261,14 @@ impl Policies {
             };
             inner.applied.insert(applied.policy.name.clone(), applied);
         }
+    }
+
+    /// Whether anything is kept from happening.
+    pub(crate) fn enforce(&self) -> bool {
+        let inner = self.lock();
+        let enforced =
+            |one: &Applied| denials(&one.policy).any(|rule| rule.mode == model::Mode::Enforce);
+        inner.unread || inner.applied.values().any(enforced)
     }
 
     /// In the order of their names.

@@ -7,7 +7,7 @@ use std::{
     path::{PathBuf, absolute},
 };
 
-use paddock_agent::{Cni, DEFAULT_LISTEN_ADDRESS, Options, ProbeMode, RecordRate};
+use paddock_agent::{Cni, DEFAULT_LISTEN_ADDRESS, Guarding, Options, ProbeMode, RecordRate};
 use tracing_subscriber::EnvFilter;
 
 use super::Context;
@@ -46,6 +46,10 @@ pub(crate) struct Agent {
     /// How many of them may come at once
     #[arg(long, default_value_t = 10_000, value_name = "NUMBER")]
     event_burst: u32,
+    /// Who else may touch paddock's own maps, programs and pins: auto (nobody while a policy is
+    /// enforced), off (any root), audit (any root, counted), enforce (nobody), strict (and no signals)
+    #[arg(long, default_value = "auto", value_name = "MODE", value_parser = guarding)]
+    guard: Guarding,
     /// Log the kernel programs' own debug lines
     #[arg(long)]
     debug_programs: bool,
@@ -102,6 +106,7 @@ impl Agent {
             track: self.track,
             program_log: self.debug_programs,
             force_rungs: self.force_rung,
+            guard: self.guard,
             record_rate: (self.event_rate != 0).then_some(RecordRate {
                 per_second: self.event_rate,
                 burst: self.event_burst,
@@ -137,6 +142,17 @@ fn listen_address(text: &str) -> Result<Listen, String> {
         .map_err(|_| {
             format!("expected an address and a port, such as {DEFAULT_LISTEN_ADDRESS}, or 'none'")
         })
+}
+
+fn guarding(text: &str) -> Result<Guarding, &'static str> {
+    Ok(match text {
+        "auto" => Guarding::Auto,
+        "off" => Guarding::Off,
+        "audit" => Guarding::Audit,
+        "enforce" => Guarding::Enforce,
+        "strict" => Guarding::Strict,
+        _ => return Err("expected auto, off, audit, enforce or strict"),
+    })
 }
 
 fn forced(text: &str) -> Result<(String, String), String> {

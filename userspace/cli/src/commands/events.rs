@@ -141,6 +141,22 @@ fn describe(kind: &Kind) -> (&'static str, String, String) {
             let (result, what) = by_policy(kind);
             ("policy", result, what)
         }
+        Kind::Tampering {
+            what,
+            outcome,
+            actor,
+            object,
+        } => {
+            let by = actor.as_ref().map_or_else(|| "somebody".to_owned(), who);
+            let object = object
+                .as_deref()
+                .map_or_else(String::new, |one| format!(" {one}"));
+            (
+                "tampering",
+                outcome.clone(),
+                format!("{what}{object} of paddock by {by}"),
+            )
+        }
         Kind::OomKill { .. } => ("oom", "killed".to_owned(), oom_kill(kind)),
         Kind::Exec { actor, filename } => (
             "-",
