@@ -31,29 +31,25 @@ impl Probe {
     pub fn any_bound(&mut self, any: bool) -> Result<(), Error> {
         let Self {
             maps,
-            on_demand,
+            enforcing,
             pin_dir,
             manifest,
             written,
             ..
         } = self;
-        let before = on_demand.is_whole();
+        let before = enforcing.is_whole();
         if any {
-            on_demand.attach(pin_dir, &manifest.programs)?;
+            enforcing.attach(pin_dir, &manifest.programs)?;
         }
         maps.slot_ruleset
             .set(0, u32::from(any), 0)
             .map_err(|source| Error::map("write", "SLOT_RULESET", source))?;
         written.bound.insert(0, u32::from(any));
         if !any {
-            on_demand.detach(pin_dir)?;
+            enforcing.detach(pin_dir)?;
         }
-        // Other links are there, or none.
-        if before != on_demand.is_whole()
-            && let Err(error) = self.introduce()
-        {
-            log::error!("not all of paddock's own is guarded: {error}");
-        }
+        let changed = before != enforcing.is_whole();
+        self.introduce_links(changed);
         Ok(())
     }
 

@@ -75,7 +75,25 @@ impl Probe {
             GuardMode::Enforce => mode::ENFORCE,
             GuardMode::Strict => mode::STRICT,
         };
-        set(&mut self.maps.guard, Guard { mode, shower: 0 })
+        let before = self.guarding.is_whole();
+        let on = mode != mode::OFF;
+        if on {
+            self.guarding
+                .attach(&self.pin_dir, &self.manifest.programs)?;
+        }
+        set(&mut self.maps.guard, Guard { mode, shower: 0 })?;
+        if !on {
+            self.guarding.detach(&self.pin_dir)?;
+        }
+        self.introduce_links(before != self.guarding.is_whole());
+        Ok(())
+    }
+
+    /// Other links are there, or none.
+    pub(crate) fn introduce_links(&mut self, changed: bool) {
+        if changed && let Err(error) = self.introduce() {
+            log::error!("not all of paddock's own is guarded: {error}");
+        }
     }
 
     /// Since the programs were loaded, predecessors' time included.

@@ -450,35 +450,8 @@ pub(crate) const LADDER: &[Capability] = &[
             },
         ],
     },
-    // Paddock's own objects.
-    Capability {
-        name: "guard",
-        observed: 16,
-        needs: &[
-            Group::Identity,
-            Group::Namespaces,
-            Group::Descriptors,
-            Group::Mounts,
-            Group::Process,
-            Group::Guard,
-        ],
-        rungs: &[Rung {
-            name: "lsm",
-            hooks: &[
-                ("guard_bpf", Hook::Lsm("bpf")),
-                ("guard_bpf_map", Hook::Lsm("bpf_map")),
-                ("guard_bpf_prog", Hook::Lsm("bpf_prog")),
-                ("guard_inode_unlink", Hook::Lsm("inode_unlink")),
-                ("guard_inode_rename", Hook::Lsm("inode_rename")),
-                ("guard_sb_umount", Hook::Lsm("sb_umount")),
-                ("guard_sb_mount", Hook::Lsm("sb_mount")),
-                ("guard_move_mount", Hook::Lsm("move_mount")),
-                ("guard_ptrace", Hook::Lsm("ptrace_access_check")),
-                ("guard_task_kill", Hook::Lsm("task_kill")),
-            ],
-        }],
-    },
-    ON_DEMAND,
+    GUARD,
+    ENFORCE,
     // Whom policy lets containers talk to: asked at the root of the v2 hierarchy.
     Capability {
         name: "network",
@@ -497,7 +470,7 @@ pub(crate) const LADDER: &[Capability] = &[
 ];
 
 /// What policy forbids. Its hooks hang only while a policy is in force (`on_demand`).
-pub(crate) const ON_DEMAND: Capability = Capability {
+pub(crate) const ENFORCE: Capability = Capability {
     name: "enforce",
     observed: 14,
     needs: &[
@@ -535,6 +508,35 @@ pub(crate) const ON_DEMAND: Capability = Capability {
             ("lsm_path_chroot", Hook::LsmIfThere("path_chroot")),
             ("lsm_bprm_check_security", Hook::Lsm("bprm_check_security")),
             ("lsm_unix_stream_connect", Hook::Lsm("unix_stream_connect")),
+        ],
+    }],
+};
+
+/// Paddock's own objects. Its hooks hang only while they are guarded.
+pub(crate) const GUARD: Capability = Capability {
+    name: "guard",
+    observed: 16,
+    needs: &[
+        Group::Identity,
+        Group::Namespaces,
+        Group::Descriptors,
+        Group::Mounts,
+        Group::Process,
+        Group::Guard,
+    ],
+    rungs: &[Rung {
+        name: "lsm",
+        hooks: &[
+            ("guard_bpf", Hook::Lsm("bpf")),
+            ("guard_bpf_map", Hook::Lsm("bpf_map")),
+            ("guard_bpf_prog", Hook::Lsm("bpf_prog")),
+            ("guard_inode_unlink", Hook::Lsm("inode_unlink")),
+            ("guard_inode_rename", Hook::Lsm("inode_rename")),
+            ("guard_sb_umount", Hook::Lsm("sb_umount")),
+            ("guard_sb_mount", Hook::Lsm("sb_mount")),
+            ("guard_move_mount", Hook::Lsm("move_mount")),
+            ("guard_ptrace", Hook::Lsm("ptrace_access_check")),
+            ("guard_task_kill", Hook::Lsm("task_kill")),
         ],
     }],
 };

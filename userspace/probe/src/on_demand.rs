@@ -1,8 +1,9 @@
-//! Programs that hang in the kernel only while a policy is in force.
+//! Programs that hang in the kernel only while they are wanted: those that enforce while a policy
+//! is in force, those that guard while something is guarded.
 //!
 //! A hook that ends at its first word still costs every open and every call on the machine the
 //! way into it. These are loaded and tried with the others, then let go; what stays of them is
-//! the pinned program, which is attached again when the first policy comes.
+//! the pinned program, which is attached again when it is wanted.
 
 use std::path::Path;
 
@@ -11,27 +12,56 @@ use aya::programs::{
     links::{FdLink, PinnedLink},
 };
 
-use crate::{Error, ladder::ON_DEMAND, pins};
+use crate::{
+    Error,
+    ladder::{Capability, ENFORCE, GUARD},
+    pins,
+};
 
-/// Those that hang now. Links are pinned: they outlive the agent.
-#[derive(Debug, Default)]
+/// Those of one capability. Links are pinned: they outlive the agent.
+#[derive(Debug)]
 pub(crate) struct OnDemand {
+    belongs: fn(&str) -> bool,
     attached: Vec<(String, PinnedLink)>,
     /// All that there are.
     whole: bool,
 }
 
-/// Whether a program is one of them.
+/// Whether a program is any's.
 pub(crate) fn is(program: &str) -> bool {
-    let mut hooks = ON_DEMAND.rungs.iter().flat_map(|rung| rung.hooks);
+    enforces(program) || guards(program)
+}
+
+pub(crate) fn enforces(program: &str) -> bool {
+    is_of(&ENFORCE, program)
+}
+
+pub(crate) fn guards(program: &str) -> bool {
+    is_of(&GUARD, program)
+}
+
+fn is_of(capability: &Capability, program: &str) -> bool {
+    let mut hooks = capability.rungs.iter().flat_map(|rung| rung.hooks);
     hooks.any(|(name, _)| *name == program)
 }
 
 impl OnDemand {
+    pub(crate) const fn none(belongs: fn(&str) -> bool) -> Self {
+        Self {
+            belongs,
+            attached: Vec::new(),
+            whole: false,
+        }
+    }
+
     /// What a predecessor left attached.
-    pub(crate) fn adopt(pin_dir: &Path, programs: &[String]) -> Result<Self, Error> {
-        let mut found = Self::default();
-        for program in programs.iter().filter(|program| is(program)) {
+    pub(crate) fn adopt(
+        belongs: fn(&str) -> bool,
+        pin_dir: &Path,
+        programs: &[String],
+    ) -> Result<Self, Error> {
+        let mut found = Self::none(belongs);
+        for program in programs.iter().filter(|program| belongs(program)) {
             let path = pins::link_path(pin_dir, program);
             if path.exists() {
                 let link = PinnedLink::from_pin(&path);
@@ -56,10 +86,11 @@ impl OnDemand {
         if self.whole {
             return Ok(());
         }
+        let is_there = |program: &str| self.attached.iter().any(|(one, _)| one == program);
         let missing = programs
             .iter()
-            .filter(|program| is(program) && !self.attached.iter().any(|(one, _)| one == *program));
-        let mut new = Self::default();
+            .filter(|program| (self.belongs)(program) && !is_there(program));
+        let mut new = Self::none(self.belongs);
         for program in missing {
             match attach(pin_dir, program) {
                 Ok(link) => new.keep(program, link),

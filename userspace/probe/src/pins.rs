@@ -21,7 +21,7 @@ use nix::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{CapabilityStatus, Config, Error, NsInums, attachment::Place, on_demand};
+use crate::{CapabilityStatus, Config, Error, NsInums, attachment::Place};
 
 /// What a successor needs to take over.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -135,14 +135,6 @@ pub(crate) fn any_map(pin_dir: &Path) -> bool {
         .flatten()
         .flatten()
         .any(|entry| entry.file_name().to_string_lossy().starts_with("map_"))
-}
-
-/// Whether a link of a program that hangs only at times is there.
-pub(crate) fn any_on_demand<'p>(
-    pin_dir: &Path,
-    mut programs: impl Iterator<Item = &'p str>,
-) -> bool {
-    programs.any(|program| on_demand::is(program) && link_path(pin_dir, program).exists())
 }
 
 pub(crate) fn remove_link(pin_dir: &Path, program: &str) -> Result<(), Error> {

@@ -41,7 +41,8 @@ pub struct Probe {
     pub(crate) pin_dir: PathBuf,
     pub(crate) maps: Maps,
     links: Vec<Kept>,
-    pub(crate) on_demand: OnDemand,
+    pub(crate) enforcing: OnDemand,
+    pub(crate) guarding: OnDemand,
     pub(crate) manifest: Manifest,
     adopted: bool,
     program_log: Option<ProgramLog>,
@@ -114,7 +115,8 @@ impl Probe {
             let link = PinnedLink::from_pin(&path).map_err(|source| Error::link(&path, source))?;
             links.push(Kept::Pinned(link));
         }
-        let on_demand = OnDemand::adopt(pin_dir, &manifest.programs)?;
+        let adopt = |belongs| OnDemand::adopt(belongs, pin_dir, &manifest.programs);
+        let (enforcing, guarding) = (adopt(on_demand::enforces)?, adopt(on_demand::guards)?);
         let mut maps = Maps::from(|name| {
             MapData::from_pin(pins::map_path(pin_dir, name))
                 .and_then(Map::from_map_data)
@@ -127,7 +129,8 @@ impl Probe {
             pin_dir: pin_dir.clone(),
             maps,
             links,
-            on_demand,
+            enforcing,
+            guarding,
             manifest,
             adopted: true,
             program_log: None,
@@ -168,13 +171,13 @@ impl Probe {
         let (attached, host) =
             selftest::run(&mut maps, &observed, attached, &mut statuses, &types)?;
         let mut links = Vec::new();
-        let mut on_demand = OnDemand::default();
+        let mut enforcing = OnDemand::none(on_demand::enforces);
+        let mut guarding = OnDemand::none(on_demand::guards);
         let mut programs = Vec::new();
         let mut held = Vec::new();
-        let all: Vec<_> = attached.into_iter().flat_map(|rung| rung.links).collect();
-        // A policy is in force, by the old ones: it stays so.
-        let demanded = over && pins::any_on_demand(pin_dir, all.iter().map(|(name, _)| *name));
-        for (name, link) in all {
+        // What the old ones do at the moment, the new ones go on with.
+        let demanded = |name: &str| over && pins::link_path(pin_dir, name).exists();
+        for (name, link) in attached.into_iter().flat_map(|rung| rung.links) {
             let path = pins::new_program_path(pin_dir, name);
             if let Some(program) = ebpf.program_mut(name) {
                 program
@@ -191,7 +194,14 @@ impl Probe {
                 Attachment::Link(link) if !on_demand::is(name) => {
                     links.push(Kept::Pinned(pin(link)?));
                 }
-                Attachment::Link(link) if demanded => on_demand.keep(name, pin(link)?),
+                Attachment::Link(link) if demanded(name) => {
+                    let of = if on_demand::guards(name) {
+                        &mut guarding
+                    } else {
+                        &mut enforcing
+                    };
+                    of.keep(name, pin(link)?);
+                }
                 // Loads, attaches, sees: goes until it is wanted.
                 Attachment::Link(_) => {}
                 Attachment::Held(link, place) => {
@@ -207,7 +217,8 @@ impl Probe {
         }
         pins::forget(pin_dir)?;
         let without_link = |program: &str| {
-            held.iter().any(|(one, _)| one == program) || (on_demand::is(program) && !demanded)
+            held.iter().any(|(one, _)| one == program)
+                || (on_demand::is(program) && !demanded(program))
         };
         pins::put_in_force(pin_dir, &programs, without_link)?;
         swap::cross(pin_dir, bridge);
@@ -227,7 +238,8 @@ impl Probe {
             pin_dir: pin_dir.clone(),
             maps,
             links,
-            on_demand,
+            enforcing,
+            guarding,
             manifest,
             adopted: over,
             program_log: program_log.map(ProgramLog::new),
@@ -244,12 +256,13 @@ impl Probe {
         let Self {
             pin_dir,
             links,
-            on_demand,
+            enforcing,
+            guarding,
             maps,
             ..
         } = self;
         // Handles first: what nobody holds is gone when its pin is.
-        drop((links, on_demand, maps));
+        drop((links, enforcing, guarding, maps));
         pins::remove(&pin_dir)
     }
 
