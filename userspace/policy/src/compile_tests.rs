@@ -385,20 +385,6 @@ fn devices_capabilities_and_namespaces() {
     );
 }
 
-#[test]
-fn tunables_close_their_paths_too() {
-    let rules = ruleset(&["deny = [\"kernel-tunables\"]
-        [[rule]]
-        effect = \"allow\"
-        file = { path = \"/proc/sys/net\", operation = \"write\" }"]);
-    assert_eq!(
-        action(path(&rules, "/proc/sys/kernel/x", operation::WRITE)),
-        ACTION_AUDIT
-    );
-    assert_eq!(path(&rules, "/proc/sys/net/x", operation::WRITE), 0);
-    assert_eq!(path(&rules, "/proc/sys/kernel/x", operation::READ), 0);
-}
-
 /// A policy of a thousand rules is to be swapped in 50 ms; this is the part that is ours.
 #[test]
 fn a_thousand_rules_are_soon_compiled() {

@@ -356,10 +356,6 @@ const HEADED: &[(&str, &str)] = &[
 /// Files without a head.
 const WHOLE: &[(&str, &str)] = &[
     (
-        "name = \"p\"\ndeny = [\"kernel-tunables\"]\n[[rule]]\nfile = { path = \"/proc/sys\", operation = \"write\" }",
-        "4:17: denied by line 2 already, which is wider and ends the same; leave this one out",
-    ),
-    (
         "",
         "1:1: the policy has no name; add name = \"…\" at the top",
     ),

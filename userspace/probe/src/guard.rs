@@ -76,16 +76,18 @@ impl Probe {
             GuardMode::Strict => mode::STRICT,
         };
         let before = self.guarding.is_whole();
-        let on = mode != mode::OFF;
-        if on {
+        if mode != mode::OFF {
             self.guarding
                 .attach(&self.pin_dir, &self.manifest.programs)?;
+            // They have to have seen the agent before they refuse anybody.
+            if !before {
+                self.introduce()?;
+            }
+            return set(&mut self.maps.guard, Guard { mode, shower: 0 });
         }
         set(&mut self.maps.guard, Guard { mode, shower: 0 })?;
-        if !on {
-            self.guarding.detach(&self.pin_dir)?;
-        }
-        self.introduce_links(before != self.guarding.is_whole());
+        self.guarding.detach(&self.pin_dir)?;
+        self.introduce_links(before);
         Ok(())
     }
 
