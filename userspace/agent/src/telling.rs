@@ -251,12 +251,7 @@ fn kind(shared: &Shared, record: &Record, container: Option<&Container>) -> Kind
             oom_score_adj: memory.oom_score_adj,
         },
         Body::Cgroup { op, id, path, .. } => Kind::Cgroup {
-            action: match op {
-                CgroupOp::Mkdir => "mkdir",
-                CgroupOp::Attach => "attach",
-                CgroupOp::Rmdir => "rmdir",
-            }
-            .to_owned(),
+            action: cgroup_action(*op).to_owned(),
             actor: actor(&record.actor),
             path: path.clone(),
             cgroup_id: *id,
@@ -270,6 +265,14 @@ fn kind(shared: &Shared, record: &Record, container: Option<&Container>) -> Kind
             exit_code: code.or(signal.map(|signal| 128 + signal)).unwrap_or(0),
             signal: *signal,
         },
+    }
+}
+
+const fn cgroup_action(op: CgroupOp) -> &'static str {
+    match op {
+        CgroupOp::Mkdir => "mkdir",
+        CgroupOp::Attach => "attach",
+        CgroupOp::Rmdir => "rmdir",
     }
 }
 

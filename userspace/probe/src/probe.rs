@@ -8,6 +8,7 @@ use std::{
 };
 
 use aya::{
+    Ebpf,
     maps::{Map, MapData},
     programs::{
         ProgramInfo,
@@ -178,12 +179,7 @@ impl Probe {
         // What the old ones do at the moment, the new ones go on with.
         let demanded = |name: &str| over && pins::link_path(pin_dir, name).exists();
         for (name, link) in attached.into_iter().flat_map(|rung| rung.links) {
-            let path = pins::new_program_path(pin_dir, name);
-            if let Some(program) = ebpf.program_mut(name) {
-                program
-                    .pin(&path)
-                    .map_err(|source| Error::Pin { path, source })?;
-            }
+            pin_program(&mut ebpf, pin_dir, name)?;
             programs.push(name.to_owned());
             let path = pins::new_link_path(pin_dir, name);
             let pin = |link: FdLink| {
@@ -347,6 +343,16 @@ impl Probe {
     pub fn take_program_log(&mut self) -> Option<ProgramLog> {
         self.program_log.take()
     }
+}
+
+fn pin_program(ebpf: &mut Ebpf, pin_dir: &Path, name: &str) -> Result<(), Error> {
+    let Some(program) = ebpf.program_mut(name) else {
+        return Ok(());
+    };
+    let path = pins::new_program_path(pin_dir, name);
+    program
+        .pin(&path)
+        .map_err(|source| Error::Pin { path, source })
 }
 
 /// As the descriptor tells since Linux 5.12.

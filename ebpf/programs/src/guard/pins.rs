@@ -62,7 +62,7 @@ fn guard_sb_umount(ctx: LsmContext) -> i32 {
         let to_mount = u64::from(OFF_MOUNT_MNT.load());
         let parent = pointer(above.wrapping_sub(to_mount), &OFF_MOUNT_PARENT);
         above = parent.wrapping_add(to_mount);
-        hit |= lazily & (above == leaves);
+        hit |= lazily && above == leaves;
     }
     if hit { touched(Tampered::Mount, 0) } else { 0 }
 }

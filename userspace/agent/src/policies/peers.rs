@@ -239,10 +239,11 @@ mod tests {
                         _ => format!(", port = \"{from}-{}\"", from + random(6)),
                     };
                     let direction = ["egress", "egress", "ingress"][random(3)];
-                    text += &format!(
+                    let rule = format!(
                         "[[rule]]\neffect = \"{effect}\"\n{mode}network = {{ direction = \
                          \"{direction}\", net = \"{net}\"{protocol}{port} }}\n"
                     );
+                    text.push_str(&rule);
                 }
                 // What contradicts itself is refused, and left out here.
                 policies.extend(parse(text.as_bytes()));
