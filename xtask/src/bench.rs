@@ -26,6 +26,12 @@ enum Bench {
         #[arg(long = "vm", value_name = "VERSION")]
         guests: Vec<String>,
     },
+    /// What a policy in force costs calls inside a container, and how long a swap takes
+    Enforce {
+        /// Kernel series of the guests; without one, 6.1 and the newest
+        #[arg(long = "vm", value_name = "VERSION")]
+        guests: Vec<String>,
+    },
     /// Starting and entering a container, beside crun, runc and the floor
     Launch {
         /// Kernel series of the guests; without one, the newest
@@ -86,6 +92,13 @@ fn program(bench: &Bench) -> Program {
             name: "paddock-bench-hooks",
             here: ["7", "300000", "50", "20000"].map(str::to_owned).to_vec(),
             guest: "3 100000".to_owned(),
+            tools: &[],
+            series: or(guests, &["6.1", "newest"]),
+        },
+        Bench::Enforce { guests } => Program {
+            name: "paddock-bench-enforce",
+            here: ["7", "300000", "200"].map(str::to_owned).to_vec(),
+            guest: "3 20000 20".to_owned(),
             tools: &[],
             series: or(guests, &["6.1", "newest"]),
         },

@@ -1,4 +1,4 @@
-//! What `cargo xtask bench hooks` measures, a table each.
+//! What `cargo xtask bench hooks` and `enforce` measure, a table each.
 
 use std::process::{Command, Stdio};
 
@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result, ensure};
 use crate::context::{Context, finish};
 
 pub mod cost;
+pub mod enforce;
 pub mod flood;
 pub mod follow;
 

@@ -18,6 +18,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use nix::{
+    errno::Errno,
     libc::{EPERM, O_PATH},
     sched::{CloneFlags, setns, unshare},
     unistd::{Gid, getegid, geteuid, getgroups},
@@ -25,7 +26,7 @@ use nix::{
 
 const USAGE: &str = "alloc BYTES | spin SECONDS | setns-loop PATH NSTYPE COUNT | \
     unshare-loop FLAGS COUNT | unshare-until PATH FLAGS | spawn-between PATH PATH PROGRAM | \
-    timed getppid|setns|unshare|open|connect|spawn COUNT | paced-unshare RATE SECONDS | sleep SECONDS | ids | cat PATH | \
+    timed getppid|setns|refused|unshare|open|connect|spawn COUNT | paced-unshare RATE SECONDS | sleep SECONDS | ids | cat PATH | \
     write PATH TEXT | stat PATH | overwrite-programs SECONDS | exit CODE | \
     talk tcp|udp ADDRESS PORT COUNT | bare PROGRAM | join PID PROGRAM | arrive PATH PROGRAM ARGS...";
 
@@ -225,6 +226,7 @@ fn spawn_between(start: &str, end: &str, program: &str) -> Result<()> {
 /// Nanoseconds a call, the best of five rounds: noise only ever adds.
 fn timed(call: &str, count: u32) -> Result<()> {
     let own = File::open("/proc/self/ns/uts")?;
+    let host = File::open("/run/ns").ok();
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
     let act: &dyn Fn() -> Result<()> = match call {
         "getppid" => &|| {
@@ -232,6 +234,13 @@ fn timed(call: &str, count: u32) -> Result<()> {
             Ok(())
         },
         "setns" => &|| Ok(setns(&own, CloneFlags::CLONE_NEWUTS)?),
+        "refused" => &|| match setns(
+            host.as_ref().context("no /run/ns")?,
+            CloneFlags::CLONE_NEWUTS,
+        ) {
+            Err(Errno::EPERM) => Ok(()),
+            other => bail!("{other:?}"),
+        },
         "unshare" => &|| Ok(unshare(CloneFlags::CLONE_NEWUTS)?),
         "open" => &|| {
             File::open("/proc/self/status")?;

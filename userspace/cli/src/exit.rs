@@ -58,19 +58,24 @@ pub(crate) fn note(line: &str) {
     let _ = writeln!(std::io::stderr(), "paddock: {line}");
 }
 
+/// Whether its line ends with what to do, so that no cause needs to be told.
+fn says_all(error: &(dyn std::error::Error + 'static)) -> bool {
+    matches!(error.downcast_ref(), Some(Error::NoAgent { .. }))
+        || matches!(
+            error.downcast_ref(),
+            Some(paddock_agent::Error::Listen { .. })
+        )
+}
+
 fn lines(error: &anyhow::Error, verbose: bool) -> String {
     let mut line = error.to_string();
     let root = error.root_cause().to_string();
     // The number helps nobody who has the words.
     let root = root.split(" (os error ").next().unwrap_or(&root);
-    // Their lines end with what to do.
-    let says_all = matches!(error.downcast_ref(), Some(Error::NoAgent { .. }))
-        || matches!(
-            error.downcast_ref(),
-            Some(paddock_agent::Error::Listen { .. })
-        );
-    if !verbose && !says_all && !line.contains(root) {
-        line = format!("{line}: {root}");
+    let whole = error.chain().find(|cause| says_all(*cause));
+    let rest = whole.map_or_else(|| root.to_owned(), ToString::to_string);
+    if !verbose && !line.contains(&rest) {
+        line = format!("{line}: {rest}");
     }
     let mut text = format!("paddock: {}", crate::human::single_line(&line));
     if verbose {
@@ -118,6 +123,19 @@ mod tests {
         assert_eq!(
             lines(&denied(), false),
             "paddock: greedy: cannot start: Permission denied"
+        );
+    }
+
+    #[test]
+    fn what_to_do_is_told_through_context() {
+        let error = Err::<(), _>(Error::NoAgent {
+            socket: "/s".into(),
+            source: std::io::Error::from_raw_os_error(2),
+        });
+        let error = error.context("walls.toml: not in force").unwrap_err();
+        assert_eq!(
+            lines(&error, false),
+            "paddock: walls.toml: not in force: no agent answers on /s: start one with `paddock agent`"
         );
     }
 

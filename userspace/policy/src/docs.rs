@@ -264,3 +264,19 @@ fn the_pack_escape_denies_every_escape_and_nothing_benign() {
         }
     }
 }
+
+#[test]
+fn files_of_the_guide_are_policies() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/guides/policy.md");
+    let guide = fs::read_to_string(path).unwrap();
+    let blocks = guide.split("```toml\n").skip(1);
+    let files: Vec<_> = blocks
+        .map(|block| block.split("```").next().unwrap_or_default())
+        .collect();
+    assert_eq!(files.len(), 3);
+    for file in files {
+        if let Err(faults) = parse(file.as_bytes()) {
+            panic!("{}", faults.lines("docs/guides/policy.md"));
+        }
+    }
+}

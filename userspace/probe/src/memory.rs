@@ -12,7 +12,7 @@ use aya::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{Probe, pins};
+use crate::{Probe, maps::PINNED, pins};
 
 /// What one map takes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,7 +27,8 @@ pub struct MapMemory {
 }
 
 impl Probe {
-    /// Every map that a program of this kernel half uses, the largest first.
+    /// Every map that a program of this kernel half uses, or that is pinned for those that this
+    /// kernel refused; the largest first.
     pub fn memory(&self) -> Vec<MapMemory> {
         let mut found = BTreeMap::new();
         for program in &self.manifest.programs {
@@ -37,6 +38,11 @@ impl Probe {
                 if let Ok(info) = MapInfo::from_id(id) {
                     found.entry(id).or_insert_with(|| of(&info));
                 }
+            }
+        }
+        for name in PINNED {
+            if let Ok(info) = MapInfo::from_pin(pins::map_path(&self.pin_dir, name)) {
+                found.entry(info.id()).or_insert_with(|| of(&info));
             }
         }
         let mut all: Vec<_> = found.into_values().collect();

@@ -101,6 +101,6 @@ pub(super) fn able<'a>(name: &'a str, volumes: &[&'a str]) -> Vec<&'a str> {
 }
 
 /// `-v` argument that gives a container a way to the host's namespace: this process is in it.
-pub(super) fn host_way(namespace: &str) -> String {
+pub(crate) fn host_way(namespace: &str) -> String {
     format!("/proc/{}/ns/{namespace}:/run/ns", std::process::id())
 }

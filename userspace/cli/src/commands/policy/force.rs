@@ -137,14 +137,19 @@ fn said(mode: Option<Enforced>, when: Option<Unenforceable>) -> String {
     }
 }
 
+fn counted(count: usize, what: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {what}{plural}")
+}
+
 /// What now holds, and what of it is weaker than a refusal.
 fn in_force(policy: &PolicySummary) -> String {
     let mut text = format!(
-        "{}: {}, {} rules, {} containers\n",
+        "{}: {}, {}, {}\n",
         policy.name,
         policy.mode,
-        policy.rules.len(),
-        policy.containers.len()
+        counted(policy.rules.len(), "rule"),
+        counted(policy.containers.len(), "container")
     );
     let mut weaker: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     let enforced = policy.rules.iter().filter(|rule| rule.mode == "enforce");

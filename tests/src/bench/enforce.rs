@@ -1,0 +1,176 @@
+//! What a policy in force costs calls inside a container, and how long a swap takes.
+
+use std::{
+    collections::BTreeMap,
+    fmt::Write as _,
+    fs,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, ensure};
+
+use super::quantile;
+use crate::{context::Context, scenarios::kernel::host_way};
+
+/// Nets that policies forbid, none of them the loopback's.
+const NETS: u32 = 1000;
+const WALLS: &str = "name = \"bench\"\nmode = \"enforce\"\n\
+    [[rule]]\nname = \"joining\"\nnamespace = { target = [\"host\", \"peer\"] }\n";
+
+/// A call, by which flags it is what is compared with, and by which policy what it costs.
+struct Row {
+    name: &'static str,
+    call: &'static str,
+    share: u32,
+    /// Of `paddock run` for the call without policy, and under it.
+    flags: [&'static [&'static str]; 2],
+    policy: fn() -> String,
+}
+
+const ABLE: &[&str] = &["--userns", "host", "--cap-add", "SYS_ADMIN"];
+/// Nothing but the kernel refuses: the default filter would be first.
+const UNABLE: &[&str] = &["--userns", "host", "--security-opt", "seccomp=unconfined"];
+const PLAIN: &[&str] = &["--userns", "host"];
+
+const ROWS: [Row; 3] = [
+    Row {
+        name: "setns, one's own",
+        call: "setns",
+        share: 10,
+        flags: [ABLE, ABLE],
+        policy: || WALLS.to_owned(),
+    },
+    Row {
+        name: "setns, the host's, beside the kernel's EPERM",
+        call: "refused",
+        share: 10,
+        flags: [UNABLE, ABLE],
+        policy: || WALLS.to_owned(),
+    },
+    Row {
+        name: "connect under 1,000 nets",
+        call: "connect",
+        share: 2,
+        flags: [PLAIN, PLAIN],
+        policy: || nets(0),
+    },
+];
+
+/// Prints both tables. `calls` is how many of the cheapest.
+pub fn table(context: &Context, rounds: u32, calls: u32, swaps: u32) -> Result<()> {
+    context.start_agent(&["--detach-on-exit", "--event-rate", "0"])?;
+    // The machine settles: some kernels patch and calibrate in their first second.
+    inside(context, PLAIN, "getppid", calls)?;
+    let mut results: BTreeMap<(&str, usize), Vec<f64>> = BTreeMap::new();
+    let mut killed = Vec::new();
+    for _ in 0..rounds {
+        for row in &ROWS {
+            for (under, flags) in row.flags.iter().enumerate() {
+                if under == 1 {
+                    apply(context, &(row.policy)())?;
+                }
+                match inside(context, flags, row.call, (calls / row.share).max(1))? {
+                    Some(took) => results.entry((row.name, under)).or_default().push(took),
+                    None => killed.push(row.name),
+                }
+            }
+            context.ok(&["policy", "rm", "bench"])?;
+        }
+    }
+    println!("call                                           without ns    with ns  difference ns");
+    for row in &ROWS {
+        let mut of = |under| {
+            let values = results.get_mut(&(row.name, under));
+            values.map_or(f64::NAN, |values| quantile(values, 500))
+        };
+        let (without, with) = (of(0), of(1));
+        if killed.contains(&row.name) {
+            println!("{:<46} {without:>10.1}     killed", row.name);
+        } else {
+            let difference = with - without;
+            println!(
+                "{:<46} {without:>10.1} {with:>10.1} {difference:>14.1}",
+                row.name
+            );
+        }
+    }
+    swap(context, swaps)?;
+    context.stop_agent().map(drop)
+}
+
+/// Two policies in each other's place, for a container that they hold for.
+fn swap(context: &Context, swaps: u32) -> Result<()> {
+    if swaps == 0 {
+        return Ok(());
+    }
+    context.ok(&["run", "-d", "--name", "bound", "host", "sleep", "36000"])?;
+    let files = [
+        written(context, "one", &nets(0))?,
+        written(context, "two", &nets(1))?,
+    ];
+    let mut took = Vec::new();
+    for file in files.iter().cycle().take(swaps as usize) {
+        let path = file.display().to_string();
+        let start = Instant::now();
+        context.ok(&["policy", "apply", &path])?;
+        took.push(milliseconds(start.elapsed()));
+    }
+    for file in files {
+        fs::remove_file(file)?;
+    }
+    context.ok(&["rm", "-f", "bound"])?;
+    context.ok(&["policy", "rm", "bench"])?;
+    let [half, most, worst] = [500, 990, 1000].map(|part| quantile(&mut took, part));
+    println!("\nrules  swaps by `policy apply`    p50 ms    p99 ms    max ms");
+    println!("{NETS:>5}  {swaps:>23}  {half:>8.1}  {most:>8.1}  {worst:>8.1}");
+    Ok(())
+}
+
+fn milliseconds(took: Duration) -> f64 {
+    took.as_secs_f64() * 1e3
+}
+
+/// A rule for each net; `which` makes another policy of it.
+fn nets(which: u32) -> String {
+    let mut text = String::from("name = \"bench\"\nmode = \"enforce\"\n");
+    for net in 0..NETS {
+        let (high, low) = (net / 256, net % 256);
+        let octet = 10 + which;
+        // A String takes all that is written.
+        let _ = write!(
+            text,
+            "[[rule]]\nnetwork = {{ direction = \"egress\", net = \"{octet}.{high}.{low}.0/24\" }}\n"
+        );
+    }
+    text
+}
+
+fn written(context: &Context, name: &str, text: &str) -> Result<PathBuf> {
+    let path = context.state.with_extension(name);
+    fs::write(&path, text)?;
+    Ok(path)
+}
+
+fn apply(context: &Context, text: &str) -> Result<()> {
+    let path = written(context, "policy", text)?;
+    let applied = context.ok(&["policy", "apply", &path.display().to_string()]);
+    fs::remove_file(path)?;
+    applied.map(drop)
+}
+
+/// Nanoseconds a call; nothing where it was killed for it.
+fn inside(context: &Context, flags: &[&str], call: &str, calls: u32) -> Result<Option<f64>> {
+    let (volume, way) = (context.workload_volume(), host_way("uts"));
+    let count = calls.to_string();
+    let mut args = vec!["run", "--rm", "--name", "timed", "-v", &volume, "-v", &way];
+    args.extend(flags);
+    args.extend(["host", "/run/workload", "timed", call, &count]);
+    let output = context.paddock(&args)?;
+    if output.code == Some(137) {
+        return Ok(None);
+    }
+    ensure!(output.code == Some(0), "{call}: {output:?}");
+    let took = output.stdout.trim().parse();
+    took.map(Some).with_context(|| format!("{output:?}"))
+}
