@@ -33,7 +33,7 @@ use crate::{
 const MATRIX: [&str; 2] = ["6.1", "newest"];
 /// What `--vm all` means.
 pub(crate) const ALL: [&str; 5] = ["5.10", "6.1", "6.12", "6.18", "newest"];
-const GUEST_TIMEOUT: Duration = Duration::from_hours(1);
+const GUEST_TIMEOUT: Duration = Duration::from_mins(75);
 /// A scenario mostly waits for one emulated CPU: two guests fill the two that CI has.
 pub(crate) const AT_ONCE: usize = 2;
 /// What compiled the kernel half, for the scenario that knows what its verifier takes.
