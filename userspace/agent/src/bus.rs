@@ -151,16 +151,7 @@ mod tests {
     }
 
     fn cgroup() -> Kind {
-        let actor = crate::event::Actor {
-            pid: 1,
-            tid: 1,
-            uid: 0,
-            comm: String::new(),
-            inner_pid: None,
-            parent_pid: None,
-            inner_uid: None,
-            exe: None,
-        };
+        let actor = crate::event::Actor::default();
         Kind::Cgroup {
             action: "mkdir".into(),
             actor,

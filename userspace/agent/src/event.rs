@@ -22,7 +22,7 @@ pub struct Event {
 }
 
 /// The actor, as the kernel saw it.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Actor {
     pub pid: i32,

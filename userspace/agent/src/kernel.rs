@@ -351,9 +351,14 @@ impl Kernel {
         self.with((), |probe| probe.set_answers(ruleset, answers))
     }
 
-    /// What a ruleset says of peers, likewise.
-    pub(crate) fn set_peers(&self, ruleset: u32, peers: &Peers) -> Result<(), Error> {
-        self.with((), |probe| probe.set_peers(ruleset, peers))
+    /// What a ruleset says of peers, likewise; whether what the `idle` ones say is forgotten.
+    pub(crate) fn set_peers(
+        &self,
+        ruleset: u32,
+        peers: &Peers,
+        idle: &[u32],
+    ) -> Result<bool, Error> {
+        self.with(false, |probe| probe.set_peers(ruleset, peers, idle))
     }
 
     /// The ruleset that holds for a slot from its next act on.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use aya::maps::lpm_trie::Key;
 use paddock_abi::network::{FIXED_BITS, PEERS, PeerKey, Ports};
 
-use crate::{Error, Probe};
+use crate::{Error, Probe, swap};
 
 /// Answers by net: the bits of its address that count, and where they begin.
 pub type Peers = BTreeMap<(u8, PeerKey), Ports>;
@@ -14,10 +14,17 @@ const MAP: &str = "PEER_PORTS";
 
 impl Probe {
     /// Writes what a ruleset says of peers in the place of what was said under its number; no
-    /// slot may be bound to it meanwhile. Fails whole where there is no room.
-    pub fn set_peers(&mut self, ruleset: u32, peers: &Peers) -> Result<(), Error> {
+    /// slot may be bound to it meanwhile, nor to those that are `idle`: where there is no room,
+    /// what those say is forgotten, which is what is returned. Fails whole.
+    pub fn set_peers(&mut self, ruleset: u32, peers: &Peers, idle: &[u32]) -> Result<bool, Error> {
         self.forget_peers(ruleset)?;
-        let nets = self.peers.values().map(Vec::len).sum::<usize>() + peers.len();
+        let full = self.nets() + peers.len() > PEERS;
+        if full {
+            // A program may still be at the word that was there before the last swap.
+            swap::wait_for_running_programs();
+            idle.iter().try_for_each(|one| self.forget_peers(*one))?;
+        }
+        let nets = self.nets() + peers.len();
         if nets > PEERS {
             return Err(Error::PeersFull { nets, most: PEERS });
         }
@@ -30,7 +37,11 @@ impl Probe {
             }
             self.peers.entry(ruleset).or_default().push(*key);
         }
-        Ok(())
+        Ok(full)
+    }
+
+    fn nets(&self) -> usize {
+        self.peers.values().map(Vec::len).sum()
     }
 
     fn forget_peers(&mut self, ruleset: u32) -> Result<(), Error> {

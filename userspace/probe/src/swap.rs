@@ -191,7 +191,7 @@ fn others_use(map: u32, ours: &HashSet<u32>) -> bool {
 
 /// No program that began before this still runs after it: a grace period of RCU, under which
 /// programs run.
-fn wait_for_running_programs() {
+pub(crate) fn wait_for_running_programs() {
     if membarrier(MembarrierCommand::Global).is_err() {
         thread::sleep(SETTLED);
     }

@@ -52,7 +52,11 @@ fn by_target(context: &Context) -> Result<()> {
         args.extend(["/run/workload", "setns-loop", path, "uts", "7"]);
         context.paddock(&args)
     };
+    // By the kernel's own file system: a link that nobody has hangs nowhere.
+    let hangs = || context.state.join("bpf/link_lsm_capable").exists();
+    ensure!(!hangs(), "a hook hangs without a policy");
     context.ok(&["policy", "apply", &policy])?;
+    ensure!(hangs() == asks, "it does not hang as it should");
     let own = joins("own", "/proc/self/ns/uts")?;
     ensure!(
         own.stdout == "7 calls, 0 refused\n" && own.code == Some(0),
@@ -85,6 +89,7 @@ fn by_target(context: &Context) -> Result<()> {
     explained(context, &files)?;
 
     context.ok(&["policy", "rm", "walls"])?;
+    ensure!(!hangs(), "a hook hangs on");
     let free = joins("free", "/run/ns")?;
     ensure!(free.stdout == "7 calls, 0 refused\n", "{free:?}");
     equal("hits", hits(context, "free", "audit")?, 0)

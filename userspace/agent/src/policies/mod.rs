@@ -14,6 +14,7 @@ mod means;
 mod peers;
 pub(crate) mod reactions;
 mod sets;
+mod who;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -27,19 +28,16 @@ use paddock_policy::{
 use paddock_probe::{HitKey, RULESETS, Slot};
 use tokio::sync::Notify;
 
-pub(crate) use self::ledger::Hit;
+pub(crate) use self::{ledger::Hit, who::Who};
 use self::{
     ledger::Ledger,
     means::{Here, Means, begun_by_peers, denials},
     peers::TooManyPorts,
     sets::Sets,
+    who::{chosen, holds},
 };
 use crate::{
-    api::{
-        CreateRequest, Origin, PolicyCheck, PolicyDetail, PolicyOverrides, PolicySummary,
-        RuleSummary,
-    },
-    container::Container,
+    api::{PolicyCheck, PolicyDetail, PolicyOverrides, PolicySummary, RuleSummary},
     guard,
     shared::Shared,
 };
@@ -160,6 +158,7 @@ impl Policies {
                     "{name}: what is kept for the next agent is not what is in force: {error}"
                 );
             }
+            inner.rest(shared);
             return Err(error);
         }
         inner.answers.rearm(&name);
@@ -426,7 +425,17 @@ impl Inner {
         // Counts under this number are of the rules before.
         self.read_hits(shared);
         self.forget_hits(shared, |key| key.ruleset == number);
-        self.sets.write(shared, chosen, number)
+        self.sets.write(shared, chosen, number, next)
+    }
+
+    /// What a failed change has attached goes where nothing is in force.
+    fn rest(&self, shared: &Shared) {
+        if self.applied.is_empty()
+            && !self.unread
+            && let Err(error) = shared.kernel.any_bound(false)
+        {
+            tracing::warn!("hooks of policies stay, which ask for nobody: {error}");
+        }
     }
 
     /// All or nothing.
@@ -524,101 +533,4 @@ fn served(shared: &Shared, policy: &Policy) -> Result<(), Error> {
         }
     }
     Ok(())
-}
-
-/// Of what is launched, by its name in policies.
-const RUNTIME: Option<&str> = Some("paddock");
-
-/// What policies select by.
-#[derive(Clone, Debug)]
-pub(crate) struct Who {
-    name: String,
-    image: String,
-    labels: Vec<(String, String)>,
-    runtime: Option<&'static str>,
-    origin: Origin,
-    /// The container around it.
-    parent: Option<String>,
-}
-
-impl Who {
-    pub(crate) fn of(container: &Container) -> Self {
-        let request = container.request.as_ref();
-        Self {
-            name: container.name.clone(),
-            image: container.image(),
-            labels: request.map_or_else(
-                || container.pod().labels(),
-                |request| request.labels.clone(),
-            ),
-            runtime: container.runtime(),
-            origin: container.origin,
-            parent: container.parent.clone(),
-        }
-    }
-
-    /// Of one that is gone, by what its events say.
-    fn gone(name: &str) -> Self {
-        Self {
-            name: name.to_owned(),
-            image: String::new(),
-            labels: Vec::new(),
-            runtime: None,
-            origin: Origin::Launched,
-            parent: None,
-        }
-    }
-
-    /// Of one that is not launched yet.
-    pub(crate) fn to_launch(name: &str, request: &CreateRequest) -> Self {
-        Self {
-            name: name.to_owned(),
-            image: request.image.clone(),
-            labels: request.labels.clone(),
-            runtime: RUNTIME,
-            origin: Origin::Launched,
-            parent: None,
-        }
-    }
-}
-
-/// The policies that hold for a container: what selects one around it does, too, or whoever
-/// starts a container within would be rid of them.
-fn chosen(applied: &BTreeMap<String, Applied>, shared: &Shared, who: &Who) -> Vec<Arc<Policy>> {
-    let all = applied.values().map(|one| &one.policy);
-    all.filter(|policy| holds(policy, shared, who))
-        .map(Arc::clone)
-        .collect()
-}
-
-fn holds(policy: &Policy, shared: &Shared, who: &Who) -> bool {
-    const NESTED: usize = 8;
-    if selects(policy, who) {
-        return true;
-    }
-    let mut parent = who.parent.clone();
-    for _ in 0..NESTED {
-        let Some(outer) = parent.and_then(|name| shared.registry.find(&name).ok()) else {
-            return false;
-        };
-        let outer = Who::of(&outer);
-        if selects(policy, &outer) {
-            return true;
-        }
-        parent = outer.parent;
-    }
-    false
-}
-
-fn selects(policy: &Policy, who: &Who) -> bool {
-    policy.select.holds(&paddock_policy::Container {
-        name: &who.name,
-        image: &who.image,
-        labels: &who.labels,
-        runtime: who.runtime,
-        origin: match who.origin {
-            Origin::Launched => model::Origin::Launched,
-            Origin::Found => model::Origin::Found,
-        },
-    })
 }

@@ -96,6 +96,7 @@ impl Sets {
         shared: &Shared,
         chosen: &[Arc<Policy>],
         number: u32,
+        next: &[(Slot, u32)],
     ) -> Result<u32, Error> {
         let policies: Vec<&Policy> = chosen.iter().map(AsRef::as_ref).collect();
         let ruleset = compile(&policies)?;
@@ -105,10 +106,16 @@ impl Sets {
         files::keep_rules(shared.instance.dir(), number, &rules)
             .map_err(|source| Error::Keep { source })?;
         self.sets.remove(&number);
-        shared
-            .kernel
-            .set_peers(number, &peers)
-            .and_then(|()| shared.kernel.set_answers(number, &said))
+        let idle: Vec<u32> = self.idle(next).collect();
+        let forgotten = shared.kernel.set_peers(number, &peers, &idle);
+        if !matches!(forgotten, Ok(false)) {
+            // Their rules' names stay, for denials that are still in the ring.
+            let sets = self.sets.iter_mut();
+            let idle = sets.filter(|(number, _)| idle.contains(number));
+            idle.for_each(|(_, set)| set.policies.clear());
+        }
+        forgotten
+            .and_then(|_| shared.kernel.set_answers(number, &said))
             .map_err(|source| Error::Kernel { source })?;
         self.last = number;
         let set = Set {
@@ -128,15 +135,21 @@ impl Sets {
         for (number, set) in &mut self.sets {
             set.slots.retain(|slot| bound(slot, *number));
         }
-        let numbers = u32::try_from(RULESETS).ok()? - 1;
-        let used = |number: &u32| {
+        // In turn.
+        self.idle(next)
+            .min_by_key(|number| (*number <= self.last, *number))
+    }
+
+    /// Numbers that nobody is bound to nor about to be.
+    fn idle(&self, next: &[(Slot, u32)]) -> impl Iterator<Item = u32> {
+        let used = move |number: &u32| {
             let set = self.sets.get(number);
             set.is_some_and(|set| !set.slots.is_empty())
                 || next.iter().any(|(_, other)| other == number)
         };
-        (0..numbers)
-            .map(|step| 1 + (self.last + step) % numbers)
-            .find(|number| !used(number))
+        (1..RULESETS)
+            .filter_map(|number| u32::try_from(number).ok())
+            .filter(move |number| !used(number))
     }
 
     pub(super) fn bind(&mut self, shared: &Shared, slot: Slot, number: u32) -> Result<(), Error> {

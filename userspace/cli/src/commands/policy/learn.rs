@@ -243,16 +243,7 @@ mod tests {
     }
 
     fn actor() -> Actor {
-        Actor {
-            pid: 1,
-            tid: 1,
-            uid: 0,
-            comm: String::new(),
-            inner_pid: None,
-            parent_pid: None,
-            inner_uid: None,
-            exe: None,
-        }
+        Actor::default()
     }
 
     #[test]
