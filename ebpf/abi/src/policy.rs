@@ -27,10 +27,14 @@ const TARGETS: usize = 8;
 /// Cells of the table, 1 KiB of them.
 pub const POLICY_CELLS: usize = 64 * TARGETS;
 
+/// Room for each capability by its number, a power of two, for the mask.
+pub const CAPABILITY_CELLS: usize = 64;
+
 /// Distinct merges of policies that hold at a time; the first is of no policy.
 pub const RULESETS: usize = 64;
 
-/// What one merge says, by [`policy_index`], and of namespaces by type and target.
+/// What one merge says, by [`policy_index`], of namespaces by type and target, and of capabilities
+/// by number.
 ///
 /// A container's is named by one word, so that a swap is one store: at each moment the old or the
 /// new holds. User space writes one that no word names.
@@ -39,6 +43,7 @@ pub const RULESETS: usize = 64;
 pub struct Answers {
     pub cells: [u16; POLICY_CELLS],
     pub namespaces: [u16; NS_TYPES * TARGETS],
+    pub capabilities: [u16; CAPABILITY_CELLS],
 }
 
 /// Whose attempts are counted: a container's by the rule that decided and what came of it.
@@ -89,7 +94,8 @@ pub const fn namespace_index(ty: usize, target: Target) -> usize {
 }
 
 const _: () = assert!(POLICY_CELLS * size_of::<u16>() == 1024);
-const _: () = assert!(size_of::<Answers>() == 1024 + 128);
+const _: () = assert!(size_of::<Answers>() == 1024 + 128 + 128);
+const _: () = assert!(CAPABILITY_CELLS.is_power_of_two());
 const _: () = assert!(size_of::<HitKey>() == 16);
 
 #[cfg(test)]

@@ -122,6 +122,11 @@ pub(crate) static HITS: HashMap<HitKey, u64, 16384, NO_PREALLOC> = HashMap::new(
 #[btf_map]
 pub(crate) static HITS_LOST: Array<u64, 1> = Array::new();
 
+/// When the bucket of a slot's capability is full again, as nanoseconds since boot: the slot
+/// before the capability's number.
+#[btf_map]
+pub(crate) static ASKED: LruHashMap<u64, u64, 4096> = LruHashMap::new();
+
 /// How paddock guards itself; one entry.
 #[btf_map]
 pub(crate) static GUARD: Array<Guard, 1> = Array::new();

@@ -91,6 +91,7 @@ pub fn all() -> Vec<Scenario> {
         found::ALL,
         found::podman::ALL,
         policy::ALL,
+        policy::capabilities::ALL,
         policy::enforced::ALL,
         policy::guarded::ALL,
         policy::network::ALL,

@@ -166,7 +166,7 @@ pub enum Kind {
     },
     /// What a policy forbids.
     Denial {
-        /// As in `activity`, or `setns`, `unshare`, `clone`, `network`.
+        /// As in `activity`, or `setns`, `unshare`, `clone`, `network`, `capability`.
         activity: String,
         actor: Actor,
         /// `own`, `peer`, `host`, `new`, `unknown`.
@@ -184,6 +184,11 @@ pub enum Kind {
         /// Of `network`.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         peer: Option<Peer>,
+        /// Of `capability`: `CAP_SYS_TIME`, as in capabilities(7), or its number where it has no
+        /// name yet. Of one capability a container is told 10 times a second at most; each use is
+        /// counted.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        capability: Option<String>,
     },
     /// Somebody who is not paddock reached for what is paddock's own in the kernel.
     Tampering {

@@ -6,9 +6,10 @@
 use std::{sync::Arc, time::Duration};
 
 use nix::errno::Errno;
+use paddock_policy::model::CAPABILITIES;
 use paddock_probe::{
-    Actor as Task, BATCH, Body, CgroupOp, Denial, EventReader, NsSyscall, PeerDenial, Record, Ring,
-    Slot, Tampering, Target, Verdict as Judged,
+    Actor as Task, BATCH, Body, CapabilityDenial, CgroupOp, Denial, EventReader, NsSyscall,
+    PeerDenial, Record, Ring, Slot, Tampering, Target, Verdict as Judged,
     network::{direction, protocol},
     policy,
 };
@@ -221,6 +222,7 @@ fn kind(shared: &Shared, record: &Record, container: Option<&Container>) -> Kind
         },
         Body::Denial(denial) => denied(shared, &record.actor, denial),
         Body::PeerDenial(denial) => refused_peer(shared, &record.actor, denial),
+        Body::CapabilityDenial(denial) => refused_use(shared, &record.actor, *denial),
         Body::Tampering(tampering) => tampered(&record.actor, *tampering),
         Body::OomKill {
             victim,
@@ -326,6 +328,26 @@ fn denied(shared: &Shared, task: &Task, denial: &Denial) -> Kind {
         rule,
         other_pid: denial.other_tgid.map(u32::cast_signed),
         peer: None,
+        capability: None,
+    }
+}
+
+fn refused_use(shared: &Shared, task: &Task, denial: CapabilityDenial) -> Kind {
+    let (policy, rule) = shared.policies.rule(denial.ruleset, denial.rule).unzip();
+    let number = denial.capability;
+    let name = usize::try_from(number)
+        .ok()
+        .and_then(|number| CAPABILITIES.get(number));
+    Kind::Denial {
+        activity: "capability".to_owned(),
+        actor: actor(task),
+        target: "unknown".to_owned(),
+        action: action_name(u32::from(denial.action)).to_owned(),
+        policy,
+        rule,
+        other_pid: None,
+        peer: None,
+        capability: Some(name.map_or_else(|| number.to_string(), |name| format!("CAP_{name}"))),
     }
 }
 
@@ -354,6 +376,7 @@ fn refused_peer(shared: &Shared, task: &Task, denial: &PeerDenial) -> Kind {
             address: denial.address.to_string(),
             port: denial.port,
         }),
+        capability: None,
     }
 }
 

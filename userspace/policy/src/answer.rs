@@ -10,6 +10,7 @@ use crate::{
     compile::{RuleInfo, Ruleset},
     model::{below, operation},
     named::{TARGETS, target_name},
+    values::capability_named,
 };
 
 /// What would have come of it.
@@ -72,6 +73,13 @@ impl Ruleset {
             }
         }
         self.answer(strictest)
+    }
+
+    /// Of using one, by its name.
+    #[must_use]
+    pub fn capability(&self, name: &str) -> Option<Answer<'_>> {
+        let number = capability_named(name)?.trailing_zeros();
+        self.answer(*self.capabilities.get(usize::try_from(number).ok()?)?)
     }
 
     /// Of starting the program at an absolute path.
@@ -137,6 +145,7 @@ mod tests {
               [[rule]]\nname = \"net\"\nreaction = \"kill\"\n\
               namespace = { type = \"net\", target = \"peer\" }\n\
               [[rule]]\nname = \"mounts\"\nmode = \"audit\"\nnamed = \"mount\"\n\
+              [[rule]]\nname = \"clock\"\ncapability = \"SYS_TIME\"\n\
               [[rule]]\nname = \"tmp\"\nexec = \"/tmp\"\n\
               [[rule]]\nname = \"tool\"\neffect = \"allow\"\nexec = \"/tmp/tool\"\n",
         )
@@ -161,6 +170,13 @@ mod tests {
         // Of a newer agent.
         assert_eq!(said(rules.activity("teleport", "host")), None);
         assert_eq!(said(rules.activity("mount", "elsewhere")), None);
+        assert_eq!(
+            said(rules.capability("CAP_SYS_TIME")),
+            Some(("deny", "clock"))
+        );
+        assert_eq!(said(rules.capability("SYS_TIME")), Some(("deny", "clock")));
+        assert_eq!(said(rules.capability("CAP_CHOWN")), None);
+        assert_eq!(said(rules.capability("CAP_FLIGHT")), None);
         assert_eq!(said(rules.exec("/tmp/a/miner")), Some(("deny", "tmp")));
         assert_eq!(said(rules.exec("/tmp/tool")), None);
         assert_eq!(said(rules.exec("/tmpfile")), None);

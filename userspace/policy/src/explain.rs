@@ -16,6 +16,7 @@ use crate::{
     named::{NAMED, NamedRule, TARGETS, bit, target_name},
     read::{Overrides, parse_with},
     scope::Scope,
+    values::capability_named as capability,
     words::thing,
 };
 
@@ -33,6 +34,10 @@ pub enum Act<'a> {
     Namespaces {
         syscall: &'a str,
         targets: &'a [(&'a str, &'a str)],
+    },
+    /// Using one, by its name with `CAP_`.
+    Capability {
+        name: &'a str,
     },
 }
 
@@ -77,6 +82,8 @@ pub enum Advice {
 enum Question {
     Act(Activity, Target),
     Namespace(NsType, Target),
+    /// A bit.
+    Capability(u64),
 }
 
 #[derive(Debug)]
@@ -190,7 +197,7 @@ fn narrower(decides: &Candidate<'_>, policy: &Policy, act: Act<'_>) -> Vec<Strin
                     Question::Act(activity, target) => {
                         wide.holds(*activity, *target) && rule.holds(*activity, *target)
                     }
-                    Question::Namespace(..) => false,
+                    Question::Namespace(..) | Question::Capability(_) => false,
                 })
             };
             let mut rules: Vec<&NamedRule> = NAMED.iter().filter(holds).collect();
@@ -209,6 +216,16 @@ fn narrower(decides: &Candidate<'_>, policy: &Policy, act: Act<'_>) -> Vec<Strin
             let name = name(format!("allow-{}", targets.join("-")));
             vec![format!(
                 "\n[[rule]]\nname = \"{name}\"\neffect = \"allow\"\nnamespace = {{ type = {types:?}, target = {targets:?} }}\n"
+            )]
+        }
+        Match::Capability(_) => {
+            let Act::Capability { name: capability } = act else {
+                return Vec::new();
+            };
+            let bare = capability.trim_start_matches("CAP_");
+            let name = name(format!("allow-{}", bare.to_ascii_lowercase()));
+            vec![format!(
+                "\n[[rule]]\nname = \"{name}\"\neffect = \"allow\"\ncapability = \"{bare}\"\n"
             )]
         }
         _ => Vec::new(),
@@ -305,6 +322,10 @@ fn questions(act: Act<'_>) -> Vec<Question> {
             }
             all
         }
+        Act::Capability { name } => {
+            let bits = capability(name).map(Question::Capability);
+            bits.into_iter().collect()
+        }
     }
 }
 
@@ -315,6 +336,7 @@ impl Question {
             (Self::Namespace(ty, target), Scope::Namespaces(namespaces)) => {
                 namespaces.types & ty.bit() != 0 && namespaces.targets & bit(target) != 0
             }
+            (Self::Capability(bit), Scope::Capabilities(bits)) => bits & bit != 0,
             _ => false,
         }
     }

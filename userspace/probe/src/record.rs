@@ -111,6 +111,7 @@ pub enum Body {
     },
     Denial(Denial),
     PeerDenial(PeerDenial),
+    CapabilityDenial(CapabilityDenial),
     Tampering(Tampering),
     Exit {
         /// `None` where a signal ended it.
@@ -146,6 +147,17 @@ pub struct PeerDenial {
     pub address: IpAddr,
     /// The peer's for what the container begins, else the container's own.
     pub port: u16,
+}
+
+/// A capability that a policy forbids.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CapabilityDenial {
+    pub ruleset: u32,
+    pub rule: u32,
+    /// `ACTION_*` of [`paddock_abi::policy`].
+    pub action: u16,
+    /// Its number.
+    pub capability: u32,
 }
 
 /// Somebody reached for what is paddock's own.

@@ -1,5 +1,6 @@
 //! `paddock policy`: files are checked without an agent, and told by line and column.
 
+pub mod capabilities;
 pub mod enforced;
 pub mod guarded;
 pub mod network;

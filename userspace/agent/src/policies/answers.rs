@@ -10,6 +10,7 @@ pub(super) fn answers(ruleset: &Ruleset, here: &Here) -> Answers {
     let mut answers = Answers {
         cells: [0; POLICY_CELLS],
         namespaces: [0; NS_TYPES * 8],
+        capabilities: ruleset.capabilities,
     };
     for activity in Activity::ALL {
         let means = here.means(*activity);

@@ -31,6 +31,9 @@ enum Asked {
         syscall: String,
         targets: Vec<(String, String)>,
     },
+    Capability {
+        name: String,
+    },
 }
 
 impl Policies {
@@ -43,7 +46,7 @@ impl Policies {
                 .iter()
                 .map(|(namespace, target)| (namespace.as_str(), target.as_str()))
                 .collect(),
-            Asked::Activity { .. } => Vec::new(),
+            Asked::Activity { .. } | Asked::Capability { .. } => Vec::new(),
         };
         let act = match &asked {
             Asked::Activity { activity, target } => Act::Activity { activity, target },
@@ -51,6 +54,7 @@ impl Policies {
                 syscall,
                 targets: &targets,
             },
+            Asked::Capability { name } => Act::Capability { name },
         };
         let who = who(shared, &event, &mut notes);
         let holding = who.map_or_else(Vec::new, |who| self.holding(shared, &who));
@@ -109,6 +113,10 @@ fn asked(shared: &Shared, event: &Arc<Event>, notes: &mut Vec<String>) -> Option
                 |call| of_call(activity, &call),
             )
         }
+        Kind::Denial {
+            capability: Some(name),
+            ..
+        } => Some(Asked::Capability { name: name.clone() }),
         Kind::Activity {
             activity, target, ..
         }
@@ -164,12 +172,16 @@ fn effective(
     asked: &Asked,
     notes: &mut Vec<String>,
 ) -> Option<Action> {
-    let name = match asked {
-        Asked::Activity { activity, .. } => activity,
-        Asked::Namespaces { syscall, .. } => syscall,
+    let here = Here::of(&shared.kernel);
+    let means_of = |name: &str| {
+        let activity = Activity::ALL.iter().find(|one| one.name() == name)?;
+        Some(here.means(*activity))
     };
-    let activity = Activity::ALL.iter().find(|one| one.name() == name)?;
-    let means = Here::of(&shared.kernel).means(*activity);
+    let (name, means) = match asked {
+        Asked::Activity { activity, .. } => (activity, means_of(activity)?),
+        Asked::Namespaces { syscall, .. } => (syscall, means_of(syscall)?),
+        Asked::Capability { name } => (name, here.capability()),
+    };
     if held.action > Some(Action::Audit) && means >= Means::Count {
         notes.push(format!(
             "this kernel cannot keep {name} from happening: it is counted only"
@@ -245,6 +257,7 @@ mod tests {
             rule: Some("sysrq".into()),
             other_pid: None,
             peer: None,
+            capability: None,
         };
         let policy = paddock_policy::parse(b"name = \"p\"\nmode = \"enforce\"\ndeny = [\"sysrq\"]");
         let act = Act::Activity {

@@ -31,7 +31,7 @@ use tokio::sync::Notify;
 pub(crate) use self::{ledger::Hit, who::Who};
 use self::{
     ledger::Ledger,
-    means::{Here, Means, begun_by_peers, denials},
+    means::{CAPABILITY, Here, Means, begun_by_peers, denials},
     peers::TooManyPorts,
     sets::Sets,
     who::{chosen, holds},
@@ -67,11 +67,13 @@ pub(crate) enum Error {
         what: String,
         why: String,
     },
-    #[error("{policy}: {rule}: {what} cannot be seen here; leave the rule out")]
+    #[error("{policy}: {rule}: {what} cannot be seen here{why}; leave the rule out{instead}")]
     Unseen {
         policy: String,
         rule: String,
         what: String,
+        why: String,
+        instead: &'static str,
     },
     #[error("{0}")]
     Faults(String),
@@ -513,10 +515,17 @@ fn served(shared: &Shared, policy: &Policy) -> Result<(), Error> {
         };
         let (policy_name, rule_name) = (policy.name.clone(), rule.name.clone());
         if let Some(what) = listed(Means::Unseen) {
+            let capability = what == CAPABILITY;
             return Err(Error::Unseen {
                 policy: policy_name,
                 rule: rule_name,
                 what,
+                why: if capability { why() } else { String::new() },
+                instead: if capability {
+                    ": launched containers are without by `paddock run --cap-drop`"
+                } else {
+                    ""
+                },
             });
         }
         let enforced = rule.mode == model::Mode::Enforce;

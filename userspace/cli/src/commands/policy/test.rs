@@ -161,6 +161,11 @@ fn answer<'r>(rules: &'r Ruleset, event: &Event) -> Option<Answer<'r>> {
             activity, target, ..
         } => rules.activity(activity, target),
         Kind::Exec { filename, .. } => rules.exec(filename),
+        // Nothing else tells of its use.
+        Kind::Denial {
+            capability: Some(name),
+            ..
+        } => rules.capability(name),
         _ => None,
     }
 }
@@ -170,6 +175,7 @@ fn succeeded(kind: &Kind) -> bool {
         Kind::NamespaceCall { outcome, .. } | Kind::Activity { outcome, .. } => {
             outcome == "allowed"
         }
+        Kind::Denial { action, .. } => action == "audit",
         _ => true,
     }
 }
@@ -188,7 +194,7 @@ fn not_judged(policies: &[Policy]) -> anyhow::Result<Vec<&'static str>> {
         (selects(|select| select.origin.is_some()), "select.origin"),
         (
             rules.capabilities.iter().any(|cell| *cell != 0),
-            "capability",
+            "capability, but for denials",
         ),
         (!rules.devices.is_empty(), "device"),
         (!rules.networks.is_empty(), "network"),
