@@ -88,10 +88,11 @@ fn take(slot: u32, now: u64, period: u64, burst: u64) -> bool {
     }
 }
 
-/// Whether a capability that a container was asked for is told: it is counted in any case.
+/// Whether one more asking of a container's is told, for a capability or a device by its number: it
+/// is counted in any case.
 #[inline(always)]
-pub(crate) fn asking_is_told(slot: u32, capability: u32) -> bool {
-    let key = u64::from(slot) << 32 | u64::from(capability);
+pub(crate) fn asking_is_told(slot: u32, number: u32) -> bool {
+    let key = u64::from(slot) << 32 | u64::from(number);
     if ASKED.get_ptr_mut(key).is_none() {
         // LRU makes room.
         let _ = ASKED.insert(key, 0, 0);

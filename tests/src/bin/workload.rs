@@ -21,9 +21,10 @@ use nix::{
     errno::Errno,
     libc::{EPERM, O_PATH},
     sched::{CloneFlags, setns, unshare},
+    sys::stat::{Mode, SFlag, makedev, mknod},
     unistd::{
         Gid, Uid, chown, chroot, getegid, geteuid, getgroups, setgid, setgroups, sethostname,
-        setuid,
+        setuid, unlink,
     },
 };
 
@@ -31,7 +32,7 @@ const USAGE: &str = "alloc BYTES | spin SECONDS | setns-loop PATH NSTYPE COUNT |
     unshare-loop FLAGS COUNT | unshare-until PATH FLAGS | spawn-between PATH PATH PROGRAM | \
     timed getppid|setns|refused|unshare|open|connect|spawn COUNT | paced-unshare RATE SECONDS | sleep SECONDS | ids | cat PATH | \
     write PATH TEXT | stat PATH | overwrite-programs SECONDS | exit CODE | \
-    talk tcp|udp ADDRESS PORT COUNT | try chroot|hostname PATH COUNT | look COUNT | serve PORT UID PATH COUNT | \
+    talk tcp|udp ADDRESS PORT COUNT | try chroot|hostname|read|write|both|node PATH COUNT | look COUNT | serve PORT UID PATH COUNT | \
     bare PROGRAM | join PID PROGRAM | arrive PATH PROGRAM ARGS...";
 
 fn main() -> ExitCode {
@@ -306,6 +307,10 @@ fn attempt(what: &str, path: &str, count: u32) -> Result<()> {
     let once = || match what {
         "chroot" => chroot(path),
         "hostname" => sethostname(path),
+        "read" => opened(File::options().read(true).open(path)),
+        "write" => opened(File::options().write(true).open(path)),
+        "both" => opened(File::options().read(true).write(true).open(path)),
+        "node" => node(path),
         _ => Err(Errno::ENOSYS),
     };
     let mut refused = 0;
@@ -318,6 +323,21 @@ fn attempt(what: &str, path: &str, count: u32) -> Result<()> {
     }
     println!("{count} calls, {refused} refused");
     Ok(())
+}
+
+fn opened(file: std::io::Result<File>) -> nix::Result<()> {
+    let errno = |error: std::io::Error| Errno::from_raw(error.raw_os_error().unwrap_or(0));
+    file.map(drop).map_err(errno)
+}
+
+/// Makes a character device, as `/dev/node:1:7`, and removes it.
+fn node(what: &str) -> nix::Result<()> {
+    let mut parts = what.splitn(3, ':');
+    let path = parts.next().ok_or(Errno::EINVAL)?;
+    let mut number = || parts.next()?.parse().ok();
+    let (major, minor) = number().zip(number()).ok_or(Errno::EINVAL)?;
+    mknod(path, SFlag::S_IFCHR, Mode::S_IRUSR, makedev(major, minor))?;
+    unlink(path)
 }
 
 /// How often procfs shows where the program of another user's process begins; else it says 1.

@@ -92,6 +92,7 @@ pub fn all() -> Vec<Scenario> {
         found::podman::ALL,
         policy::ALL,
         policy::capabilities::ALL,
+        policy::devices::ALL,
         policy::enforced::ALL,
         policy::guarded::ALL,
         policy::network::ALL,

@@ -166,7 +166,8 @@ pub enum Kind {
     },
     /// What a policy forbids.
     Denial {
-        /// As in `activity`, or `setns`, `unshare`, `clone`, `network`, `capability`.
+        /// As in `activity`, or `setns`, `unshare`, `clone`, `network`, `capability`,
+        /// `device`.
         activity: String,
         actor: Actor,
         /// `own`, `peer`, `host`, `new`, `unknown`.
@@ -189,6 +190,10 @@ pub enum Kind {
         /// counted.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         capability: Option<String>,
+        /// Of `device`, as in a policy file: `c 1:3 rw`. Of one device a container is told as seldom
+        /// as of one capability.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        device: Option<String>,
     },
     /// Somebody who is not paddock reached for what is paddock's own in the kernel.
     Tampering {

@@ -7,10 +7,10 @@ use paddock_abi::{
 };
 
 use crate::{
-    compile::{RuleInfo, Ruleset},
+    compile::{DeviceNode, RuleInfo, Ruleset},
     model::{below, operation},
     named::{TARGETS, target_name},
-    values::capability_named,
+    values::{capability_named, devices},
 };
 
 /// What would have come of it.
@@ -80,6 +80,29 @@ impl Ruleset {
     pub fn capability(&self, name: &str) -> Option<Answer<'_>> {
         let number = capability_named(name)?.trailing_zeros();
         self.answer(*self.capabilities.get(usize::try_from(number).ok()?)?)
+    }
+
+    /// Of what is done to a device, as `c 1:3 rw`: the strictest.
+    #[must_use]
+    pub fn device(&self, what: &str) -> Option<Answer<'_>> {
+        let mut strictest = ACTION_ALLOW;
+        for one in devices(what).ok()? {
+            let fits = |node: &&DeviceNode| {
+                node.kind == one.kind
+                    && (node.major.is_none() || node.major == one.major)
+                    && (node.minor.is_none() || node.minor == one.minor)
+            };
+            // In their order the one with more numbers comes later.
+            let Some(node) = self.devices.iter().rfind(fits) else {
+                continue;
+            };
+            for (place, cell) in node.cells.iter().enumerate() {
+                if one.access & (1 << place) != 0 && action(*cell) > action(strictest) {
+                    strictest = *cell;
+                }
+            }
+        }
+        self.answer(strictest)
     }
 
     /// Of starting the program at an absolute path.

@@ -11,7 +11,7 @@ use nix::errno::Errno;
 use crate::{
     CapabilityStatus, Config, Error, Refusal,
     attachment::{self, Attachment},
-    hierarchies,
+    device_link, hierarchies,
     hook::Hook,
     kernel_types::KernelTypes,
     ladder::{Capability, LADDER, Rung},
@@ -43,6 +43,7 @@ struct Kernel<'a> {
     types: &'a KernelTypes,
     btf: &'a Btf,
     preempts: bool,
+    pin_dir: &'a Path,
 }
 
 pub(crate) type Bridge = BTreeMap<&'static str, Attachment>;
@@ -56,7 +57,7 @@ pub(crate) fn load(config: &Config, types: &KernelTypes, generation: u32) -> Res
     let pin_dir = Some(config.pin_dir.as_path());
     let mut ebpf = load_object(config.program_log, pin_dir, &btf, &offsets.globals)?;
     let mut bridge = if generation > swap::FIRST {
-        bridge(&mut ebpf, &btf)
+        bridge(&mut ebpf, &btf, &config.pin_dir)
     } else {
         Bridge::new()
     };
@@ -64,6 +65,7 @@ pub(crate) fn load(config: &Config, types: &KernelTypes, generation: u32) -> Res
         types,
         btf: &btf,
         preempts: preemption::preempts(),
+        pin_dir: &config.pin_dir,
     };
     let mut attached = Vec::new();
     let mut statuses = Vec::new();
@@ -91,7 +93,7 @@ pub(crate) fn load(config: &Config, types: &KernelTypes, generation: u32) -> Res
 /// function or detached, the kernel takes calls that are inside it past all exit programs
 /// (`bpf_tramp_image_put`); the tracepoint takes up what those calls left.
 /// <https://github.com/torvalds/linux/blob/v6.18/kernel/bpf/trampoline.c>
-fn bridge(ebpf: &mut Ebpf, btf: &Btf) -> Bridge {
+fn bridge(ebpf: &mut Ebpf, btf: &Btf, pin_dir: &Path) -> Bridge {
     let hooks = LADDER
         .iter()
         .flat_map(|capability| capability.rungs)
@@ -101,7 +103,7 @@ fn bridge(ebpf: &mut Ebpf, btf: &Btf) -> Bridge {
         let Some(program) = ebpf.program_mut(name) else {
             continue;
         };
-        match verify(program, *hook, btf).and_then(|()| attach(program, *hook)) {
+        match verify(program, *hook, btf).and_then(|()| attach(program, *hook, pin_dir)) {
             Ok(link) => {
                 links.insert(name, link);
             }
@@ -252,7 +254,10 @@ fn attach_all(
             .ok_or_else(|| Refused::because(format!("the object has no program {name}")))?;
         // The kernel takes a program once only on a tracepoint.
         let hung = bridge.remove(name).map_or_else(
-            || verify(program, *hook, kernel.btf).and_then(|()| attach(program, *hook)),
+            || {
+                verify(program, *hook, kernel.btf)
+                    .and_then(|()| attach(program, *hook, kernel.pin_dir))
+            },
             Ok,
         );
         let link = match hung {
@@ -302,12 +307,13 @@ pub(crate) fn verify(program: &mut Program, hook: Hook, btf: &Btf) -> Result<(),
             program.load()?;
         }
         (Hook::SockAddr, Program::CgroupSockAddr(program)) => program.load()?,
+        (Hook::Device, Program::CgroupDevice(program)) => program.load()?,
         _ => return Err(Refused::of_another_kind()),
     }
     Ok(())
 }
 
-fn attach(program: &mut Program, hook: Hook) -> Result<Attachment, Refused> {
+fn attach(program: &mut Program, hook: Hook, pin_dir: &Path) -> Result<Attachment, Refused> {
     let link = match (hook, program) {
         (_, Program::FEntry(program)) => {
             let id = program.attach()?;
@@ -339,6 +345,7 @@ fn attach(program: &mut Program, hook: Hook) -> Result<Attachment, Refused> {
             let link = program.take_link(id)?;
             FdLink::try_from(link).map_err(|error| Refused::because(error.to_string()))?
         }
+        (Hook::Device, Program::CgroupDevice(program)) => device_link::attach(program, pin_dir)?,
         (Hook::Tracepoint(..) | Hook::ExitIfThere(_), Program::TracePoint(program)) => {
             let (category, name) = match hook {
                 Hook::Tracepoint(category, name) => (category, name),
@@ -370,7 +377,7 @@ impl Refused {
         Self::because("the program is of another kind".to_owned())
     }
 
-    fn from_error(op: &str, error: &(dyn StdError + 'static)) -> Self {
+    pub(crate) fn from_error(op: &str, error: &(dyn StdError + 'static)) -> Self {
         let errno = errno(error);
         let told = errno.map_or_else(|| error.to_string(), |errno| errno.desc().to_owned());
         Self {

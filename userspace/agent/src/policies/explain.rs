@@ -34,6 +34,9 @@ enum Asked {
     Capability {
         name: String,
     },
+    Device {
+        what: String,
+    },
 }
 
 impl Policies {
@@ -46,7 +49,7 @@ impl Policies {
                 .iter()
                 .map(|(namespace, target)| (namespace.as_str(), target.as_str()))
                 .collect(),
-            Asked::Activity { .. } | Asked::Capability { .. } => Vec::new(),
+            Asked::Activity { .. } | Asked::Capability { .. } | Asked::Device { .. } => Vec::new(),
         };
         let act = match &asked {
             Asked::Activity { activity, target } => Act::Activity { activity, target },
@@ -55,6 +58,7 @@ impl Policies {
                 targets: &targets,
             },
             Asked::Capability { name } => Act::Capability { name },
+            Asked::Device { what } => Act::Device { what },
         };
         let who = who(shared, &event, &mut notes);
         let holding = who.map_or_else(Vec::new, |who| self.holding(shared, &who));
@@ -117,6 +121,9 @@ fn asked(shared: &Shared, event: &Arc<Event>, notes: &mut Vec<String>) -> Option
             capability: Some(name),
             ..
         } => Some(Asked::Capability { name: name.clone() }),
+        Kind::Denial {
+            device: Some(what), ..
+        } => Some(Asked::Device { what: what.clone() }),
         Kind::Activity {
             activity, target, ..
         }
@@ -181,6 +188,7 @@ fn effective(
         Asked::Activity { activity, .. } => (activity, means_of(activity)?),
         Asked::Namespaces { syscall, .. } => (syscall, means_of(syscall)?),
         Asked::Capability { name } => (name, here.capability()),
+        Asked::Device { what } => (what, here.device()),
     };
     if held.action > Some(Action::Audit) && means >= Means::Count {
         notes.push(format!(
@@ -258,6 +266,7 @@ mod tests {
             other_pid: None,
             peer: None,
             capability: None,
+            device: None,
         };
         let policy = paddock_policy::parse(b"name = \"p\"\nmode = \"enforce\"\ndeny = [\"sysrq\"]");
         let act = Act::Activity {

@@ -120,6 +120,15 @@ impl Here {
         }
     }
 
+    /// Of what is done to a device.
+    pub(crate) fn device(&self) -> Means {
+        if self.served.contains("device") {
+            Means::Cgroup
+        } else {
+            Means::Unseen
+        }
+    }
+
     /// For each rule that forbids, by what its acts are kept from happening, and which are not.
     /// `begun_by_peers`: see [`begun_by_peers`].
     pub(crate) fn of_rule(&self, rule: &Rule, begun_by_peers: &BTreeSet<&str>) -> RuleMeans {
@@ -139,6 +148,9 @@ impl Here {
             if let Match::Capability(_) = one {
                 let by = found.by.entry(self.capability()).or_default();
                 by.insert(CAPABILITY);
+            }
+            if let Match::Device(_) = one {
+                found.by.entry(self.device()).or_default().insert("device");
             }
             if let Some(what) = unknown(one) {
                 found.by.entry(Means::Unseen).or_default().insert(what);
@@ -255,8 +267,11 @@ fn occurs((activity, target): (Activity, Target)) -> bool {
 /// What the kernel half does not know yet.
 fn unknown(one: &Match) -> Option<&'static str> {
     match one {
-        Match::Named(_) | Match::Namespace(_) | Match::Network(_) | Match::Capability(_) => None,
-        Match::Device(_) => Some("device"),
+        Match::Named(_)
+        | Match::Namespace(_)
+        | Match::Network(_)
+        | Match::Capability(_)
+        | Match::Device(_) => None,
         Match::Path(_) => Some("file and exec paths"),
         Match::Syscall(_) => Some("syscall"),
     }

@@ -7,6 +7,7 @@
 
 mod answered;
 mod answers;
+mod devices;
 mod explain;
 mod files;
 mod ledger;
@@ -28,14 +29,15 @@ use paddock_policy::{
 use paddock_probe::{HitKey, RULESETS, Slot};
 use tokio::sync::Notify;
 
-pub(crate) use self::{ledger::Hit, who::Who};
 use self::{
+    devices::TooManyDevices,
     ledger::Ledger,
     means::{CAPABILITY, Here, Means, begun_by_peers, denials},
     peers::TooManyPorts,
     sets::Sets,
     who::{chosen, holds},
 };
+pub(crate) use self::{ledger::Hit, who::Who};
 use crate::{
     api::{PolicyCheck, PolicyDetail, PolicyOverrides, PolicySummary, RuleSummary},
     guard,
@@ -48,6 +50,8 @@ pub(crate) enum Error {
     Rules(#[from] TooManyRules),
     #[error(transparent)]
     Ports(#[from] TooManyPorts),
+    #[error(transparent)]
+    Devices(#[from] TooManyDevices),
     #[error(
         "more than {} choices of policies would hold at once; let policies select more alike",
         RULESETS - 1

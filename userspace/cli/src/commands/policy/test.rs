@@ -166,6 +166,9 @@ fn answer<'r>(rules: &'r Ruleset, event: &Event) -> Option<Answer<'r>> {
             capability: Some(name),
             ..
         } => rules.capability(name),
+        Kind::Denial {
+            device: Some(what), ..
+        } => rules.device(what),
         _ => None,
     }
 }
@@ -196,7 +199,7 @@ fn not_judged(policies: &[Policy]) -> anyhow::Result<Vec<&'static str>> {
             rules.capabilities.iter().any(|cell| *cell != 0),
             "capability, but for denials",
         ),
-        (!rules.devices.is_empty(), "device"),
+        (!rules.devices.is_empty(), "device, but for denials"),
         (!rules.networks.is_empty(), "network"),
         (rules.has_file_rules(), "file"),
         (!rules.syscalls.is_empty(), "syscall"),
