@@ -238,9 +238,8 @@ fn too_many(context: &Context) -> Result<()> {
     context.start_agent(&["--detach-on-exit"])?;
     let files = Files::new()?;
     let many = |count: u32| {
-        let list: String = (0..count)
-            .map(|minor| format!("\"c 9:{minor}\","))
-            .collect();
+        let list: Vec<_> = (0..count).map(|minor| format!("\"c 9:{minor}\"")).collect();
+        let list = list.join(",");
         format!("name = \"parts\"\n[[rule]]\ndevice = [{list}]\n")
     };
     let file = files.write("parts.toml", many(64))?;
