@@ -18,7 +18,7 @@ use crate::{
     maps::PINNED,
     memory_lock,
     offsets::Offsets,
-    pins, preemption, swap, tracefs,
+    on_demand, pins, preemption, swap, tracefs,
 };
 
 /// The kernel half as `cargo xtask build` made it.
@@ -43,6 +43,8 @@ struct Kernel<'a> {
     types: &'a KernelTypes,
     btf: &'a Btf,
     preempts: bool,
+    /// Where another generation's programs are pinned.
+    over: Option<&'a Path>,
 }
 
 pub(crate) type Bridge = BTreeMap<&'static str, Attachment>;
@@ -64,6 +66,7 @@ pub(crate) fn load(config: &Config, types: &KernelTypes, generation: u32) -> Res
         types,
         btf: &btf,
         preempts: preemption::preempts(),
+        over: (generation > swap::FIRST).then_some(config.pin_dir.as_path()),
     };
     let mut attached = Vec::new();
     let mut statuses = Vec::new();
@@ -217,7 +220,8 @@ fn caveat(
     })
 }
 
-/// All hooks of a rung or none: those that were attached are detached when a later one fails.
+/// All hooks of a rung or none: those that were attached are detached when a later one fails. Of
+/// those that hang on demand the first stands for all.
 fn try_rung(
     ebpf: &mut Ebpf,
     bridge: &mut Bridge,
@@ -250,11 +254,21 @@ fn attach_all(
         let program = ebpf
             .program_mut(name)
             .ok_or_else(|| Refused::because(format!("the object has no program {name}")))?;
+        // What the old ones do at the moment, the new ones go on with.
+        let wanted = || {
+            let over = kernel.over;
+            over.is_some_and(|pin_dir| on_demand::hangs(pin_dir, name))
+        };
+        let waits = on_demand::is(name) && !links.is_empty() && !wanted();
+        let place = |program: &mut Program| {
+            verify(program, *hook, kernel.btf)?;
+            if waits {
+                return Ok(Attachment::Waits);
+            }
+            attach(program, *hook)
+        };
         // The kernel takes a program once only on a tracepoint.
-        let hung = bridge.remove(name).map_or_else(
-            || verify(program, *hook, kernel.btf).and_then(|()| attach(program, *hook)),
-            Ok,
-        );
+        let hung = bridge.remove(name).map_or_else(|| place(program), Ok);
         let link = match hung {
             Ok(link) => link,
             // The kernel was built without the call.
