@@ -18,7 +18,7 @@ use crate::{
     maps::PINNED,
     memory_lock,
     offsets::Offsets,
-    pins, preemption, swap, tracefs,
+    on_demand, pins, preemption, swap, tracefs,
 };
 
 /// The kernel half as `cargo xtask build` made it.
@@ -44,6 +44,8 @@ struct Kernel<'a> {
     btf: &'a Btf,
     preempts: bool,
     pin_dir: &'a Path,
+    /// Whether another generation's programs are pinned there.
+    over: bool,
 }
 
 pub(crate) type Bridge = BTreeMap<&'static str, Attachment>;
@@ -66,6 +68,7 @@ pub(crate) fn load(config: &Config, types: &KernelTypes, generation: u32) -> Res
         btf: &btf,
         preempts: preemption::preempts(),
         pin_dir: &config.pin_dir,
+        over: generation > swap::FIRST,
     };
     let mut attached = Vec::new();
     let mut statuses = Vec::new();
@@ -219,7 +222,8 @@ fn caveat(
     })
 }
 
-/// All hooks of a rung or none: those that were attached are detached when a later one fails.
+/// All hooks of a rung or none: those that were attached are detached when a later one fails. Of
+/// those that hang on demand the first stands for all.
 fn try_rung(
     ebpf: &mut Ebpf,
     bridge: &mut Bridge,
@@ -252,14 +256,18 @@ fn attach_all(
         let program = ebpf
             .program_mut(name)
             .ok_or_else(|| Refused::because(format!("the object has no program {name}")))?;
+        // What the old ones do at the moment, the new ones go on with.
+        let wanted = || kernel.over && on_demand::hangs(kernel.pin_dir, name);
+        let waits = on_demand::is(name) && !links.is_empty() && !wanted();
+        let place = |program: &mut Program| {
+            verify(program, *hook, kernel.btf)?;
+            if waits {
+                return Ok(Attachment::Waits);
+            }
+            attach(program, *hook, kernel.pin_dir)
+        };
         // The kernel takes a program once only on a tracepoint.
-        let hung = bridge.remove(name).map_or_else(
-            || {
-                verify(program, *hook, kernel.btf)
-                    .and_then(|()| attach(program, *hook, kernel.pin_dir))
-            },
-            Ok,
-        );
+        let hung = bridge.remove(name).map_or_else(|| place(program), Ok);
         let link = match hung {
             Ok(link) => link,
             // The kernel was built without the call.

@@ -2,8 +2,9 @@
 //! is in force, those that guard while something is guarded.
 //!
 //! A hook that ends at its first word still costs every open and every call on the machine the
-//! way into it. These are loaded and tried with the others, then let go; what stays of them is
-//! the pinned program, which is attached again when it is wanted.
+//! way into it. These are loaded with the others; the first of each capability is tried and let
+//! go, since the kernel takes its time over each. What stays of them is the pinned program, which
+//! is attached when it is wanted.
 
 use std::path::Path;
 
@@ -30,6 +31,11 @@ pub(crate) struct OnDemand {
 /// Whether a program is any's.
 pub(crate) fn is(program: &str) -> bool {
     enforces(program) || guards(program)
+}
+
+/// Whether one hangs there by its pin.
+pub(crate) fn hangs(pin_dir: &Path, program: &str) -> bool {
+    pins::link_path(pin_dir, program).exists()
 }
 
 pub(crate) fn enforces(program: &str) -> bool {
@@ -62,8 +68,8 @@ impl OnDemand {
     ) -> Result<Self, Error> {
         let mut found = Self::none(belongs);
         for program in programs.iter().filter(|program| belongs(program)) {
-            let path = pins::link_path(pin_dir, program);
-            if path.exists() {
+            if hangs(pin_dir, program) {
+                let path = pins::link_path(pin_dir, program);
                 let link = PinnedLink::from_pin(&path);
                 let link = link.map_err(|source| Error::link(&path, source))?;
                 found.attached.push((program.clone(), link));
