@@ -15,6 +15,7 @@ use aya::programs::{
 
 use crate::{
     Error,
+    kernel_types::KernelTypes,
     ladder::{Capability, ENFORCE, GUARD},
     pins,
 };
@@ -26,6 +27,16 @@ pub(crate) struct OnDemand {
     attached: Vec<(String, PinnedLink)>,
     /// All that there are.
     whole: bool,
+    /// See [`once_only`]: what was wanted once hangs on.
+    once: bool,
+}
+
+/// Whether the kernel attaches a program once only, as before 5.13: it refuses one that was let go
+/// with ENOENT. Trying would spend a program, so this is told by a function that came with the
+/// other.
+/// <https://github.com/torvalds/linux/commit/f3a95075549e0e5c36db922caf86847db7a35403>
+pub(crate) fn once_only(types: &KernelTypes) -> bool {
+    !types.has_function("bpf_prog_has_kfunc_call")
 }
 
 /// Whether a program is any's.
@@ -52,11 +63,12 @@ fn is_of(capability: &Capability, program: &str) -> bool {
 }
 
 impl OnDemand {
-    pub(crate) const fn none(belongs: fn(&str) -> bool) -> Self {
+    pub(crate) const fn none(belongs: fn(&str) -> bool, once: bool) -> Self {
         Self {
             belongs,
             attached: Vec::new(),
             whole: false,
+            once,
         }
     }
 
@@ -65,8 +77,9 @@ impl OnDemand {
         belongs: fn(&str) -> bool,
         pin_dir: &Path,
         programs: &[String],
+        once: bool,
     ) -> Result<Self, Error> {
-        let mut found = Self::none(belongs);
+        let mut found = Self::none(belongs, once);
         for program in programs.iter().filter(|program| belongs(program)) {
             if hangs(pin_dir, program) {
                 let path = pins::link_path(pin_dir, program);
@@ -96,13 +109,14 @@ impl OnDemand {
         let missing = programs
             .iter()
             .filter(|program| (self.belongs)(program) && !is_there(program));
-        let mut new = Self::none(self.belongs);
+        let mut new = Self::none(self.belongs, self.once);
         for program in missing {
             match attach(pin_dir, program) {
                 Ok(link) => new.keep(program, link),
                 Err(error) => {
                     // What failed is told.
                     let _ = new.detach(pin_dir);
+                    self.attached.append(&mut new.attached);
                     return Err(error);
                 }
             }
@@ -114,6 +128,9 @@ impl OnDemand {
 
     pub(crate) fn detach(&mut self, pin_dir: &Path) -> Result<(), Error> {
         self.whole = false;
+        if self.once {
+            return Ok(());
+        }
         for (program, link) in self.attached.drain(..) {
             drop(link);
             pins::remove_link(pin_dir, &program)?;

@@ -33,6 +33,9 @@ pub(crate) struct Manifest {
     pub(crate) programs: Vec<String>,
     /// Those of them that have no link.
     pub(crate) held: Vec<(String, Place)>,
+    /// Whether the kernel attaches a program once only.
+    #[serde(default)]
+    pub(crate) once: bool,
     pub(crate) host: NsInums,
 }
 
@@ -268,6 +271,7 @@ mod tests {
             capabilities: Vec::new(),
             programs: Vec::new(),
             held: Vec::new(),
+            once: false,
             host: [0; 8],
         };
         assert!(manifest.fits(b"object", &config));

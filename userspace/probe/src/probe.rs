@@ -116,7 +116,7 @@ impl Probe {
             let link = PinnedLink::from_pin(&path).map_err(|source| Error::link(&path, source))?;
             links.push(Kept::Pinned(link));
         }
-        let adopt = |belongs| OnDemand::adopt(belongs, pin_dir, &manifest.programs);
+        let adopt = |belongs| OnDemand::adopt(belongs, pin_dir, &manifest.programs, manifest.once);
         let (enforcing, guarding) = (adopt(on_demand::enforces)?, adopt(on_demand::guards)?);
         let mut maps = Maps::from(|name| {
             MapData::from_pin(pins::map_path(pin_dir, name))
@@ -172,8 +172,10 @@ impl Probe {
         let (attached, host) =
             selftest::run(&mut maps, &observed, attached, &mut statuses, &types)?;
         let mut links = Vec::new();
-        let mut enforcing = OnDemand::none(on_demand::enforces);
-        let mut guarding = OnDemand::none(on_demand::guards);
+        let once = on_demand::once_only(&types);
+        let mut enforcing = OnDemand::none(on_demand::enforces, once);
+        let mut guarding = OnDemand::none(on_demand::guards, once);
+        let mut tried = Vec::new();
         let mut programs = Vec::new();
         let mut held = Vec::new();
         // What the old ones do at the moment, the new ones go on with.
@@ -190,7 +192,8 @@ impl Probe {
                 Attachment::Link(link) if !on_demand::is(name) => {
                     links.push(Kept::Pinned(pin(link)?));
                 }
-                Attachment::Link(link) if demanded(name) => {
+                Attachment::Link(link) if once || demanded(name) => {
+                    tried.push(name);
                     let of = if on_demand::guards(name) {
                         &mut guarding
                     } else {
@@ -214,7 +217,7 @@ impl Probe {
         pins::forget(pin_dir)?;
         let without_link = |program: &str| {
             held.iter().any(|(one, _)| one == program)
-                || (on_demand::is(program) && !demanded(program))
+                || (on_demand::is(program) && !demanded(program) && !tried.contains(&program))
         };
         pins::put_in_force(pin_dir, &programs, without_link)?;
         swap::cross(pin_dir, bridge);
@@ -226,6 +229,7 @@ impl Probe {
             capabilities: statuses,
             programs,
             held,
+            once,
             host,
         };
         manifest.write(pin_dir)?;
