@@ -92,6 +92,7 @@ pub fn all() -> Vec<Scenario> {
         found::podman::ALL,
         policy::ALL,
         policy::enforced::ALL,
+        policy::found::ALL,
         policy::guarded::ALL,
         policy::network::ALL,
         policy::reactions::ALL,
