@@ -91,6 +91,8 @@ pub fn all() -> Vec<Scenario> {
         found::ALL,
         found::podman::ALL,
         policy::ALL,
+        policy::capabilities::ALL,
+        policy::devices::ALL,
         policy::enforced::ALL,
         policy::found::ALL,
         policy::guarded::ALL,

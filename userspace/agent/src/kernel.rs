@@ -16,7 +16,7 @@ use paddock_probe::{
 };
 
 /// What a probe's `capabilities` can name, for saying that none is served.
-const CAPABILITIES: [&str; 17] = [
+const CAPABILITIES: [&str; 18] = [
     "setns",
     "unshare",
     "clone",
@@ -33,6 +33,7 @@ const CAPABILITIES: [&str; 17] = [
     "connect",
     "enforce",
     "network",
+    "device",
     "guard",
 ];
 

@@ -467,6 +467,16 @@ pub(crate) const LADDER: &[Capability] = &[
             ],
         }],
     },
+    // What policy lets them do to devices, likewise.
+    Capability {
+        name: "device",
+        observed: 17,
+        needs: &[Group::Identity, Group::Namespaces, Group::Process],
+        rungs: &[Rung {
+            name: "cgroup",
+            hooks: &[("cgroup_device", Hook::Device)],
+        }],
+    },
 ];
 
 /// What policy forbids. Its hooks hang only while a policy is in force (`on_demand`).

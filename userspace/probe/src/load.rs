@@ -11,7 +11,7 @@ use nix::errno::Errno;
 use crate::{
     CapabilityStatus, Config, Error, Refusal,
     attachment::{self, Attachment},
-    hierarchies,
+    device_link, hierarchies,
     hook::Hook,
     kernel_types::KernelTypes,
     ladder::{Capability, LADDER, Rung},
@@ -43,8 +43,9 @@ struct Kernel<'a> {
     types: &'a KernelTypes,
     btf: &'a Btf,
     preempts: bool,
-    /// Where another generation's programs are pinned.
-    over: Option<&'a Path>,
+    pin_dir: &'a Path,
+    /// Whether another generation's programs are pinned there.
+    over: bool,
 }
 
 pub(crate) type Bridge = BTreeMap<&'static str, Attachment>;
@@ -58,7 +59,7 @@ pub(crate) fn load(config: &Config, types: &KernelTypes, generation: u32) -> Res
     let pin_dir = Some(config.pin_dir.as_path());
     let mut ebpf = load_object(config.program_log, pin_dir, &btf, &offsets.globals)?;
     let mut bridge = if generation > swap::FIRST {
-        bridge(&mut ebpf, &btf)
+        bridge(&mut ebpf, &btf, &config.pin_dir)
     } else {
         Bridge::new()
     };
@@ -66,7 +67,8 @@ pub(crate) fn load(config: &Config, types: &KernelTypes, generation: u32) -> Res
         types,
         btf: &btf,
         preempts: preemption::preempts(),
-        over: (generation > swap::FIRST).then_some(config.pin_dir.as_path()),
+        pin_dir: &config.pin_dir,
+        over: generation > swap::FIRST,
     };
     let mut attached = Vec::new();
     let mut statuses = Vec::new();
@@ -94,7 +96,7 @@ pub(crate) fn load(config: &Config, types: &KernelTypes, generation: u32) -> Res
 /// function or detached, the kernel takes calls that are inside it past all exit programs
 /// (`bpf_tramp_image_put`); the tracepoint takes up what those calls left.
 /// <https://github.com/torvalds/linux/blob/v6.18/kernel/bpf/trampoline.c>
-fn bridge(ebpf: &mut Ebpf, btf: &Btf) -> Bridge {
+fn bridge(ebpf: &mut Ebpf, btf: &Btf, pin_dir: &Path) -> Bridge {
     let hooks = LADDER
         .iter()
         .flat_map(|capability| capability.rungs)
@@ -104,7 +106,7 @@ fn bridge(ebpf: &mut Ebpf, btf: &Btf) -> Bridge {
         let Some(program) = ebpf.program_mut(name) else {
             continue;
         };
-        match verify(program, *hook, btf).and_then(|()| attach(program, *hook)) {
+        match verify(program, *hook, btf).and_then(|()| attach(program, *hook, pin_dir)) {
             Ok(link) => {
                 links.insert(name, link);
             }
@@ -255,17 +257,14 @@ fn attach_all(
             .program_mut(name)
             .ok_or_else(|| Refused::because(format!("the object has no program {name}")))?;
         // What the old ones do at the moment, the new ones go on with.
-        let wanted = || {
-            let over = kernel.over;
-            over.is_some_and(|pin_dir| on_demand::hangs(pin_dir, name))
-        };
+        let wanted = || kernel.over && on_demand::hangs(kernel.pin_dir, name);
         let waits = on_demand::is(name) && !links.is_empty() && !wanted();
         let place = |program: &mut Program| {
             verify(program, *hook, kernel.btf)?;
             if waits {
                 return Ok(Attachment::Waits);
             }
-            attach(program, *hook)
+            attach(program, *hook, kernel.pin_dir)
         };
         // The kernel takes a program once only on a tracepoint.
         let hung = bridge.remove(name).map_or_else(|| place(program), Ok);
@@ -316,12 +315,13 @@ pub(crate) fn verify(program: &mut Program, hook: Hook, btf: &Btf) -> Result<(),
             program.load()?;
         }
         (Hook::SockAddr, Program::CgroupSockAddr(program)) => program.load()?,
+        (Hook::Device, Program::CgroupDevice(program)) => program.load()?,
         _ => return Err(Refused::of_another_kind()),
     }
     Ok(())
 }
 
-fn attach(program: &mut Program, hook: Hook) -> Result<Attachment, Refused> {
+fn attach(program: &mut Program, hook: Hook, pin_dir: &Path) -> Result<Attachment, Refused> {
     let link = match (hook, program) {
         (_, Program::FEntry(program)) => {
             let id = program.attach()?;
@@ -353,6 +353,7 @@ fn attach(program: &mut Program, hook: Hook) -> Result<Attachment, Refused> {
             let link = program.take_link(id)?;
             FdLink::try_from(link).map_err(|error| Refused::because(error.to_string()))?
         }
+        (Hook::Device, Program::CgroupDevice(program)) => device_link::attach(program, pin_dir)?,
         (Hook::Tracepoint(..) | Hook::ExitIfThere(_), Program::TracePoint(program)) => {
             let (category, name) = match hook {
                 Hook::Tracepoint(category, name) => (category, name),
@@ -384,7 +385,7 @@ impl Refused {
         Self::because("the program is of another kind".to_owned())
     }
 
-    fn from_error(op: &str, error: &(dyn StdError + 'static)) -> Self {
+    pub(crate) fn from_error(op: &str, error: &(dyn StdError + 'static)) -> Self {
         let errno = errno(error);
         let told = errno.map_or_else(|| error.to_string(), |errno| errno.desc().to_owned());
         Self {
