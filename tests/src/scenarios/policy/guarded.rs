@@ -37,7 +37,8 @@ const LINK_DETACH: u64 = 34;
 const EPERM: u8 = 1;
 
 const WALLS: &str = "name = \"walls\"\nmode = \"enforce\"\n\
-    [[rule]]\nname = \"joining\"\nnamespace = { target = [\"host\", \"peer\"] }\n";
+    [[rule]]\nname = \"joining\"\nnamespace = { target = [\"host\", \"peer\"] }\n\
+    [[rule]]\nname = \"away\"\nnetwork = { direction = \"egress\", net = \"127.9.9.9\" }\n";
 
 /// Where the kernel asks, each act is refused and counted, agent or not; else what was done is
 /// noticed, and put right where it can be.
@@ -88,6 +89,13 @@ fn guarded(context: &Context) -> Result<()> {
         output.code == Some(137)
     };
     ensure!(held, "{output:?}");
+    let way = "busybox nc -w 1 127.9.9.9 9";
+    let args = ["run", "--rm", "--network", "host", "host", "sh", "-c", way];
+    let talker = context.paddock(&args)?;
+    ensure!(
+        talker.stderr.contains("Operation not permitted"),
+        "{talker:?}"
+    );
     context.ok(&["rm", "-f", "bound"])?;
     context.ok(&["rm", "-f", "joiner"])?;
     context.ok(&["policy", "remove", "walls"])?;
@@ -209,11 +217,19 @@ fn done(context: &Context, pins: &Path) -> Result<()> {
     eventually("the word is put right", || {
         Ok(rulesets.get(&bound, 0)? == before)
     })?;
+    let away = ["link_cgroup_connect4"];
+    for (what, errno) in by_descriptor(context, pins, &away)? {
+        ensure!(
+            errno == 0 || what.starts_with("replacing"),
+            "{what}: errno {errno}"
+        );
+    }
+    noticed(context, "link")?;
     fs::remove_file(pins.join("link_sys_exit_bpf"))?;
     noticed(context, "pin")?;
     umount2(pins, MntFlags::MNT_DETACH)?;
     noticed(context, "mount")?;
-    for (kind, count) in [("map", 1), ("pin", 1), ("mount", 1), ("link", 0)] {
+    for (kind, count) in [("map", 1), ("pin", 1), ("mount", 1), ("link", 1)] {
         counted(context, kind, "seen", count)?;
     }
     let log = context.agent_log();
