@@ -94,6 +94,7 @@ pub fn all() -> Vec<Scenario> {
         policy::capabilities::ALL,
         policy::devices::ALL,
         policy::enforced::ALL,
+        policy::found::ALL,
         policy::guarded::ALL,
         policy::network::ALL,
         policy::reactions::ALL,

@@ -3,6 +3,7 @@
 pub mod capabilities;
 pub mod devices;
 pub mod enforced;
+pub mod found;
 pub mod guarded;
 pub mod network;
 pub mod reactions;
