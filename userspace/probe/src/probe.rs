@@ -175,9 +175,7 @@ impl Probe {
         let once = on_demand::once_only(&types);
         let mut enforcing = OnDemand::none(on_demand::enforces, once);
         let mut guarding = OnDemand::none(on_demand::guards, once);
-        let mut tried = Vec::new();
-        let mut programs = Vec::new();
-        let mut held = Vec::new();
+        let (mut programs, mut held, mut tried) = (Vec::new(), Vec::new(), Vec::new());
         // What the old ones do at the moment, the new ones go on with.
         let demanded = |name: &str| over && on_demand::hangs(pin_dir, name);
         for (name, link) in attached.into_iter().flat_map(|rung| rung.links) {
