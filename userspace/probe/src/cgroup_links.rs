@@ -5,11 +5,12 @@
 use std::{collections::BTreeMap, fs, io, path::PathBuf};
 
 use aya::programs::{
-    CgroupAttachMode, CgroupSockAddr, CgroupSockAddrAttachType as Asked, ProgramError,
+    CgroupAttachMode, CgroupDevice, CgroupSockAddr, CgroupSockAddrAttachType as Asked,
+    ProgramError,
     links::{FdLink, PinnedLink},
 };
 
-use crate::{Error, Probe, attachment::Kept, hierarchies, pins};
+use crate::{Error, Probe, attachment::Kept, device_link, hierarchies, pins};
 
 /// One of this process' own, as it has to stay.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,7 +45,7 @@ impl Hanging {
 }
 
 /// The program of a cgroup's link. One that was detached has no cgroup.
-fn hangs(info: &str) -> Option<u32> {
+pub(crate) fn hangs(info: &str) -> Option<u32> {
     let value = |key: &str| {
         let mut lines = info.lines().filter_map(|line| line.split_once(":\t"));
         lines.find(|(one, _)| *one == key).map(|(_, value)| value)
@@ -63,16 +64,19 @@ impl Probe {
             path: path.clone(),
             source: Box::new(source),
         };
-        let no_other = || ProgramError::IOError(io::ErrorKind::Unsupported.into());
-        let asked = asked(program).ok_or_else(no_other).map_err(refused)?;
-        let root = hierarchies::unified_root().map_err(|source| refused(source.into()))?;
-        let mut loaded = CgroupSockAddr::from_pin(&path, asked).map_err(refused)?;
-        let id = loaded
-            .attach(root, CgroupAttachMode::Single)
-            .map_err(refused)?;
-        let link = loaded.take_link(id).map_err(refused)?;
-        let link =
-            FdLink::try_from(link).map_err(|error| refused(io::Error::other(error).into()))?;
+        let link = if let Some(asked) = asked(program) {
+            let root = hierarchies::unified_root().map_err(|source| refused(source.into()))?;
+            let mut loaded = CgroupSockAddr::from_pin(&path, asked).map_err(refused)?;
+            let id = loaded
+                .attach(root, CgroupAttachMode::Single)
+                .map_err(refused)?;
+            let link = loaded.take_link(id).map_err(refused)?;
+            FdLink::try_from(link).map_err(|error| refused(io::Error::other(error).into()))?
+        } else {
+            let mut loaded = CgroupDevice::from_pin(&path).map_err(refused)?;
+            device_link::attach(&mut loaded, &self.pin_dir)
+                .map_err(|error| refused(io::Error::other(error.reason).into()))?
+        };
         let new = pins::new_link_path(&self.pin_dir, program);
         let pinned: PinnedLink = link.pin(&new).map_err(|source| Error::Pin {
             path: new.clone(),
@@ -85,7 +89,7 @@ impl Probe {
     }
 }
 
-/// What the program is asked at. aya opens no pinned one of devices.
+/// What a program that judges sockets is asked at.
 fn asked(program: &str) -> Option<Asked> {
     Some(match program {
         "cgroup_connect4" => Asked::Connect4,
