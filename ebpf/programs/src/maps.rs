@@ -163,7 +163,7 @@ pub(crate) static DONE: LruHashMap<Done, u8, 4096> = LruHashMap::new();
 
 /// What the self-test's calls looked like from here, by capability.
 #[btf_map]
-pub(crate) static OBSERVED: Array<Observation, 17> = Array::new();
+pub(crate) static OBSERVED: Array<Observation, 18> = Array::new();
 
 /// Escapes, their attempts, OOM kills.
 #[btf_map]

@@ -31,6 +31,8 @@ pub(crate) enum Hook {
     LsmIfThere(&'static str),
     /// What the kernel asks the cgroups of a socket, by the program's own kind.
     SockAddr,
+    /// Nowhere: whoever wants to know something runs the program by its pin.
+    Called,
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -55,7 +57,11 @@ impl Hook {
             }
             Self::FentryCompat(call) | Self::FexitCompat(call) => Some(format!("{COMPAT}{call}")),
             Self::Lsm(hook) | Self::LsmIfThere(hook) => Some(format!("bpf_lsm_{hook}")),
-            Self::Btf(_) | Self::Tracepoint(..) | Self::ExitIfThere(_) | Self::SockAddr => None,
+            Self::Btf(_)
+            | Self::Tracepoint(..)
+            | Self::ExitIfThere(_)
+            | Self::SockAddr
+            | Self::Called => None,
         }
     }
 

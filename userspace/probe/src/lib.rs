@@ -59,6 +59,7 @@ pub use paddock_abi::{
     policy::{self, Answers, HitKey, POLICY_CELLS, RULESETS},
 };
 pub use peers::Peers;
+pub use pins::question_pin;
 pub use probe::{Probe, ProgramStats, RecordRate};
 pub use program_log::ProgramLog;
 pub use record::{

@@ -14,7 +14,7 @@ use aya::programs::{
 
 use crate::{
     Error,
-    ladder::{Capability, ENFORCE, GUARD},
+    ladder::{Capability, ENFORCE, GUARD, QUESTION},
     pins,
 };
 
@@ -30,6 +30,11 @@ pub(crate) struct OnDemand {
 /// Whether a program is any's.
 pub(crate) fn is(program: &str) -> bool {
     enforces(program) || guards(program)
+}
+
+/// Whether a program hangs nowhere and is run by its pin.
+pub(crate) fn is_called(program: &str) -> bool {
+    is_of(&QUESTION, program)
 }
 
 pub(crate) fn enforces(program: &str) -> bool {
