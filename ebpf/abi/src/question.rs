@@ -85,8 +85,16 @@ mod tests {
         let [tid, fd, flags] = question.words();
         let high = 7 << 32;
         assert_eq!(Question::of([tid, fd | high, flags | high]), question);
-        for verdict in [verdict::GO_ON, verdict::REFUSE, verdict::KILL, verdict::GONE] {
-            assert_eq!(read_answer(answer(verdict, 4_194_303)), (verdict, 4_194_303));
+        for verdict in [
+            verdict::GO_ON,
+            verdict::REFUSE,
+            verdict::KILL,
+            verdict::GONE,
+        ] {
+            assert_eq!(
+                read_answer(answer(verdict, 4_194_303)),
+                (verdict, 4_194_303)
+            );
         }
     }
 }

@@ -159,7 +159,15 @@ pub(crate) unsafe fn write_header_by(
     let pid_tgid = u64::from(tgid) << 32 | u64::from(tid);
     // SAFETY: as the caller vouches.
     unsafe {
-        write_all_but_comm(to, kind, slot, actor, &task::about_of(task, uid), pid_tgid, uid);
+        write_all_but_comm(
+            to,
+            kind,
+            slot,
+            actor,
+            &task::about_of(task, uid),
+            pid_tgid,
+            uid,
+        );
         (&raw mut (*to).comm).write(field(task, &OFF_TASK_COMM));
     }
 }

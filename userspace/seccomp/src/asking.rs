@@ -105,7 +105,11 @@ mod tests {
         let filter = asking_filter(Arch::X86_64).unwrap();
         assert!(filter.notifies && filter.unknown.is_empty());
         let pass = |arch: Arch, number| may_pass(&filter.instructions, arch.audit(), number);
-        for (arch, number) in [(Arch::X86_64, 308), (Arch::X86, 346), (Arch::X32, 0x4000_0134)] {
+        for (arch, number) in [
+            (Arch::X86_64, 308),
+            (Arch::X86, 346),
+            (Arch::X32, 0x4000_0134),
+        ] {
             assert!(!pass(arch, number), "{arch:?}");
             assert!(pass(arch, number - 1) && pass(arch, number + 1), "{arch:?}");
         }

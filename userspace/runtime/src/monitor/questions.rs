@@ -107,7 +107,10 @@ impl Questions {
 
     /// The process, while the thread is still in the call: its number is its own till then.
     fn kill(&mut self, call: &Waiting, tgid: u32) {
-        let Ok(process) = i32::try_from(tgid).map_err(|_| Errno::ESRCH).and_then(pidfd_open) else {
+        let Ok(process) = i32::try_from(tgid)
+            .map_err(|_| Errno::ESRCH)
+            .and_then(pidfd_open)
+        else {
             // Refused it is all the same, and gone.
             return;
         };

@@ -27,7 +27,11 @@ pub(crate) fn prepare(spec: &LaunchSpec, window: Option<(u16, u16)>) -> Result<P
         Target::Exec(target) => exec::prepare(&spec.process, target, window),
     }?;
     if let Some(asking) = &spec.asking {
-        ask(&mut prepared.plan.steps, spec.process.no_new_privileges, asking);
+        ask(
+            &mut prepared.plan.steps,
+            spec.process.no_new_privileges,
+            asking,
+        );
     }
     Ok(prepared)
 }
