@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use super::{
     Files,
-    enforced::{WALLS, hits, refuses},
+    enforced::{WALLS, asks, hits, refuses},
 };
 use crate::{
     context::{Context, eventually},
@@ -28,6 +28,7 @@ pub const ALL: &[Scenario] = &[
     Scenario::new("policy::setns::a_swapped_descriptor_leads_nowhere", swapped).alone(),
     Scenario::new("policy::setns::killed_before_it", killed).alone(),
     Scenario::new("policy::setns::what_an_exec_leaves_is_judged", left_behind).alone(),
+    Scenario::new("policy::setns::said_of_whom_it_is_true", said).alone(),
     Scenario::new("policy::setns::closed_where_nobody_listens", unheard).alone(),
 ];
 
@@ -287,6 +288,66 @@ fn says(path: &Path, wanted: &[String]) -> Result<()> {
 /// One space between them.
 fn words(line: &str) -> String {
     line.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// By what, as the agent says it, for policies that hold for these or those; and once it runs a
+/// container that a build without this launched.
+fn said(context: &Context) -> Result<()> {
+    context.start_agent(&[])?;
+    let files = Files::new()?;
+    let means = || -> Result<Vec<String>> {
+        let all: Value = context.json(&["policy", "list", "walls", "--format", "json"])?;
+        let means = all["rules"][0]["means"].as_object().cloned();
+        Ok(means
+            .unwrap_or_default()
+            .into_iter()
+            .map(|one| one.0)
+            .collect())
+    };
+    let asks = asks(context)?;
+    let is = |wanted: &[&str]| -> Result<()> {
+        let (means, wanted) = (means()?, if asks { &["lsm"] } else { wanted });
+        ensure!(means == wanted, "{means:?} instead of {wanted:?}");
+        Ok(())
+    };
+    for (select, wanted) in [
+        ("", &["seccomp", "sigkill"][..]),
+        ("select = { origin = \"found\" }\n", &["sigkill"]),
+        ("select = { origin = \"launched\" }\n", &["seccomp"]),
+    ] {
+        let text = WALLS.replace("[[rule]]", &format!("{select}[[rule]]"));
+        context.ok(&["policy", "apply", &files.write("walls.toml", text)?])?;
+        is(wanted)?;
+    }
+    for (name, flags) in [("plain", &[][..]), ("able", &["--cap-add", "SYS_ADMIN"])] {
+        let mut args = vec!["run", "-d", "--name", name];
+        args.extend(flags);
+        args.extend(["host", "sleep", "600"]);
+        context.ok(&args)?;
+    }
+    is(&["seccomp"])?;
+    let id = context.inspect("able")?["id"]
+        .as_str()
+        .unwrap_or_default()
+        .to_owned();
+    context.kill_agent()?;
+    let path = context
+        .state
+        .join("containers")
+        .join(id)
+        .join("config.json");
+    let mut config: Value = serde_json::from_str(&fs::read_to_string(&path)?)?;
+    let known = config
+        .as_object_mut()
+        .and_then(|all| all.remove("setns_before"));
+    ensure!(known == Some((!asks).into()), "{known:?}");
+    fs::write(&path, config.to_string())?;
+    context.start_agent(&[])?;
+    is(&["seccomp", "sigkill"])?;
+    context.ok(&["rm", "-f", "able"])?;
+    is(&["seccomp"])?;
+    context.ok(&["rm", "-f", "plain"])?;
+    context.ok(&["policy", "rm", "walls"]).map(drop)
 }
 
 /// Agent and monitor are killed, and what outlives its first process may join nothing.
