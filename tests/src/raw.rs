@@ -47,21 +47,28 @@ pub const fn call32(what: &'static str, number: u32, args: [u64; 4]) -> Call {
 
 /// Writes the program and returns its path.
 pub fn write(directory: &Path, name: &str, calls: &[Call]) -> Result<PathBuf> {
+    write_with(directory, name, calls, &[])
+}
+
+/// The same with `data` at [`DATA`], for arguments that are pointers.
+pub fn write_with(directory: &Path, name: &str, calls: &[Call], data: &[u8]) -> Result<PathBuf> {
     let path = directory.join(name);
-    fs::write(&path, program(calls))?;
+    fs::write(&path, program(calls, data))?;
     fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
     Ok(path)
 }
 
 pub(crate) const BASE: u32 = 0x40_0000;
 pub(crate) const HEADERS: u32 = 64 + 56;
-/// Where the results are, well above any program here.
+/// Where data are, above the code of any program here.
+pub const DATA: u32 = BASE + 0x8000;
+/// Where the results are, above both.
 const RESULTS: u32 = BASE + 0x1_0000;
 
 const SYS_WRITE: u32 = 1;
 const SYS_EXIT_GROUP: u32 = 231;
 
-fn program(calls: &[Call]) -> Vec<u8> {
+fn program(calls: &[Call], data: &[u8]) -> Vec<u8> {
     let mut code = Vec::new();
     for (one, result) in calls.iter().zip(RESULTS..) {
         match one.door {
@@ -80,6 +87,10 @@ fn program(calls: &[Call]) -> Vec<u8> {
         [1, RESULTS.into(), calls.len() as u64, 0],
     );
     enter(&mut code, SYS_EXIT_GROUP, [0; 4]);
+    if !data.is_empty() {
+        code.resize((DATA - BASE - HEADERS) as usize, 0);
+        code.extend(data);
+    }
     let mut file = headers(BASE + HEADERS, code.len() as u64);
     file.extend(code);
     file

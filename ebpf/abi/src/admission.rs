@@ -17,6 +17,12 @@ pub const PRESSURE_PERIOD_NS: u64 = 20_000;
 /// A hundredth of a second's records may come at once.
 pub const PRESSURE_BURST_NS: u64 = 10_000_000;
 
+/// Between two records of one capability or device that a container asks for against its policy:
+/// some are asked for at every open, and the ring of what is serious is not theirs. So many may
+/// come at once.
+pub const ASKED_PERIOD_NS: u64 = 100_000_000;
+pub const ASKED_BURST_NS: u64 = 10 * ASKED_PERIOD_NS;
+
 /// Grows when what a map holds changes its meaning but not its size: programs of one layout
 /// go on with the maps of another only where both agree.
 pub const LAYOUT: u64 = 2;

@@ -27,10 +27,52 @@ const TARGETS: usize = 8;
 /// Cells of the table, 1 KiB of them.
 pub const POLICY_CELLS: usize = 64 * TARGETS;
 
+/// Room for each capability by its number, a power of two, for the mask.
+pub const CAPABILITY_CELLS: usize = 64;
+
+/// Devices, majors and kinds of them that one merge may name: looked through one by one.
+pub const DEVICES: usize = 64;
+
+/// What is done to devices, by its place in [`DeviceAnswer::cells`].
+pub mod device_access {
+    pub const READ: usize = 0;
+    pub const WRITE: usize = 1;
+    pub const MAKE: usize = 2;
+}
+
+/// What one merge says of a device, all of a major or all of a kind.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DeviceAnswer {
+    /// [`device_number`], of the bits that count.
+    pub number: u32,
+    /// Those bits.
+    pub mask: u32,
+    /// By [`device_access`].
+    pub cells: [u16; 3],
+    /// [`device_kind`]; 0 ends the list.
+    pub kind: u16,
+}
+
+/// As the kernel tells them apart: `BPF_DEVCG_DEV_*` of
+/// <https://github.com/torvalds/linux/blob/v6.18/include/uapi/linux/bpf.h>.
+pub mod device_kind {
+    pub const BLOCK: u16 = 1;
+    pub const CHAR: u16 = 2;
+}
+
+/// As the kernel keeps it: twelve bits of major, twenty of minor.
+#[must_use]
+#[inline]
+pub const fn device_number(major: u32, minor: u32) -> u32 {
+    major << 20 | (minor & 0xf_ffff)
+}
+
 /// Distinct merges of policies that hold at a time; the first is of no policy.
 pub const RULESETS: usize = 64;
 
-/// What one merge says, by [`policy_index`], and of namespaces by type and target.
+/// What one merge says, by [`policy_index`], of namespaces by type and target, of capabilities by
+/// number, and of devices, the first that fits.
 ///
 /// A container's is named by one word, so that a swap is one store: at each moment the old or the
 /// new holds. User space writes one that no word names.
@@ -39,6 +81,8 @@ pub const RULESETS: usize = 64;
 pub struct Answers {
     pub cells: [u16; POLICY_CELLS],
     pub namespaces: [u16; NS_TYPES * TARGETS],
+    pub capabilities: [u16; CAPABILITY_CELLS],
+    pub devices: [DeviceAnswer; DEVICES],
 }
 
 /// Whose attempts are counted: a container's by the rule that decided and what came of it.
@@ -89,7 +133,9 @@ pub const fn namespace_index(ty: usize, target: Target) -> usize {
 }
 
 const _: () = assert!(POLICY_CELLS * size_of::<u16>() == 1024);
-const _: () = assert!(size_of::<Answers>() == 1024 + 128);
+const _: () = assert!(size_of::<Answers>() == 1024 + 128 + 128 + 16 * DEVICES);
+const _: () = assert!(size_of::<DeviceAnswer>() == 16);
+const _: () = assert!(CAPABILITY_CELLS.is_power_of_two());
 const _: () = assert!(size_of::<HitKey>() == 16);
 
 #[cfg(test)]

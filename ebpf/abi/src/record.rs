@@ -25,6 +25,8 @@ pub mod kind {
     pub const DENIAL: u32 = 7;
     pub const PEER_DENIAL: u32 = 8;
     pub const TAMPERING: u32 = 9;
+    pub const CAPABILITY_DENIAL: u32 = 10;
+    pub const DEVICE_DENIAL: u32 = 11;
 }
 
 /// Hierarchy that a cgroup id belongs to; ids of different hierarchies collide.
@@ -107,6 +109,38 @@ pub struct PeerDenial {
     pub family: u8,
     /// In the order of the net, as in [`crate::network::PeerKey`].
     pub address: [u32; 4],
+}
+
+/// A capability that a policy forbids: denied, or in audit let through.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct CapabilityDenial {
+    pub header: Header,
+    /// What decided, as in [`crate::policy::HitKey`].
+    pub ruleset: u32,
+    pub rule: u32,
+    /// `crate::policy::ACTION_*`.
+    pub action: u32,
+    /// Its number.
+    pub capability: u32,
+}
+
+/// A device that a policy forbids: denied, or in audit let through.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct DeviceDenial {
+    pub header: Header,
+    /// What decided, as in [`crate::policy::HitKey`].
+    pub ruleset: u32,
+    pub rule: u32,
+    /// `crate::policy::ACTION_*`.
+    pub action: u32,
+    pub major: u32,
+    pub minor: u32,
+    /// [`crate::policy::device_kind`].
+    pub kind: u16,
+    /// A bit for each of [`crate::policy::device_access`].
+    pub access: u16,
 }
 
 /// Somebody reached for what is the kernel half's own.
@@ -245,5 +279,7 @@ const _: () = assert!(size_of::<Cgroup>() == HEADER + 8 + 16 + 8 + PATH_LEN);
 const _: () = assert!(size_of::<Exec>() == HEADER + PATH_LEN);
 const _: () = assert!(size_of::<Activity>() == HEADER + 16 + 32 + 8 + 2 * OBJECT_LEN);
 const _: () = assert!(size_of::<PeerDenial>() == HEADER + 16 + 16);
+const _: () = assert!(size_of::<CapabilityDenial>() == HEADER + 16);
+const _: () = assert!(size_of::<DeviceDenial>() == HEADER + 24);
 const _: () = assert!(size_of::<Tampering>() == HEADER + 16);
 const _: () = assert!(size_of::<Exit>() == HEADER + 8);

@@ -7,13 +7,16 @@
 
 use aya_ebpf::helpers::generated::{bpf_ktime_get_boot_ns, bpf_ringbuf_query};
 use paddock_abi::{
-    admission::{PRESSURE_BURST_NS, PRESSURE_HIGH, PRESSURE_LOW, PRESSURE_PERIOD_NS},
+    admission::{
+        ASKED_BURST_NS, ASKED_PERIOD_NS, PRESSURE_BURST_NS, PRESSURE_HIGH, PRESSURE_LOW,
+        PRESSURE_PERIOD_NS,
+    },
     counters::RingCounters,
 };
 
 use crate::{
     count::add,
-    maps::{BUCKETS, CONTROL, EVENTS},
+    maps::{ASKED, BUCKETS, CONTROL, EVENTS},
 };
 
 /// `BPF_RB_AVAIL_DATA`: bytes that wait for the reader.
@@ -79,10 +82,32 @@ fn withstands(now: u64) -> bool {
 
 #[inline(always)]
 fn take(slot: u32, now: u64, period: u64, burst: u64) -> bool {
-    let Some(full_at) = BUCKETS.get_ptr_mut(slot) else {
-        return true;
-    };
-    // SAFETY: a live, aligned array element; every access to it is of the whole word.
+    match BUCKETS.get_ptr_mut(slot) {
+        Some(full_at) => take_of(full_at, now, period, burst),
+        None => true,
+    }
+}
+
+/// Whether one more asking of a container's is told, for a capability or a device by its number: it
+/// is counted in any case.
+#[inline(always)]
+pub(crate) fn asking_is_told(slot: u32, number: u32) -> bool {
+    let key = u64::from(slot) << 32 | u64::from(number);
+    if ASKED.get_ptr_mut(key).is_none() {
+        // LRU makes room.
+        let _ = ASKED.insert(key, 0, 0);
+    }
+    // SAFETY: the helper has no preconditions.
+    let now = unsafe { bpf_ktime_get_boot_ns() };
+    match ASKED.get_ptr_mut(key) {
+        Some(full_at) => take_of(full_at, now, ASKED_PERIOD_NS, ASKED_BURST_NS),
+        None => true,
+    }
+}
+
+#[inline(always)]
+fn take_of(full_at: *mut u64, now: u64, period: u64, burst: u64) -> bool {
+    // SAFETY: a live, aligned element of a map; every access to it is of the whole word.
     let ahead = unsafe { full_at.read_volatile() };
     if ahead <= now {
         // SAFETY: as above.

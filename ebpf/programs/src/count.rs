@@ -224,6 +224,42 @@ unsafe fn write_all_but_comm(
     }
 }
 
+/// The same for programs that may ask for nothing of the current task but its address, `task`: all
+/// is read from there.
+///
+/// SAFETY: as above.
+#[inline(always)]
+pub(crate) unsafe fn write_header_of(
+    to: *mut Header,
+    kind: u32,
+    slot: u32,
+    actor: &Identity,
+    task: u64,
+) {
+    let uid = bpf_get_current_uid_gid() as u32;
+    let about = task::about_anywhere(uid);
+    // SAFETY: the caller vouches for `to`; the helpers have no preconditions, and write at most
+    // the length given.
+    unsafe {
+        (&raw mut (*to).kind).write(kind);
+        (&raw mut (*to).slot).write(slot);
+        (&raw mut (*to).time_ns).write(bpf_ktime_get_boot_ns());
+        (&raw mut (*to).cgroup_id).write(actor.id);
+        (&raw mut (*to).cgroup_hierarchy).write(actor.hierarchy);
+        (&raw mut (*to).tgid).write(field(task, &OFF_TASK_TGID));
+        (&raw mut (*to).tid).write(field(task, &OFF_TASK_PID));
+        (&raw mut (*to).uid).write(uid);
+        (&raw mut (*to).inner_tgid).write(about.inner_tgid);
+        (&raw mut (*to).parent_tgid).write(about.parent_tgid);
+        (&raw mut (*to).inner_uid).write(about.inner_uid);
+        (&raw mut (*to).pad).write(0);
+        (&raw mut (*to).comm).write(field(task, &OFF_TASK_COMM));
+        let name = (&raw mut (*to).exe).cast::<u8>();
+        name.write(0);
+        bpf_probe_read_kernel_str(name.cast(), EXE_LEN as u32, about.exe as *const _);
+    }
+}
+
 /// A debug line where the loader asked for them; else verifier-dead.
 #[inline(always)]
 pub(crate) fn debug_call(ctx: &impl EbpfContext, hook: &str, ret: i64) {

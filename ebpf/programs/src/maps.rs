@@ -122,6 +122,11 @@ pub(crate) static HITS: HashMap<HitKey, u64, 16384, NO_PREALLOC> = HashMap::new(
 #[btf_map]
 pub(crate) static HITS_LOST: Array<u64, 1> = Array::new();
 
+/// When the bucket of what a slot asks for is full again, as nanoseconds since boot: the slot before
+/// the number of a capability or a device. No device is of major 0.
+#[btf_map]
+pub(crate) static ASKED: LruHashMap<u64, u64, 4096> = LruHashMap::new();
+
 /// How paddock guards itself; one entry.
 #[btf_map]
 pub(crate) static GUARD: Array<Guard, 1> = Array::new();
@@ -163,7 +168,7 @@ pub(crate) static DONE: LruHashMap<Done, u8, 4096> = LruHashMap::new();
 
 /// What the self-test's calls looked like from here, by capability.
 #[btf_map]
-pub(crate) static OBSERVED: Array<Observation, 18> = Array::new();
+pub(crate) static OBSERVED: Array<Observation, 19> = Array::new();
 
 /// Escapes, their attempts, OOM kills.
 #[btf_map]

@@ -45,15 +45,25 @@ pub(crate) fn first(what: u32, tgid: u32, task: u64, nth: u64) -> bool {
 /// before anything is changed that the other's run would see.
 #[inline(always)]
 pub(crate) fn once(runs: Runs) -> bool {
+    once_of(runs, bpf_get_current_pid_tgid)
+}
+
+/// The same for programs that may not ask for the current thread, which it is; it is seldom wanted.
+#[inline(always)]
+pub(crate) fn once_of(runs: Runs, thread: impl FnOnce() -> u64) -> bool {
     let Some(control) = CONTROL.get(0) else {
         return true;
     };
-    if control.swapping == 0 || selftest::on() {
+    if control.swapping == 0 {
+        return true;
+    }
+    let thread = thread();
+    if selftest::on_for(thread as u32) {
         return true;
     }
     let newest = control.swapping == u64::from(GENERATION.load());
     let claim = Claim {
-        thread: bpf_get_current_pid_tgid(),
+        thread,
         order: runs as u64,
     };
     // SAFETY: the helper has no preconditions.

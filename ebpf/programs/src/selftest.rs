@@ -1,6 +1,6 @@
 //! What a hook reads of a known process, for the loader to compare with procfs.
 
-use aya_ebpf::helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_uid_gid};
+use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_get_current_uid_gid};
 use paddock_abi::{key::Observation, namespace::NS_TYPES};
 
 use crate::{
@@ -26,7 +26,8 @@ pub(crate) const CONNECT: u32 = 11;
 pub(crate) const ENFORCE: u32 = 14;
 pub(crate) const NETWORK: u32 = 15;
 pub(crate) const GUARD: u32 = 16;
-pub(crate) const QUESTION: u32 = 17;
+pub(crate) const DEVICE: u32 = 17;
+pub(crate) const QUESTION: u32 = 18;
 
 /// How far up the chain of parents the first task is looked for.
 const ANCESTORS: usize = 256;
@@ -35,7 +36,12 @@ const ANCESTORS: usize = 256;
 /// thread of the loader's process may make such calls of its own meanwhile: they are not meant.
 #[inline(always)]
 pub(crate) fn on() -> bool {
-    let tid = bpf_get_current_pid_tgid() as u32;
+    on_for(bpf_get_current_pid_tgid() as u32)
+}
+
+/// The same for programs that may not ask for the current thread, which it is.
+#[inline(always)]
+pub(crate) fn on_for(tid: u32) -> bool {
     STATE.get(0).is_some_and(|state| {
         state.selftest_tid != 0 && (state.selftest_tid == tid || state.selftest_child == tid)
     })
@@ -50,7 +56,7 @@ pub(crate) fn adopt_child(child_tgid: u32) {
     }
 }
 
-/// Writes down what is read about `task`.
+/// Writes down what is read about `task`, the current one.
 #[inline(always)]
 pub(crate) fn observe(place: u32, task: u64, ret: i64) {
     let Some(observed) = OBSERVED.get_ptr_mut(place) else {
@@ -69,7 +75,7 @@ pub(crate) fn observe(place: u32, task: u64, ret: i64) {
     seen.parent_tgid = field(pointer(task, &OFF_TASK_REAL_PARENT), &OFF_TASK_TGID);
     seen.uid = bpf_get_current_uid_gid() as u32;
     seen.inums = namespaces(task);
-    seen.comm = bpf_get_current_comm().unwrap_or_default();
+    seen.comm = field(task, &OFF_TASK_COMM);
 }
 
 /// Adds what setns' descriptor resolved to.

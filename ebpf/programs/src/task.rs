@@ -237,6 +237,16 @@ pub(crate) fn own_namespaces() -> [u32; NS_TYPES] {
     }
 }
 
+/// The current task's own credentials, not those that it acts with for the moment.
+#[inline(always)]
+pub(crate) fn own_credentials() -> u64 {
+    if HAS_TYPED_TASK.load() == 0 {
+        pointer(current(), &OFF_TASK_REAL_CRED)
+    } else {
+        Typed::pointer(current_typed(), &OFF_TASK_REAL_CRED)
+    }
+}
+
 /// The kernel's structure of the one that the current task is in.
 #[inline(always)]
 pub(crate) fn own_mount_namespace() -> u64 {

@@ -5,7 +5,7 @@
 use std::{
     fs::{self, File},
     io::{Read as _, Write as _},
-    net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket},
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
     os::unix::process::CommandExt as _,
     os::{
         fd::AsRawFd as _,
@@ -21,14 +21,19 @@ use nix::{
     errno::Errno,
     libc::{EPERM, O_PATH},
     sched::{CloneFlags, setns, unshare},
-    unistd::{Gid, dup2_stdin, getegid, geteuid, getgroups},
+    sys::stat::{Mode, SFlag, makedev, mknod},
+    unistd::{
+        Gid, Uid, chown, chroot, dup2_stdin, getegid, geteuid, getgroups, setgid, setgroups,
+        sethostname, setuid, unlink,
+    },
 };
 
 const USAGE: &str = "alloc BYTES | spin SECONDS | setns-loop PATH NSTYPE COUNT | setns-race PATH PATH SECONDS | \
     unshare-loop FLAGS COUNT | unshare-until PATH FLAGS | spawn-between PATH PATH PROGRAM | \
     timed getppid|setns|refused|unshare|open|connect|spawn COUNT | paced-unshare RATE SECONDS | sleep SECONDS | ids | cat PATH | \
     write PATH TEXT | stat PATH | overwrite-programs SECONDS | exit CODE | \
-    talk tcp|udp ADDRESS PORT COUNT | bare PROGRAM | join PID PROGRAM | arrive PATH PROGRAM ARGS...";
+    talk tcp|udp ADDRESS PORT COUNT | try chroot|hostname|read|write|both|node PATH COUNT | look COUNT | serve PORT UID PATH COUNT | \
+    bare PROGRAM | join PID PROGRAM | arrive PATH PROGRAM ARGS...";
 
 fn main() -> ExitCode {
     let args: Vec<_> = std::env::args().skip(1).collect();
@@ -60,6 +65,11 @@ fn run(args: &[&str]) -> Result<ExitCode> {
         ["talk", protocol, address, port, count] => {
             let peer = SocketAddr::new(address.parse()?, port.parse()?);
             talk(protocol, peer, count.parse()?)?;
+        }
+        ["try", what, path, count] => attempt(what, path, count.parse()?)?,
+        ["look", count] => look(count.parse()?)?,
+        ["serve", port, uid, path, count] => {
+            serve(port.parse()?, uid.parse()?, path, count.parse()?)?;
         }
         ["stat", path] => stat(path)?,
         ["overwrite-programs", seconds] => overwrite_programs(seconds.parse()?)?,
@@ -320,6 +330,83 @@ fn talk(protocol: &str, peer: SocketAddr, count: u32) -> Result<()> {
         }
     }
     println!("{count} calls, {refused} refused");
+    Ok(())
+}
+
+/// Does it so often, and says how often it was refused; any other error ends it.
+fn attempt(what: &str, path: &str, count: u32) -> Result<()> {
+    let once = || match what {
+        "chroot" => chroot(path),
+        "hostname" => sethostname(path),
+        "read" => opened(File::options().read(true).open(path)),
+        "write" => opened(File::options().write(true).open(path)),
+        "both" => opened(File::options().read(true).write(true).open(path)),
+        "node" => node(path),
+        _ => Err(Errno::ENOSYS),
+    };
+    let mut refused = 0;
+    for _ in 0..count {
+        match once() {
+            Ok(()) => {}
+            Err(Errno::EPERM) => refused += 1,
+            Err(errno) => return Err(errno).with_context(|| format!("{what} {path}")),
+        }
+    }
+    println!("{count} calls, {refused} refused");
+    Ok(())
+}
+
+fn opened(file: std::io::Result<File>) -> nix::Result<()> {
+    let errno = |error: std::io::Error| Errno::from_raw(error.raw_os_error().unwrap_or(0));
+    file.map(drop).map_err(errno)
+}
+
+/// Makes a character device, as `/dev/node:1:7`, and removes it.
+fn node(what: &str) -> nix::Result<()> {
+    let mut parts = what.splitn(3, ':');
+    let path = parts.next().ok_or(Errno::EINVAL)?;
+    let mut number = || parts.next()?.parse().ok();
+    let (major, minor) = number().zip(number()).ok_or(Errno::EINVAL)?;
+    mknod(path, SFlag::S_IFCHR, Mode::S_IRUSR, makedev(major, minor))?;
+    unlink(path)
+}
+
+/// How often procfs shows where the program of another user's process begins; else it says 1.
+fn look(count: u32) -> Result<()> {
+    const START_CODE: usize = 26;
+    let mut other = Command::new("/proc/self/exe")
+        .args(["sleep", "60"])
+        .uid(65534)
+        .spawn()?;
+    thread::sleep(Duration::from_millis(500));
+    let path = format!("/proc/{}/stat", other.id());
+    let mut shown = 0;
+    for _ in 0..count {
+        let stat = fs::read_to_string(&path)?;
+        let field = stat.split(' ').nth(START_CODE - 1);
+        shown += u32::from(field.context("a field is missing")? != "1");
+    }
+    other.kill()?;
+    other.wait()?;
+    println!("{count} looks, {shown} shown");
+    Ok(())
+}
+
+/// As a server does: takes a port below 1024 as root, gives a file to its user and becomes it.
+fn serve(port: u16, uid: u32, path: &str, count: u32) -> Result<()> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).context("bind")?;
+    File::create(path)?;
+    let (user, group) = (Uid::from_raw(uid), Gid::from_raw(uid));
+    chown(path, Some(user), Some(group)).context("chown")?;
+    setgroups(&[]).context("setgroups")?;
+    setgid(group).context("setgid")?;
+    setuid(user).context("setuid")?;
+    for _ in 0..count {
+        let (mut stream, _) = listener.accept()?;
+        stream.write_all(b"x")?;
+    }
+    fs::write(path, "served")?;
+    println!("served {count} as {}", geteuid());
     Ok(())
 }
 

@@ -166,7 +166,8 @@ pub enum Kind {
     },
     /// What a policy forbids.
     Denial {
-        /// As in `activity`, or `setns`, `unshare`, `clone`, `network`.
+        /// As in `activity`, or `setns`, `unshare`, `clone`, `network`, `capability`,
+        /// `device`.
         activity: String,
         actor: Actor,
         /// `own`, `peer`, `host`, `new`, `unknown`.
@@ -184,6 +185,15 @@ pub enum Kind {
         /// Of `network`.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         peer: Option<Peer>,
+        /// Of `capability`: `CAP_SYS_TIME`, as in capabilities(7), or its number where it has no
+        /// name yet. Of one capability a container is told 10 times a second at most; each use is
+        /// counted.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        capability: Option<String>,
+        /// Of `device`, as in a policy file: `c 1:3 rw`. Of one device a container is told as seldom
+        /// as of one capability.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        device: Option<String>,
     },
     /// Somebody who is not paddock reached for what is paddock's own in the kernel.
     Tampering {

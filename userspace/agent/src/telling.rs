@@ -6,9 +6,10 @@
 use std::{sync::Arc, time::Duration};
 
 use nix::errno::Errno;
+use paddock_policy::model::CAPABILITIES;
 use paddock_probe::{
-    Actor as Task, BATCH, Body, CgroupOp, Denial, EventReader, NsSyscall, PeerDenial, Record, Ring,
-    Slot, Tampering, Target, Verdict as Judged,
+    Actor as Task, BATCH, Body, CapabilityDenial, CgroupOp, Denial, DeviceDenial, EventReader,
+    NsSyscall, PeerDenial, Record, Ring, Slot, Tampering, Target, Verdict as Judged,
     network::{direction, protocol},
     policy,
 };
@@ -125,9 +126,12 @@ fn tell(shared: &Arc<Shared>, boot_ns: u64, record: &Record) {
         }
         return;
     }
-    if let Body::PeerDenial(denial) = &record.body
-        && denial.action == policy::ACTION_KILL
-    {
+    let refused = match &record.body {
+        Body::PeerDenial(denial) => denial.action,
+        Body::DeviceDenial(denial) => denial.action,
+        _ => policy::ACTION_ALLOW,
+    };
+    if refused == policy::ACTION_KILL {
         // The program that refused it may not send a signal.
         kill(&record.actor, record.time_ns);
     }
@@ -221,6 +225,8 @@ fn kind(shared: &Shared, record: &Record, container: Option<&Container>) -> Kind
         },
         Body::Denial(denial) => denied(shared, &record.actor, denial),
         Body::PeerDenial(denial) => refused_peer(shared, &record.actor, denial),
+        Body::CapabilityDenial(denial) => refused_use(shared, &record.actor, *denial),
+        Body::DeviceDenial(denial) => refused_device(shared, &record.actor, *denial),
         Body::Tampering(tampering) => tampered(&record.actor, *tampering),
         Body::OomKill {
             victim,
@@ -326,6 +332,53 @@ fn denied(shared: &Shared, task: &Task, denial: &Denial) -> Kind {
         rule,
         other_pid: denial.other_tgid.map(u32::cast_signed),
         peer: None,
+        capability: None,
+        device: None,
+    }
+}
+
+fn refused_device(shared: &Shared, task: &Task, denial: DeviceDenial) -> Kind {
+    let (policy, rule) = shared.policies.rule(denial.ruleset, denial.rule).unzip();
+    let kind = match denial.kind {
+        policy::device_kind::BLOCK => 'b',
+        _ => 'c',
+    };
+    let letters = ["r", "w", "m"].iter().enumerate();
+    let access: String = letters
+        .filter(|(place, _)| denial.access & (1 << place) != 0)
+        .map(|(_, letter)| *letter)
+        .collect();
+    Kind::Denial {
+        activity: "device".to_owned(),
+        actor: actor(task),
+        target: "unknown".to_owned(),
+        action: action_name(u32::from(denial.action)).to_owned(),
+        policy,
+        rule,
+        other_pid: None,
+        peer: None,
+        capability: None,
+        device: Some(format!("{kind} {}:{} {access}", denial.major, denial.minor)),
+    }
+}
+
+fn refused_use(shared: &Shared, task: &Task, denial: CapabilityDenial) -> Kind {
+    let (policy, rule) = shared.policies.rule(denial.ruleset, denial.rule).unzip();
+    let number = denial.capability;
+    let name = usize::try_from(number)
+        .ok()
+        .and_then(|number| CAPABILITIES.get(number));
+    Kind::Denial {
+        activity: "capability".to_owned(),
+        actor: actor(task),
+        target: "unknown".to_owned(),
+        action: action_name(u32::from(denial.action)).to_owned(),
+        policy,
+        rule,
+        other_pid: None,
+        peer: None,
+        capability: Some(name.map_or_else(|| number.to_string(), |name| format!("CAP_{name}"))),
+        device: None,
     }
 }
 
@@ -354,6 +407,8 @@ fn refused_peer(shared: &Shared, task: &Task, denial: &PeerDenial) -> Kind {
             address: denial.address.to_string(),
             port: denial.port,
         }),
+        capability: None,
+        device: None,
     }
 }
 

@@ -7,9 +7,10 @@ use paddock_abi::{
 };
 
 use crate::{
-    compile::{RuleInfo, Ruleset},
+    compile::{DeviceNode, RuleInfo, Ruleset},
     model::{below, operation},
     named::{TARGETS, target_name},
+    values::{capability_named, devices},
 };
 
 /// What would have come of it.
@@ -68,6 +69,36 @@ impl Ruleset {
             for cell in [named, self.namespace_cell(namespace, target)] {
                 if action(cell) > action(strictest) {
                     strictest = cell;
+                }
+            }
+        }
+        self.answer(strictest)
+    }
+
+    /// Of using one, by its name.
+    #[must_use]
+    pub fn capability(&self, name: &str) -> Option<Answer<'_>> {
+        let number = capability_named(name)?.trailing_zeros();
+        self.answer(*self.capabilities.get(usize::try_from(number).ok()?)?)
+    }
+
+    /// Of what is done to a device, as `c 1:3 rw`: the strictest.
+    #[must_use]
+    pub fn device(&self, what: &str) -> Option<Answer<'_>> {
+        let mut strictest = ACTION_ALLOW;
+        for one in devices(what).ok()? {
+            let fits = |node: &&DeviceNode| {
+                node.kind == one.kind
+                    && (node.major.is_none() || node.major == one.major)
+                    && (node.minor.is_none() || node.minor == one.minor)
+            };
+            // In their order the one with more numbers comes later.
+            let Some(node) = self.devices.iter().rfind(fits) else {
+                continue;
+            };
+            for (place, cell) in node.cells.iter().enumerate() {
+                if one.access & (1 << place) != 0 && action(*cell) > action(strictest) {
+                    strictest = *cell;
                 }
             }
         }
@@ -137,6 +168,7 @@ mod tests {
               [[rule]]\nname = \"net\"\nreaction = \"kill\"\n\
               namespace = { type = \"net\", target = \"peer\" }\n\
               [[rule]]\nname = \"mounts\"\nmode = \"audit\"\nnamed = \"mount\"\n\
+              [[rule]]\nname = \"clock\"\ncapability = \"SYS_TIME\"\n\
               [[rule]]\nname = \"tmp\"\nexec = \"/tmp\"\n\
               [[rule]]\nname = \"tool\"\neffect = \"allow\"\nexec = \"/tmp/tool\"\n",
         )
@@ -161,6 +193,13 @@ mod tests {
         // Of a newer agent.
         assert_eq!(said(rules.activity("teleport", "host")), None);
         assert_eq!(said(rules.activity("mount", "elsewhere")), None);
+        assert_eq!(
+            said(rules.capability("CAP_SYS_TIME")),
+            Some(("deny", "clock"))
+        );
+        assert_eq!(said(rules.capability("SYS_TIME")), Some(("deny", "clock")));
+        assert_eq!(said(rules.capability("CAP_CHOWN")), None);
+        assert_eq!(said(rules.capability("CAP_FLIGHT")), None);
         assert_eq!(said(rules.exec("/tmp/a/miner")), Some(("deny", "tmp")));
         assert_eq!(said(rules.exec("/tmp/tool")), None);
         assert_eq!(said(rules.exec("/tmpfile")), None);

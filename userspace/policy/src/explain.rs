@@ -12,10 +12,11 @@ use paddock_abi::{
 use crate::{
     answer::Action,
     compile::{Rank, action_of, rank_of},
-    model::{Match, Policy, Rule},
+    model::{Device, Match, Policy, Rule, access},
     named::{NAMED, NamedRule, TARGETS, bit, target_name},
     read::{Overrides, parse_with},
-    scope::Scope,
+    scope::{Scope, holds},
+    values::{capability_named as capability, devices},
     words::thing,
 };
 
@@ -33,6 +34,14 @@ pub enum Act<'a> {
     Namespaces {
         syscall: &'a str,
         targets: &'a [(&'a str, &'a str)],
+    },
+    /// Using one, by its name with `CAP_`.
+    Capability {
+        name: &'a str,
+    },
+    /// As `c 1:3 rw`.
+    Device {
+        what: &'a str,
     },
 }
 
@@ -77,6 +86,10 @@ pub enum Advice {
 enum Question {
     Act(Activity, Target),
     Namespace(NsType, Target),
+    /// A bit.
+    Capability(u64),
+    /// With one access.
+    Device(Device),
 }
 
 #[derive(Debug)]
@@ -190,7 +203,7 @@ fn narrower(decides: &Candidate<'_>, policy: &Policy, act: Act<'_>) -> Vec<Strin
                     Question::Act(activity, target) => {
                         wide.holds(*activity, *target) && rule.holds(*activity, *target)
                     }
-                    Question::Namespace(..) => false,
+                    _ => false,
                 })
             };
             let mut rules: Vec<&NamedRule> = NAMED.iter().filter(holds).collect();
@@ -209,6 +222,25 @@ fn narrower(decides: &Candidate<'_>, policy: &Policy, act: Act<'_>) -> Vec<Strin
             let name = name(format!("allow-{}", targets.join("-")));
             vec![format!(
                 "\n[[rule]]\nname = \"{name}\"\neffect = \"allow\"\nnamespace = {{ type = {types:?}, target = {targets:?} }}\n"
+            )]
+        }
+        Match::Capability(_) => {
+            let Act::Capability { name: capability } = act else {
+                return Vec::new();
+            };
+            let bare = capability.trim_start_matches("CAP_");
+            let name = name(format!("allow-{}", bare.to_ascii_lowercase()));
+            vec![format!(
+                "\n[[rule]]\nname = \"{name}\"\neffect = \"allow\"\ncapability = \"{bare}\"\n"
+            )]
+        }
+        Match::Device(_) => {
+            let Act::Device { what } = act else {
+                return Vec::new();
+            };
+            let name = name("allow-device".to_owned());
+            vec![format!(
+                "\n[[rule]]\nname = \"{name}\"\neffect = \"allow\"\ndevice = \"{what}\"\n"
             )]
         }
         _ => Vec::new(),
@@ -305,6 +337,19 @@ fn questions(act: Act<'_>) -> Vec<Question> {
             }
             all
         }
+        Act::Capability { name } => {
+            let bits = capability(name).map(Question::Capability);
+            bits.into_iter().collect()
+        }
+        Act::Device { what } => {
+            let asked = devices(what).unwrap_or_default().into_iter();
+            let each = asked.flat_map(|device| {
+                let bits = [access::READ, access::WRITE, access::MKNOD].into_iter();
+                let bits = bits.filter(move |bit| device.access & bit != 0);
+                bits.map(move |access| Device { access, ..device })
+            });
+            each.map(Question::Device).collect()
+        }
     }
 }
 
@@ -314,6 +359,10 @@ impl Question {
             (Self::Act(activity, target), Scope::Acts(rule)) => rule.holds(activity, target),
             (Self::Namespace(ty, target), Scope::Namespaces(namespaces)) => {
                 namespaces.types & ty.bit() != 0 && namespaces.targets & bit(target) != 0
+            }
+            (Self::Capability(bit), Scope::Capabilities(bits)) => bits & bit != 0,
+            (Self::Device(device), Scope::Device(wide)) => {
+                holds(wide, &device) && wide.access & device.access != 0
             }
             _ => false,
         }

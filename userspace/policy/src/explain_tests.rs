@@ -136,3 +136,67 @@ fn what_is_advised_lets_it_pass() {
         None
     );
 }
+
+/// Capabilities and devices: the table says the same, and what is advised lets them pass.
+#[test]
+fn what_is_used_is_explained() {
+    let text = "name = \"p\"\nmode = \"enforce\"\n\
+        [[rule]]\nname = \"any\"\ncapability = \"ALL\"\n\
+        [[rule]]\nname = \"admin\"\nreaction = \"kill\"\ncapability = \"SYS_ADMIN\"\n\
+        [[rule]]\nname = \"disks\"\ndevice = \"b 8:*\"\n\
+        [[rule]]\nname = \"one\"\neffect = \"allow\"\ndevice = \"b 8:1 r\"\n";
+    let policy = parse(text.as_bytes()).unwrap();
+    let rules = compile(&[&policy]).unwrap();
+    let chown = Act::Capability { name: "CAP_CHOWN" };
+    let admin = Act::Capability {
+        name: "CAP_SYS_ADMIN",
+    };
+    assert_eq!(said(&[text], chown), [("p/any".into(), Standing::Decides)]);
+    assert_eq!(
+        said(&[text], admin),
+        [
+            ("p/admin".into(), Standing::Decides),
+            ("p/any".into(), wider("admin"))
+        ]
+    );
+    assert!(said(&[text], Act::Capability { name: "CAP_FLIGHT" }).is_empty());
+    for (what, rule) in [
+        ("b 8:0 r", Some("disks")),
+        ("b 8:1 r", None),
+        ("b 8:1 rw", Some("disks")),
+        ("b 8:1 m", Some("disks")),
+        ("c 8:1 rw", None),
+        ("nonsense", None),
+    ] {
+        let held = explain(&[&policy], Act::Device { what });
+        let denies = held.first().filter(|one| one.action.is_some());
+        assert_eq!(denies.map(|one| one.rule.as_str()), rule, "{what}");
+        let table = rules.device(what);
+        assert_eq!(table.map(|one| one.rule.rule.as_str()), rule, "{what}");
+    }
+    for (act, want) in [
+        (
+            chown,
+            "name = \"allow-chown\"\neffect = \"allow\"\ncapability = \"CHOWN\"",
+        ),
+        (
+            Act::Device { what: "b 8:0 rw" },
+            "name = \"allow-device\"\neffect = \"allow\"\ndevice = \"b 8:0 rw\"",
+        ),
+    ] {
+        let Some(Advice::Add(lines)) = allowing(text, Overrides::default(), act) else {
+            panic!("no advice for {act:?}");
+        };
+        assert!(lines.contains(want), "{lines}");
+        let more = parse(format!("{text}\n{lines}").as_bytes()).unwrap();
+        assert!(explain(&[&more], act)[0].action.is_none(), "{lines}");
+    }
+    // Nothing is narrower than one.
+    assert_eq!(
+        allowing(text, Overrides::default(), admin),
+        Some(Advice::Replace {
+            rule: "admin".into(),
+            with: String::new()
+        })
+    );
+}

@@ -206,24 +206,26 @@ pub(crate) fn devices(word: &str) -> Value<Vec<Device>> {
 
 /// A capability's bit, or all for `ALL`.
 pub(crate) fn capability(word: &str) -> Value<u64> {
-    let bare = word.strip_prefix("CAP_").unwrap_or(word);
-    if bare == "ALL" {
+    if matches!(word, "ALL" | "CAP_ALL") {
         return Ok(EVERY_CAPABILITY);
     }
-    CAPABILITIES
-        .iter()
-        .position(|name| *name == bare)
-        .map(|number| 1 << number)
-        .ok_or_else(|| {
-            let known = CAPABILITIES.iter().copied().chain(["ALL"]);
-            let lower = word.to_ascii_lowercase();
-            let bare = lower.strip_prefix("cap_").unwrap_or(&lower);
-            format!(
-                "unknown capability {}; {}",
-                quote(word),
-                suggestion(bare, known, "capabilities(7) has the list")
-            )
-        })
+    capability_named(word).ok_or_else(|| {
+        let known = CAPABILITIES.iter().copied().chain(["ALL"]);
+        let lower = word.to_ascii_lowercase();
+        let bare = lower.strip_prefix("cap_").unwrap_or(&lower);
+        format!(
+            "unknown capability {}; {}",
+            quote(word),
+            suggestion(bare, known, "capabilities(7) has the list")
+        )
+    })
+}
+
+/// The bit of one, by its name with or without `CAP_`.
+pub(crate) fn capability_named(word: &str) -> Option<u64> {
+    let bare = word.strip_prefix("CAP_").unwrap_or(word);
+    let number = CAPABILITIES.iter().position(|name| *name == bare)?;
+    Some(1 << number)
 }
 
 /// The name, if a machine that paddock is built for has such a call.

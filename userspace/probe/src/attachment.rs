@@ -17,12 +17,14 @@ use crate::{Error, pins, tracefs};
 pub(crate) const CAVEAT: &str =
     "not while no agent runs: before Linux 5.15 the link of a plain tracepoint cannot be pinned";
 
-/// A program that was just attached.
+/// What keeps a program that was just loaded.
 pub(crate) enum Attachment {
     Link(FdLink),
     Held(TracePointLink, Place),
     /// To nothing: it is run by its pin.
     Called,
+    /// Nothing: it is attached when it is wanted.
+    Waits,
 }
 
 /// Where a program hangs that nothing but its holder keeps there.

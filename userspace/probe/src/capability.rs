@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CapabilityStatus {
     /// `setns`, `unshare`, `clone`, `oom`, `cgroup`, `exec`, `exit`, `mount`, `process`, `signal`,
-    /// `privilege`, `kernel`, `open`, `connect`, `guard`, `enforce`, `question`, `network`.
+    /// `privilege`, `kernel`, `open`, `connect`, `guard`, `enforce`, `question`, `network`,
+    /// `device`.
     pub capability: String,
     /// `fentry`, `btf_tracepoint`, `tracepoint`, `lsm`, `cgroup`, `seccomp`; `None` is off.
     pub rung: Option<String>,

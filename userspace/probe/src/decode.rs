@@ -14,8 +14,8 @@ use paddock_abi::{
 };
 
 use crate::{
-    Actor, Body, CgroupKey, CgroupOp, Denial, Memory, NamespaceTarget, PeerDenial, Record, Slot,
-    Tampering,
+    Actor, Body, CapabilityDenial, CgroupKey, CgroupOp, Denial, DeviceDenial, Memory,
+    NamespaceTarget, PeerDenial, Record, Slot, Tampering,
 };
 
 /// `None`: no known kind, or not its size.
@@ -36,6 +36,8 @@ pub(crate) fn decode(ring: Ring, bytes: &[u8]) -> Option<Record> {
         kind::ACTIVITY => activity(&mut reader)?,
         kind::DENIAL => denial(&mut reader)?,
         kind::PEER_DENIAL => peer_denial(&mut reader)?,
+        kind::CAPABILITY_DENIAL => capability_denial(&mut reader)?,
+        kind::DEVICE_DENIAL => device_denial(&mut reader)?,
         kind::TAMPERING => tampering(&mut reader)?,
         _ => return None,
     };
@@ -253,6 +255,30 @@ fn peer_denial(reader: &mut Reader<'_>) -> Option<Body> {
             _ => return None,
         },
         port,
+    }))
+}
+
+fn capability_denial(reader: &mut Reader<'_>) -> Option<Body> {
+    Some(Body::CapabilityDenial(CapabilityDenial {
+        ruleset: reader.u32()?,
+        rule: reader.u32()?,
+        action: u16::try_from(reader.u32()?).ok()?,
+        capability: reader.u32()?,
+    }))
+}
+
+fn device_denial(reader: &mut Reader<'_>) -> Option<Body> {
+    let (ruleset, rule) = (reader.u32()?, reader.u32()?);
+    let action = u16::try_from(reader.u32()?).ok()?;
+    let (major, minor) = (reader.u32()?, reader.u32()?);
+    Some(Body::DeviceDenial(DeviceDenial {
+        ruleset,
+        rule,
+        action,
+        kind: reader.u16()?,
+        major,
+        minor,
+        access: reader.u16()?,
     }))
 }
 

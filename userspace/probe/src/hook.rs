@@ -33,6 +33,8 @@ pub(crate) enum Hook {
     SockAddr,
     /// Nowhere: whoever wants to know something runs the program by its pin.
     Called,
+    /// What it asks them before a device is opened or its node is made.
+    Device,
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -61,7 +63,8 @@ impl Hook {
             | Self::Tracepoint(..)
             | Self::ExitIfThere(_)
             | Self::SockAddr
-            | Self::Called => None,
+            | Self::Called
+            | Self::Device => None,
         }
     }
 

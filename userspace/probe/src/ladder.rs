@@ -468,6 +468,16 @@ pub(crate) const LADDER: &[Capability] = &[
             ],
         }],
     },
+    // What policy lets them do to devices, likewise.
+    Capability {
+        name: "device",
+        observed: 17,
+        needs: &[Group::Identity, Group::Namespaces, Group::Process],
+        rungs: &[Rung {
+            name: "cgroup",
+            hooks: &[("cgroup_device", Hook::Device)],
+        }],
+    },
 ];
 
 /// What policy forbids. Its hooks hang only while a policy is in force (`on_demand`).
@@ -519,7 +529,7 @@ pub(crate) const QUESTION_PROGRAM: &str = "question";
 /// launched container's seccomp filter stops the call, and its monitor runs this.
 pub(crate) const QUESTION: Capability = Capability {
     name: "question",
-    observed: 17,
+    observed: 18,
     needs: &[
         Group::Identity,
         Group::Namespaces,

@@ -10,6 +10,7 @@ mod births;
 mod capability;
 mod config;
 mod decode;
+mod device_link;
 mod enforcement;
 mod error;
 mod events;
@@ -56,14 +57,17 @@ pub use paddock_abi::{
     guard::Tampered,
     namespace::{NS_TYPES, NsType, Target},
     network::{self, PeerKey, Ports},
-    policy::{self, Answers, HitKey, POLICY_CELLS, RULESETS},
+    policy::{
+        self, Answers, CAPABILITY_CELLS, DEVICES, DeviceAnswer, HitKey, POLICY_CELLS, RULESETS,
+    },
 };
 pub use peers::Peers;
 pub use pins::question_pin;
 pub use probe::{Probe, ProgramStats, RecordRate};
 pub use program_log::ProgramLog;
 pub use record::{
-    Actor, Body, CgroupOp, Denial, Memory, NamespaceTarget, PeerDenial, Record, Tampering,
+    Actor, Body, CapabilityDenial, CgroupOp, Denial, DeviceDenial, Memory, NamespaceTarget,
+    PeerDenial, Record, Tampering,
 };
 pub use slots::Shares;
 pub use verify::{Verified, verify_all};

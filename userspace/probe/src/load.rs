@@ -11,14 +11,14 @@ use nix::errno::Errno;
 use crate::{
     CapabilityStatus, Config, Error, Refusal,
     attachment::{self, Attachment},
-    hierarchies,
+    device_link, hierarchies,
     hook::Hook,
     kernel_types::KernelTypes,
     ladder::{Capability, ENFORCE, LADDER, QUESTION, Rung},
     maps::PINNED,
     memory_lock,
     offsets::Offsets,
-    pins, preemption, swap, tracefs,
+    on_demand, pins, preemption, swap, tracefs,
 };
 
 /// The kernel half as `cargo xtask build` made it.
@@ -43,6 +43,9 @@ struct Kernel<'a> {
     types: &'a KernelTypes,
     btf: &'a Btf,
     preempts: bool,
+    pin_dir: &'a Path,
+    /// Whether another generation's programs are pinned there.
+    over: bool,
 }
 
 pub(crate) type Bridge = BTreeMap<&'static str, Attachment>;
@@ -56,7 +59,7 @@ pub(crate) fn load(config: &Config, types: &KernelTypes, generation: u32) -> Res
     let pin_dir = Some(config.pin_dir.as_path());
     let mut ebpf = load_object(config.program_log, pin_dir, &btf, &offsets.globals)?;
     let mut bridge = if generation > swap::FIRST {
-        bridge(&mut ebpf, &btf)
+        bridge(&mut ebpf, &btf, &config.pin_dir)
     } else {
         Bridge::new()
     };
@@ -64,6 +67,8 @@ pub(crate) fn load(config: &Config, types: &KernelTypes, generation: u32) -> Res
         types,
         btf: &btf,
         preempts: preemption::preempts(),
+        pin_dir: &config.pin_dir,
+        over: generation > swap::FIRST,
     };
     let mut attached = Vec::new();
     let mut statuses = Vec::new();
@@ -115,7 +120,7 @@ fn not_wanted(capability: &Capability) -> CapabilityStatus {
 /// function or detached, the kernel takes calls that are inside it past all exit programs
 /// (`bpf_tramp_image_put`); the tracepoint takes up what those calls left.
 /// <https://github.com/torvalds/linux/blob/v6.18/kernel/bpf/trampoline.c>
-fn bridge(ebpf: &mut Ebpf, btf: &Btf) -> Bridge {
+fn bridge(ebpf: &mut Ebpf, btf: &Btf, pin_dir: &Path) -> Bridge {
     let hooks = LADDER
         .iter()
         .flat_map(|capability| capability.rungs)
@@ -125,7 +130,7 @@ fn bridge(ebpf: &mut Ebpf, btf: &Btf) -> Bridge {
         let Some(program) = ebpf.program_mut(name) else {
             continue;
         };
-        match verify(program, *hook, btf).and_then(|()| attach(program, *hook)) {
+        match verify(program, *hook, btf).and_then(|()| attach(program, *hook, pin_dir)) {
             Ok(link) => {
                 links.insert(name, link);
             }
@@ -241,7 +246,8 @@ fn caveat(
     })
 }
 
-/// All hooks of a rung or none: those that were attached are detached when a later one fails.
+/// All hooks of a rung or none: those that were attached are detached when a later one fails. Of
+/// those that hang on demand the first stands for all.
 fn try_rung(
     ebpf: &mut Ebpf,
     bridge: &mut Bridge,
@@ -274,11 +280,18 @@ fn attach_all(
         let program = ebpf
             .program_mut(name)
             .ok_or_else(|| Refused::because(format!("the object has no program {name}")))?;
+        // What the old ones do at the moment, the new ones go on with.
+        let wanted = || kernel.over && on_demand::hangs(kernel.pin_dir, name);
+        let waits = on_demand::is(name) && !links.is_empty() && !wanted();
+        let place = |program: &mut Program| {
+            verify(program, *hook, kernel.btf)?;
+            if waits {
+                return Ok(Attachment::Waits);
+            }
+            attach(program, *hook, kernel.pin_dir)
+        };
         // The kernel takes a program once only on a tracepoint.
-        let hung = bridge.remove(name).map_or_else(
-            || verify(program, *hook, kernel.btf).and_then(|()| attach(program, *hook)),
-            Ok,
-        );
+        let hung = bridge.remove(name).map_or_else(|| place(program), Ok);
         let link = match hung {
             Ok(link) => link,
             // The kernel was built without the call.
@@ -327,12 +340,13 @@ pub(crate) fn verify(program: &mut Program, hook: Hook, btf: &Btf) -> Result<(),
         }
         (Hook::SockAddr, Program::CgroupSockAddr(program)) => program.load()?,
         (Hook::Called, Program::RawTracePoint(program)) => program.load()?,
+        (Hook::Device, Program::CgroupDevice(program)) => program.load()?,
         _ => return Err(Refused::of_another_kind()),
     }
     Ok(())
 }
 
-fn attach(program: &mut Program, hook: Hook) -> Result<Attachment, Refused> {
+fn attach(program: &mut Program, hook: Hook, pin_dir: &Path) -> Result<Attachment, Refused> {
     let link = match (hook, program) {
         (_, Program::FEntry(program)) => {
             let id = program.attach()?;
@@ -365,6 +379,7 @@ fn attach(program: &mut Program, hook: Hook) -> Result<Attachment, Refused> {
             FdLink::try_from(link).map_err(|error| Refused::because(error.to_string()))?
         }
         (Hook::Called, Program::RawTracePoint(_)) => return Ok(Attachment::Called),
+        (Hook::Device, Program::CgroupDevice(program)) => device_link::attach(program, pin_dir)?,
         (Hook::Tracepoint(..) | Hook::ExitIfThere(_), Program::TracePoint(program)) => {
             let (category, name) = match hook {
                 Hook::Tracepoint(category, name) => (category, name),
@@ -396,7 +411,7 @@ impl Refused {
         Self::because("the program is of another kind".to_owned())
     }
 
-    fn from_error(op: &str, error: &(dyn StdError + 'static)) -> Self {
+    pub(crate) fn from_error(op: &str, error: &(dyn StdError + 'static)) -> Self {
         let errno = errno(error);
         let told = errno.map_or_else(|| error.to_string(), |errno| errno.desc().to_owned());
         Self {

@@ -2,8 +2,9 @@
 //! is in force, those that guard while something is guarded.
 //!
 //! A hook that ends at its first word still costs every open and every call on the machine the
-//! way into it. These are loaded and tried with the others, then let go; what stays of them is
-//! the pinned program, which is attached again when it is wanted.
+//! way into it. These are loaded with the others; the first of each capability is tried and let
+//! go, since the kernel takes its time over each. What stays of them is the pinned program, which
+//! is attached when it is wanted.
 
 use std::path::Path;
 
@@ -37,6 +38,11 @@ pub(crate) fn is_called(program: &str) -> bool {
     is_of(&QUESTION, program)
 }
 
+/// Whether one hangs there by its pin.
+pub(crate) fn hangs(pin_dir: &Path, program: &str) -> bool {
+    pins::link_path(pin_dir, program).exists()
+}
+
 pub(crate) fn enforces(program: &str) -> bool {
     is_of(&ENFORCE, program)
 }
@@ -67,8 +73,8 @@ impl OnDemand {
     ) -> Result<Self, Error> {
         let mut found = Self::none(belongs);
         for program in programs.iter().filter(|program| belongs(program)) {
-            let path = pins::link_path(pin_dir, program);
-            if path.exists() {
+            if hangs(pin_dir, program) {
+                let path = pins::link_path(pin_dir, program);
                 let link = PinnedLink::from_pin(&path);
                 let link = link.map_err(|source| Error::link(&path, source))?;
                 found.attached.push((program.clone(), link));

@@ -178,7 +178,7 @@ impl Probe {
         let mut programs = Vec::new();
         let mut held = Vec::new();
         // What the old ones do at the moment, the new ones go on with.
-        let demanded = |name: &str| over && pins::link_path(pin_dir, name).exists();
+        let demanded = |name: &str| over && on_demand::hangs(pin_dir, name);
         for (name, link) in attached.into_iter().flat_map(|rung| rung.links) {
             pin_program(&mut ebpf, pin_dir, name)?;
             programs.push(name.to_owned());
@@ -200,7 +200,7 @@ impl Probe {
                     of.keep(name, pin(link)?);
                 }
                 // Loads, attaches, sees: goes until it is wanted.
-                Attachment::Link(_) | Attachment::Called => {}
+                Attachment::Link(_) | Attachment::Waits | Attachment::Called => {}
                 Attachment::Held(link, place) => {
                     held.push((name.to_owned(), place));
                     links.push(Kept::Held(link));

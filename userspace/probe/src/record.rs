@@ -111,6 +111,8 @@ pub enum Body {
     },
     Denial(Denial),
     PeerDenial(PeerDenial),
+    CapabilityDenial(CapabilityDenial),
+    DeviceDenial(DeviceDenial),
     Tampering(Tampering),
     Exit {
         /// `None` where a signal ended it.
@@ -146,6 +148,32 @@ pub struct PeerDenial {
     pub address: IpAddr,
     /// The peer's for what the container begins, else the container's own.
     pub port: u16,
+}
+
+/// A capability that a policy forbids.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CapabilityDenial {
+    pub ruleset: u32,
+    pub rule: u32,
+    /// `ACTION_*` of [`paddock_abi::policy`].
+    pub action: u16,
+    /// Its number.
+    pub capability: u32,
+}
+
+/// A device that a policy forbids.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeviceDenial {
+    pub ruleset: u32,
+    pub rule: u32,
+    /// `ACTION_*` of [`paddock_abi::policy`].
+    pub action: u16,
+    /// One of [`paddock_abi::policy::device_kind`].
+    pub kind: u16,
+    pub major: u32,
+    pub minor: u32,
+    /// A bit for each of [`paddock_abi::policy::device_access`].
+    pub access: u16,
 }
 
 /// Somebody reached for what is paddock's own.

@@ -329,7 +329,7 @@ fn judge(capability: &str, seen: &Observation, truth: &Truth) -> Result<(), Stri
         "process" => is("the process found", seen.ret, i64::from(truth.tgid))?,
         "kernel" => is("bpf's command", seen.ret, BPF_MAP_LOOKUP_ELEM)?,
         "guard" => is("bpf's command", seen.ret, BPF_MAP_UPDATE_ELEM)?,
-        "open" | "enforce" => is("the device's number", seen.ret, NULL_DEVICE)?,
+        "open" | "enforce" | "device" => is("the device's number", seen.ret, NULL_DEVICE)?,
         "network" => is("the peer's port", seen.ret, i64::from(DISCARD))?,
         "connect" => is("the socket's family", seen.ret, AF_UNIX)?,
         _ => {}

@@ -1,36 +1,70 @@
-//! What the kernel asks before the act by a capability only.
+//! Capabilities: what policy says of using one, and what the kernel asks before an act by a
+//! capability only.
 //!
-//! It may ask several times in a call, and the call may go on without: these are only refused
-//! here, and counted under audit when they have happened.
+//! It is asked after the kernel's own answer, so only about what a process has, and it may be asked
+//! several times in a call, which may go on without. Acts are only refused here, and counted under
+//! audit when they have happened; of a capability each asking is one use, refused or counted.
 
-use aya_ebpf::{macros::lsm, programs::LsmContext};
-use paddock_abi::{activity::Activity, namespace::Target};
+use aya_ebpf::{helpers::generated::bpf_send_signal, macros::lsm, programs::LsmContext};
+use paddock_abi::{
+    activity::Activity,
+    counters::Ring,
+    namespace::Target,
+    policy::{ACTION_ALLOW, ACTION_AUDIT, ACTION_KILL, CAPABILITY_CELLS, action},
+    record::{CapabilityDenial, kind},
+};
 
-use super::{anybody, bound, call, namespace};
+use super::{Bound, EPERM, SIGKILL, bound, call, count, namespace};
+use crate::{
+    admit::asking_is_told,
+    count::{tell, write_header},
+    once::{Runs, once},
+    task::own_credentials,
+};
 
 /// <https://github.com/torvalds/linux/blob/v6.18/include/uapi/linux/capability.h>
-const CAP_DAC_READ_SEARCH: i32 = 2;
-const CAP_SYS_MODULE: i32 = 16;
-const CAP_SYS_RAWIO: i32 = 17;
-const CAP_SYS_ADMIN: i32 = 21;
+const CAP_DAC_READ_SEARCH: u32 = 2;
+const CAP_SYS_MODULE: u32 = 16;
+const CAP_SYS_RAWIO: u32 = 17;
+const CAP_SYS_ADMIN: u32 = 21;
+/// The kernel looks what it may show, and nobody has tried anything:
+/// <https://github.com/torvalds/linux/blob/v6.18/include/linux/security.h>
+const CAP_OPT_NOAUDIT: u32 = 2;
 
 #[lsm(hook = "capable")]
 fn lsm_capable(ctx: LsmContext) -> i32 {
-    if !anybody() {
+    let Some(bound) = bound() else { return 0 };
+    let capability = ctx.arg::<u32>(2);
+    let refused = act(&bound, capability);
+    if refused != 0 {
+        return refused;
+    }
+    // overlayfs asks with those of who mounted it, to read what is in its layers.
+    if ctx.arg::<u64>(0) != own_credentials() {
         return 0;
     }
-    match ctx.arg::<i32>(2) {
-        CAP_SYS_ADMIN => namespace::before_call(),
+    bound.answer_use(capability, ctx.arg::<u32>(3) & CAP_OPT_NOAUDIT != 0)
+}
+
+#[inline(always)]
+fn act(bound: &Bound, capability: u32) -> i32 {
+    match capability {
+        CAP_SYS_ADMIN => namespace::before_call(bound),
         CAP_SYS_MODULE => refuse(
-            call::DELETE_MODULE,
-            call::DELETE_MODULE,
+            bound,
+            [call::DELETE_MODULE, call::DELETE_MODULE],
             Activity::Module,
             Target::Host,
         ),
-        CAP_SYS_RAWIO => refuse(call::IOPL, call::IOPERM, Activity::RawMemory, Target::Host),
+        CAP_SYS_RAWIO => refuse(
+            bound,
+            [call::IOPL, call::IOPERM],
+            Activity::RawMemory,
+            Target::Host,
+        ),
         CAP_DAC_READ_SEARCH => refuse(
-            call::OPEN_BY_HANDLE_AT,
-            call::I386_OPEN_BY_HANDLE_AT,
+            bound,
+            [call::OPEN_BY_HANDLE_AT, call::I386_OPEN_BY_HANDLE_AT],
             Activity::OpenByHandle,
             Target::Own,
         ),
@@ -40,11 +74,73 @@ fn lsm_capable(ctx: LsmContext) -> i32 {
 
 /// In one of two calls.
 #[inline(always)]
-fn refuse(one: u64, other: u64, activity: Activity, target: Target) -> i32 {
-    let Some(bound) = bound() else { return 0 };
+fn refuse(bound: &Bound, calls: [u64; 2], activity: Activity, target: Target) -> i32 {
     let call = call::current();
-    if call != one && call != other {
+    if call != calls[0] && call != calls[1] {
         return 0;
     }
     bound.refuse_act(activity, target)
+}
+
+impl Bound {
+    #[inline(always)]
+    fn answer_use(&self, capability: u32, silent: bool) -> i32 {
+        let index = capability as usize & (CAPABILITY_CELLS - 1);
+        // SAFETY: below the array's length, as in `Bound::cell`.
+        let cell = unsafe {
+            self.answers
+                .capabilities
+                .as_ptr()
+                .add(index)
+                .read_volatile()
+        };
+        let action = action(cell);
+        if action == ACTION_ALLOW {
+            return 0;
+        }
+        if action == ACTION_AUDIT {
+            // While two generations of programs are here both are asked.
+            if !silent && once(Runs::NewestFirst) {
+                self.tell_use(cell, action, capability);
+            }
+            return 0;
+        }
+        if !silent {
+            self.tell_use(cell, action, capability);
+            if action == ACTION_KILL {
+                // SAFETY: the helper has no preconditions. Where it fails the use does, too.
+                unsafe { bpf_send_signal(SIGKILL) };
+            }
+        }
+        EPERM
+    }
+
+    #[inline(always)]
+    fn tell_use(&self, cell: u16, action: u16, capability: u32) {
+        let key = self.hit(cell, action);
+        count(key);
+        if !asking_is_told(self.who.slot, capability) {
+            return;
+        }
+        tell(
+            Ring::Critical,
+            self.who.slot,
+            #[inline(always)]
+            |record: *mut CapabilityDenial| {
+                // SAFETY: reserved memory of this record's size; each field is written.
+                unsafe {
+                    write_header(
+                        &raw mut (*record).header,
+                        kind::CAPABILITY_DENIAL,
+                        self.who.slot,
+                        &self.who,
+                    );
+                    (&raw mut (*record).ruleset).write(key.ruleset);
+                    (&raw mut (*record).rule).write(key.rule);
+                    (&raw mut (*record).action).write(key.action);
+                    (&raw mut (*record).capability).write(capability);
+                }
+            },
+        );
+    }
 }

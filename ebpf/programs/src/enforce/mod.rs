@@ -8,6 +8,7 @@
 
 mod call;
 mod capable;
+mod device;
 mod file;
 mod kernel;
 mod mount;

@@ -83,7 +83,7 @@ impl Strictest {
 /// The kernel asks for CAP_SYS_ADMIN: in setns and unshare it is the only question before the
 /// act.
 #[inline(always)]
-pub(super) fn before_call() -> i32 {
+pub(super) fn before_call(bound: &Bound) -> i32 {
     let Some(call) = IN_FLIGHT.get_ptr_mut(bpf_get_current_pid_tgid()) else {
         return 0;
     };
@@ -92,13 +92,12 @@ pub(super) fn before_call() -> i32 {
     if call.slot == 0 || call.exempt != 0 {
         return 0;
     }
-    let Some(bound) = bound() else { return 0 };
     let Some(state) = STATE.get(0) else { return 0 };
     if call.fd < 0 {
-        let found = strictest(&bound, Activity::Unshare, call.resolved, |_| Target::New);
+        let found = strictest(bound, Activity::Unshare, call.resolved, |_| Target::New);
         return bound.refuse(found.cell, found.asked(Activity::Unshare));
     }
-    let found = strictest(&bound, Activity::Setns, call.resolved, |index| {
+    let found = strictest(bound, Activity::Setns, call.resolved, |index| {
         whose(state, call.slot, index, call.inums[index])
     });
     bound.refuse(found.cell, found.asked(Activity::Setns))

@@ -1,6 +1,6 @@
 //! Policies in force: setns refused by its target, whatever happens to the agent meanwhile.
 
-use std::{fs, thread, time::Duration};
+use std::{fs, io::Read as _, thread, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
@@ -19,7 +19,7 @@ pub const ALL: &[Scenario] = &[
     Scenario::new("policy::wrong_ones_leave_what_is_in_force", wrong).alone(),
 ];
 
-const HITS: &str = "paddock_container_policy_hits_total";
+pub(super) const HITS: &str = "paddock_container_policy_hits_total";
 /// Only the joining: the file of the namespace may be opened.
 pub(super) const WALLS: &str = "name = \"walls\"\nmode = \"enforce\"\n\
     [[rule]]\nname = \"joining\"\nnamespace = { target = [\"host\", \"peer\"] }\n";
@@ -183,7 +183,7 @@ fn never_stops(context: &Context) -> Result<()> {
     context.ok(&args)?;
     for round in 0..20_u64 {
         context.kill_agent()?;
-        thread::sleep(Duration::from_millis(7 * round % 31));
+        thread::sleep(pause()?);
         context.start_agent(&[])?;
         let next = if round % 2 == 0 { &other } else { &policy };
         context.ok(&["policy", "apply", next])?;
@@ -216,6 +216,13 @@ fn never_stops(context: &Context) -> Result<()> {
     equal(action, hits(context, "attacker", action)?, tries * each)?;
     fs::remove_dir_all(&flags)?;
     context.ok(&["policy", "rm", "walls"]).map(drop)
+}
+
+/// Up to 32 ms, another one each time: no interval of the attacker's is met for ever.
+fn pause() -> Result<Duration> {
+    let mut byte = [0];
+    fs::File::open("/dev/urandom")?.read_exact(&mut byte)?;
+    Ok(Duration::from_micros(u64::from(byte[0]) * 125))
 }
 
 /// The agent dies, and what it kept is spoilt: its container is held all the same.

@@ -5,6 +5,7 @@ use std::{
     fs,
     io::{self, IoSliceMut},
     path::Path,
+    process::Command,
 };
 
 use anyhow::{Context as _, Result, ensure};
@@ -18,14 +19,22 @@ use nix::{
     unistd::Pid,
 };
 
-use super::Files;
+use super::{Files, text_of};
 use crate::{
     context::{Context, eventually},
+    raw::{self, DATA, call},
     runner::Scenario,
     scenarios::kernel::{able, equal, host_way},
 };
 
 pub const ALL: &[Scenario] = &[Scenario::new("policy::root_cannot_take_it_down", guarded).alone()];
+
+/// <https://github.com/torvalds/linux/blob/v6.18/include/uapi/linux/bpf.h>, x86_64's number.
+const SYS_BPF: u32 = 321;
+const OBJ_GET: u64 = 7;
+const LINK_UPDATE: u64 = 29;
+const LINK_DETACH: u64 = 34;
+const EPERM: u8 = 1;
 
 const WALLS: &str = "name = \"walls\"\nmode = \"enforce\"\n\
     [[rule]]\nname = \"joining\"\nnamespace = { target = [\"host\", \"peer\"] }\n";
@@ -48,7 +57,7 @@ fn guarded(context: &Context) -> Result<()> {
         refused(context, &pins, map)?;
         context.kill_agent()?;
         // Nobody is the agent now.
-        refused_without_agent(&pins, map)?;
+        refused_without_agent(context, &pins, map)?;
         context.start_agent(&[])?;
         refused(context, &pins, map)?;
         for (kind, count) in [
@@ -87,8 +96,8 @@ fn guarded(context: &Context) -> Result<()> {
     Ok(())
 }
 
-/// Two maps, a program, two pins, two mounts.
-fn refused_without_agent(pins: &Path, map: u32) -> Result<()> {
+/// Two maps, a program, two pins, two mounts, three links.
+fn refused_without_agent(context: &Context, pins: &Path, map: u32) -> Result<()> {
     not_permitted("a map by its id", MapData::from_id(map))?;
     let pinned = MapData::from_pin(pins.join("map_SLOT_RULESET"));
     not_permitted("a map by its pin", pinned)?;
@@ -101,6 +110,15 @@ fn refused_without_agent(pins: &Path, map: u32) -> Result<()> {
     let none: Option<&str> = None;
     let over = mount(Some("none"), pins, Some("tmpfs"), MsFlags::empty(), none);
     not_permitted("mounting over it", over)?;
+    let links = ["link_fexit_setns", "link_guard_bpf", "link_cgroup_connect4"];
+    for (what, errno) in by_descriptor(context, pins, &links)? {
+        let want = if what.starts_with("opening") {
+            0
+        } else {
+            EPERM
+        };
+        ensure!(errno == want, "{what}: errno {errno}");
+    }
     // Listing links opens each by its id.
     ensure!(
         loaded_links().any(|link| link.is_err_and(|error| is_eperm(&error))),
@@ -109,9 +127,41 @@ fn refused_without_agent(pins: &Path, map: u32) -> Result<()> {
     Ok(())
 }
 
+/// A link's pin may be opened by anybody, and that is all: the tracing one's of an observer, the
+/// guard's own, a cgroup's. What each call comes to, an errno or 0.
+fn by_descriptor(context: &Context, pins: &Path, names: &[&str]) -> Result<Vec<(String, u8)>> {
+    let (mut calls, mut data, mut whats) = (Vec::new(), Vec::new(), Vec::new());
+    // After the standard ones; a number that does not exist ends in EBADF.
+    for (name, descriptor) in names.iter().zip(3_u32..) {
+        let path = text_of(&pins.join(name))?;
+        let mut attribute = |bytes: &[u8]| {
+            data.resize(data.len().next_multiple_of(8), 0);
+            let place = u64::from(DATA) + data.len() as u64;
+            data.extend(bytes);
+            place
+        };
+        let path = attribute(&[path.as_bytes(), &[0]].concat());
+        let open = attribute(&[path.to_le_bytes(), [0; 8]].concat());
+        let link = attribute(&[u64::from(descriptor).to_le_bytes(), [0; 8]].concat());
+        for (what, command, place) in [
+            ("opening", OBJ_GET, open),
+            ("detaching", LINK_DETACH, link),
+            ("replacing", LINK_UPDATE, link),
+        ] {
+            calls.push(call(what, SYS_BPF, [command, place, 16, 0]));
+            whats.push(format!("{what} {name}"));
+        }
+    }
+    let program = raw::write_with(&context.state, "descriptors", &calls, &data)?;
+    let output = Command::new(&program).output()?;
+    fs::remove_file(&program)?;
+    ensure!(output.stdout.len() == whats.len(), "{output:?}");
+    Ok(whats.into_iter().zip(output.stdout).collect())
+}
+
 /// The same, and the agent's memory.
 fn refused(context: &Context, pins: &Path, map: u32) -> Result<()> {
-    refused_without_agent(pins, map)?;
+    refused_without_agent(context, pins, map)?;
     let agent = Pid::from_raw(context.agent_pid()?);
     let base = fs::read_to_string(format!("/proc/{agent}/stat"))?;
     ensure!(!base.is_empty(), "it cannot be looked at");

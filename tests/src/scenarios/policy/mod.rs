@@ -1,6 +1,9 @@
 //! `paddock policy`: files are checked without an agent, and told by line and column.
 
+pub mod capabilities;
+pub mod devices;
 pub mod enforced;
+pub mod found;
 pub mod guarded;
 pub mod network;
 pub mod reactions;

@@ -2,7 +2,6 @@
 //! own freezer, exit codes and what a container wrote down are the witnesses.
 
 use std::{
-    fmt::Write as _,
     fs,
     os::unix::process::ExitStatusExt as _,
     path::{Path, PathBuf},
@@ -13,10 +12,9 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
-use paddock_cgroups::{Cgroup, Hierarchies};
 use serde_json::Value;
 
-use super::Files;
+use super::{Files, found::Found};
 use crate::{
     context::{Context, cgroup_file, eventually, pure_v2},
     runner::Scenario,
@@ -203,29 +201,6 @@ fn stops(context: &Context) -> Result<()> {
     context.ok(&["policy", "rm", "walls"]).map(drop)
 }
 
-/// Made by the test, as a runtime would.
-struct Found {
-    cgroup: Cgroup,
-    name: String,
-}
-
-impl Found {
-    fn new(number: u32) -> Result<Self> {
-        let id = format!("{number:012x}{:052x}", std::process::id());
-        let cgroup = Cgroup::create(&Hierarchies::discover()?, &format!("libpod-{id}"))?;
-        Ok(Self {
-            cgroup,
-            name: id[..12].to_owned(),
-        })
-    }
-}
-
-impl Drop for Found {
-    fn drop(&mut self) {
-        drop(self.cgroup.kill().and_then(|()| self.cgroup.remove()));
-    }
-}
-
 /// Killed where the policy says whom it means, frozen where it means all.
 fn ends_found(context: &Context) -> Result<()> {
     context.start_agent(&["--detach-on-exit"])?;
@@ -238,10 +213,7 @@ fn ends_found(context: &Context) -> Result<()> {
         eventually("it is found", || {
             Ok(context.ok(&["ps", "-a"])?.contains(name))
         })?;
-        let mut joins = String::new();
-        for dir in found.cgroup.dirs() {
-            let _ = write!(joins, "echo $$ >{}/cgroup.procs; ", dir.display());
-        }
+        let joins = found.joins();
         let inner = format!(
             "{} setns-loop /proc/{}/ns/uts uts 1; exec sleep 600",
             context.workload.display(),

@@ -3,13 +3,18 @@
 use paddock_policy::Ruleset;
 use paddock_probe::{Activity, Answers, NS_TYPES, POLICY_CELLS, Target, policy};
 
-use super::means::{Here, Means};
+use super::{
+    devices::{TooManyDevices, devices},
+    means::{Here, Means},
+};
 
 /// What cannot be kept from happening here is only counted.
-pub(super) fn answers(ruleset: &Ruleset, here: &Here) -> Answers {
+pub(super) fn answers(ruleset: &Ruleset, here: &Here) -> Result<Answers, TooManyDevices> {
     let mut answers = Answers {
         cells: [0; POLICY_CELLS],
         namespaces: [0; NS_TYPES * 8],
+        capabilities: ruleset.capabilities,
+        devices: devices(ruleset)?,
     };
     for activity in Activity::ALL {
         let means = here.means(*activity);
@@ -36,7 +41,7 @@ pub(super) fn answers(ruleset: &Ruleset, here: &Here) -> Answers {
             }
         }
     }
-    answers
+    Ok(answers)
 }
 
 fn served(cell: u16, means: Means) -> u16 {

@@ -31,6 +31,12 @@ enum Asked {
         syscall: String,
         targets: Vec<(String, String)>,
     },
+    Capability {
+        name: String,
+    },
+    Device {
+        what: String,
+    },
 }
 
 impl Policies {
@@ -43,7 +49,7 @@ impl Policies {
                 .iter()
                 .map(|(namespace, target)| (namespace.as_str(), target.as_str()))
                 .collect(),
-            Asked::Activity { .. } => Vec::new(),
+            Asked::Activity { .. } | Asked::Capability { .. } | Asked::Device { .. } => Vec::new(),
         };
         let act = match &asked {
             Asked::Activity { activity, target } => Act::Activity { activity, target },
@@ -51,6 +57,8 @@ impl Policies {
                 syscall,
                 targets: &targets,
             },
+            Asked::Capability { name } => Act::Capability { name },
+            Asked::Device { what } => Act::Device { what },
         };
         let who = who(shared, &event, &mut notes);
         let holding = who.map_or_else(Vec::new, |who| self.holding(shared, &who));
@@ -109,6 +117,13 @@ fn asked(shared: &Shared, event: &Arc<Event>, notes: &mut Vec<String>) -> Option
                 |call| of_call(activity, &call),
             )
         }
+        Kind::Denial {
+            capability: Some(name),
+            ..
+        } => Some(Asked::Capability { name: name.clone() }),
+        Kind::Denial {
+            device: Some(what), ..
+        } => Some(Asked::Device { what: what.clone() }),
         Kind::Activity {
             activity, target, ..
         }
@@ -164,12 +179,17 @@ fn effective(
     asked: &Asked,
     notes: &mut Vec<String>,
 ) -> Option<Action> {
-    let name = match asked {
-        Asked::Activity { activity, .. } => activity,
-        Asked::Namespaces { syscall, .. } => syscall,
+    let here = Here::of(&shared.kernel);
+    let means_of = |name: &str| {
+        let activity = Activity::ALL.iter().find(|one| one.name() == name)?;
+        Some(here.means(*activity))
     };
-    let activity = Activity::ALL.iter().find(|one| one.name() == name)?;
-    let means = Here::of(&shared.kernel).means(*activity);
+    let (name, means) = match asked {
+        Asked::Activity { activity, .. } => (activity, means_of(activity)?),
+        Asked::Namespaces { syscall, .. } => (syscall, means_of(syscall)?),
+        Asked::Capability { name } => (name, here.capability()),
+        Asked::Device { what } => (what, here.device()),
+    };
     if held.action > Some(Action::Audit) && means >= Means::Count {
         notes.push(format!(
             "this kernel cannot keep {name} from happening: it is counted only"
@@ -245,6 +265,8 @@ mod tests {
             rule: Some("sysrq".into()),
             other_pid: None,
             peer: None,
+            capability: None,
+            device: None,
         };
         let policy = paddock_policy::parse(b"name = \"p\"\nmode = \"enforce\"\ndeny = [\"sysrq\"]");
         let act = Act::Activity {

@@ -52,6 +52,9 @@ pub(crate) struct Whom {
     pub(crate) others: bool,
 }
 
+/// What a rule about capabilities is about, where means are told.
+pub(crate) const CAPABILITY: &str = "capability";
+
 /// What this kernel can do.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Here {
@@ -130,6 +133,24 @@ impl Here {
         }
     }
 
+    /// Of using a capability.
+    pub(crate) fn capability(&self) -> Means {
+        if self.served.contains("enforce") && self.programs.contains("lsm_capable") {
+            Means::Lsm
+        } else {
+            Means::Unseen
+        }
+    }
+
+    /// Of what is done to a device.
+    pub(crate) fn device(&self) -> Means {
+        if self.served.contains("device") {
+            Means::Cgroup
+        } else {
+            Means::Unseen
+        }
+    }
+
     /// For each rule that forbids, by what its acts are kept from happening, and which are not.
     /// `begun_by_peers`: see [`begun_by_peers`].
     pub(crate) fn of_rule(
@@ -151,6 +172,13 @@ impl Here {
                 for (means, what) in by {
                     found.by.entry(means).or_default().insert(what);
                 }
+            }
+            if let Match::Capability(_) = one {
+                let by = found.by.entry(self.capability()).or_default();
+                by.insert(CAPABILITY);
+            }
+            if let Match::Device(_) = one {
+                found.by.entry(self.device()).or_default().insert("device");
             }
             if let Some(what) = unknown(one) {
                 found.by.entry(Means::Unseen).or_default().insert(what);
@@ -267,9 +295,11 @@ fn occurs((activity, target): (Activity, Target)) -> bool {
 /// What the kernel half does not know yet.
 fn unknown(one: &Match) -> Option<&'static str> {
     match one {
-        Match::Named(_) | Match::Namespace(_) | Match::Network(_) => None,
-        Match::Capability(_) => Some("capability"),
-        Match::Device(_) => Some("device"),
+        Match::Named(_)
+        | Match::Namespace(_)
+        | Match::Network(_)
+        | Match::Capability(_)
+        | Match::Device(_) => None,
         Match::Path(_) => Some("file and exec paths"),
         Match::Syscall(_) => Some("syscall"),
     }

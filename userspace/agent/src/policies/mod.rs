@@ -7,6 +7,7 @@
 
 mod answered;
 mod answers;
+mod devices;
 mod explain;
 mod files;
 mod ledger;
@@ -28,14 +29,15 @@ use paddock_policy::{
 use paddock_probe::{HitKey, RULESETS, Slot};
 use tokio::sync::Notify;
 
-pub(crate) use self::{ledger::Hit, who::Who};
 use self::{
+    devices::TooManyDevices,
     ledger::Ledger,
-    means::{Here, Means, begun_by_peers, denials},
+    means::{CAPABILITY, Here, Means, begun_by_peers, denials},
     peers::TooManyPorts,
     sets::Sets,
     who::{chosen, holds},
 };
+pub(crate) use self::{ledger::Hit, who::Who};
 use crate::{
     api::{PolicyCheck, PolicyDetail, PolicyOverrides, PolicySummary, RuleSummary},
     guard,
@@ -48,6 +50,8 @@ pub(crate) enum Error {
     Rules(#[from] TooManyRules),
     #[error(transparent)]
     Ports(#[from] TooManyPorts),
+    #[error(transparent)]
+    Devices(#[from] TooManyDevices),
     #[error(
         "more than {} choices of policies would hold at once; let policies select more alike",
         RULESETS - 1
@@ -67,11 +71,13 @@ pub(crate) enum Error {
         what: String,
         why: String,
     },
-    #[error("{policy}: {rule}: {what} cannot be seen here; leave the rule out")]
+    #[error("{policy}: {rule}: {what} cannot be seen here{why}; leave the rule out{instead}")]
     Unseen {
         policy: String,
         rule: String,
         what: String,
+        why: String,
+        instead: &'static str,
     },
     #[error("{0}")]
     Faults(String),
@@ -515,10 +521,17 @@ fn served(shared: &Shared, policy: &Policy) -> Result<(), Error> {
         };
         let (policy_name, rule_name) = (policy.name.clone(), rule.name.clone());
         if let Some(what) = listed(Means::Unseen) {
+            let capability = what == CAPABILITY;
             return Err(Error::Unseen {
                 policy: policy_name,
                 rule: rule_name,
                 what,
+                why: if capability { why() } else { String::new() },
+                instead: if capability {
+                    ": launched containers are without by `paddock run --cap-drop`"
+                } else {
+                    ""
+                },
             });
         }
         let enforced = rule.mode == model::Mode::Enforce;

@@ -100,7 +100,7 @@ impl Sets {
     ) -> Result<u32, Error> {
         let policies: Vec<&Policy> = chosen.iter().map(AsRef::as_ref).collect();
         let ruleset = compile(&policies)?;
-        let said = answers(&ruleset, &Here::of(&shared.kernel));
+        let said = answers(&ruleset, &Here::of(&shared.kernel))?;
         let peers = peers(&ruleset, number)?;
         let rules: Vec<_> = ruleset.rules.into_iter().map(Numbered::from).collect();
         files::keep_rules(shared.instance.dir(), number, &rules)

@@ -121,6 +121,7 @@ impl From<Error> for Failure {
             Error::Unknown { .. } | Error::NoEvent { .. } => Self::not_found(&text),
             Error::Rules(_)
             | Error::Ports(_)
+            | Error::Devices(_)
             | Error::Full
             | Error::Off { .. }
             | Error::NotJudged { .. }

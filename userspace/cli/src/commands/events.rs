@@ -204,6 +204,8 @@ fn by_policy(kind: &Kind) -> (String, String) {
             policy,
             rule,
             peer,
+            capability,
+            device,
             ..
         } => {
             let result = if action == "audit" {
@@ -213,7 +215,9 @@ fn by_policy(kind: &Kind) -> (String, String) {
             };
             let by = policy.as_deref().zip(rule.as_deref());
             let by = by.map_or_else(String::new, |(policy, rule)| format!(", {policy}/{rule}"));
-            let target = peer.as_ref().map_or_else(|| target.clone(), peer_in_words);
+            let peer = peer.as_ref().map(peer_in_words);
+            let named = peer.or_else(|| capability.clone().or_else(|| device.clone()));
+            let target = named.unwrap_or_else(|| target.clone());
             let what = format!("{activity} {target} by {}{by}", who(actor));
             (result.to_owned(), what)
         }

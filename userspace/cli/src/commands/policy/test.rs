@@ -161,6 +161,14 @@ fn answer<'r>(rules: &'r Ruleset, event: &Event) -> Option<Answer<'r>> {
             activity, target, ..
         } => rules.activity(activity, target),
         Kind::Exec { filename, .. } => rules.exec(filename),
+        // Nothing else tells of its use.
+        Kind::Denial {
+            capability: Some(name),
+            ..
+        } => rules.capability(name),
+        Kind::Denial {
+            device: Some(what), ..
+        } => rules.device(what),
         _ => None,
     }
 }
@@ -170,6 +178,7 @@ fn succeeded(kind: &Kind) -> bool {
         Kind::NamespaceCall { outcome, .. } | Kind::Activity { outcome, .. } => {
             outcome == "allowed"
         }
+        Kind::Denial { action, .. } => action == "audit",
         _ => true,
     }
 }
@@ -188,9 +197,9 @@ fn not_judged(policies: &[Policy]) -> anyhow::Result<Vec<&'static str>> {
         (selects(|select| select.origin.is_some()), "select.origin"),
         (
             rules.capabilities.iter().any(|cell| *cell != 0),
-            "capability",
+            "capability, but for denials",
         ),
-        (!rules.devices.is_empty(), "device"),
+        (!rules.devices.is_empty(), "device, but for denials"),
         (!rules.networks.is_empty(), "network"),
         (rules.has_file_rules(), "file"),
         (!rules.syscalls.is_empty(), "syscall"),
