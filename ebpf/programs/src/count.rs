@@ -153,10 +153,10 @@ pub(crate) unsafe fn write_header_by(
         // SAFETY: as the caller vouches.
         return unsafe { write_header(to, kind, slot, actor) };
     };
-    let tgid: u32 = field(task, &OFF_TASK_TGID);
-    let tid: u32 = field(task, &OFF_TASK_PID);
+    let process: u32 = field(task, &OFF_TASK_TGID);
+    let thread: u32 = field(task, &OFF_TASK_PID);
     let uid: u32 = field(pointer(task, &OFF_TASK_REAL_CRED), &OFF_CRED_UID);
-    let pid_tgid = u64::from(tgid) << 32 | u64::from(tid);
+    let pid_tgid = u64::from(process) << 32 | u64::from(thread);
     // SAFETY: as the caller vouches.
     unsafe {
         write_all_but_comm(

@@ -42,21 +42,21 @@ extern "C" fn question(context: *mut c_void) -> u32 {
             first.add(2).read_volatile(),
         ]
     };
-    let asked = Question::of(words);
-    let asker = task::find(task::current(), asked.tid);
+    let told = Question::of(words);
+    let asker = task::find(task::current(), told.tid);
     if asker == 0 {
         return answer(verdict::GONE, 0);
     }
     if selftest::on() {
         selftest::observe(selftest::QUESTION, asker, 0);
-        let found = resolve_of(asker, asked.fd, u64::from(asked.flags));
+        let found = resolve_of(asker, told.fd, u64::from(told.flags));
         selftest::observe_target(selftest::QUESTION, &found);
     }
-    judge(asker, asked)
+    judge(asker, told)
 }
 
 #[inline(always)]
-fn judge(asker: u64, asked: Question) -> u32 {
+fn judge(asker: u64, told: Question) -> u32 {
     let tgid: u32 = field(asker, &OFF_TASK_TGID);
     let go_on = answer(verdict::GO_ON, tgid);
     if !anybody() {
@@ -69,8 +69,8 @@ fn judge(asker: u64, asked: Question) -> u32 {
     let Some(bound) = Bound::of(&who) else {
         return go_on;
     };
-    let flags = u64::from(asked.flags);
-    let found = resolve_of(asker, asked.fd, flags);
+    let flags = u64::from(told.flags);
+    let found = resolve_of(asker, told.fd, flags);
     if flags != 0 && mask_of_flags(flags) != found.mask {
         // Not of the type that was asked for: EINVAL.
         return go_on;
@@ -88,7 +88,7 @@ fn judge(asker: u64, asked: Question) -> u32 {
     }
     let act = strictest.asked(Activity::Setns);
     bound.tell_by(strictest.cell, action, act, Author::Waiting(asker));
-    tell_call(asker, tgid, asked, &who, &found);
+    tell_call(asker, tgid, told, &who, &found);
     if action == ACTION_KILL {
         answer(verdict::KILL, tgid)
     } else {
@@ -98,11 +98,11 @@ fn judge(asker: u64, asked: Question) -> u32 {
 
 /// No hook of setns sees a call that is not made.
 #[inline(always)]
-fn tell_call(asker: u64, tgid: u32, asked: Question, who: &Identity, found: &Resolved) {
+fn tell_call(asker: u64, tgid: u32, told: Question, who: &Identity, found: &Resolved) {
     let thread = u64::from(tgid) << 32 | u64::from(field::<u32>(asker, &OFF_TASK_PID));
     let call = InFlight {
-        flags: u64::from(asked.flags),
-        fd: asked.fd,
+        flags: u64::from(told.flags),
+        fd: told.fd,
         slot: who.slot,
         resolved: found.mask,
         inums: found.inums,

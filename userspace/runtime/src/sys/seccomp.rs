@@ -98,16 +98,14 @@ pub(crate) fn receive(listener: BorrowedFd<'_>) -> nix::Result<Waiting> {
     // SAFETY: integers, all of which have to be zero.
     let mut told: libc::seccomp_notif = unsafe { std::mem::zeroed() };
     // SAFETY: the request is for this structure, which outlives the call.
-    check(
-        unsafe {
-            libc::ioctl(
-                listener.as_raw_fd(),
-                libc::SECCOMP_IOCTL_NOTIF_RECV,
-                &raw mut told,
-            )
-        }
-        .into(),
-    )?;
+    let received = unsafe {
+        libc::ioctl(
+            listener.as_raw_fd(),
+            libc::SECCOMP_IOCTL_NOTIF_RECV,
+            &raw mut told,
+        )
+    };
+    check(received.into())?;
     Ok(Waiting {
         id: told.id,
         tid: told.pid,
@@ -144,17 +142,14 @@ pub(crate) fn answer(
         },
     };
     // SAFETY: the request is for this structure, which outlives the call.
-    check(
-        unsafe {
-            libc::ioctl(
-                listener.as_raw_fd(),
-                libc::SECCOMP_IOCTL_NOTIF_SEND,
-                &raw mut response,
-            )
-        }
-        .into(),
-    )
-    .map(drop)
+    let sent = unsafe {
+        libc::ioctl(
+            listener.as_raw_fd(),
+            libc::SECCOMP_IOCTL_NOTIF_SEND,
+            &raw mut response,
+        )
+    };
+    check(sent.into()).map(drop)
 }
 
 fn set(program: &Program, flags: libc::c_ulong) -> nix::Result<libc::c_long> {
