@@ -15,7 +15,7 @@ use aya::{
 };
 use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
 
-use crate::{hierarchies, load::Refused, pins};
+use crate::{cgroup_links, hierarchies, load::Refused, pins};
 
 /// Its name while it is taken over from aya. What a loader that died on the way has left is removed.
 const PASSING: &str = "passing";
@@ -42,15 +42,13 @@ pub(crate) fn attach(program: &mut CgroupDevice, pin_dir: &Path) -> Result<FdLin
 
 /// Another descriptor of the link that this process has of a program of a cgroup.
 fn descriptor(program: u32) -> io::Result<OwnedFd> {
-    let wanted = format!("prog_id:\t{program}");
     for entry in fs::read_dir("/proc/self/fdinfo")? {
         let entry = entry?;
         // The directory's own is closed by the time that it is read.
         let Ok(info) = fs::read_to_string(entry.path()) else {
             continue;
         };
-        let says = |wanted: &str| info.lines().any(|line| line == wanted);
-        if !says("link_type:\tcgroup") || !says(&wanted) {
+        if cgroup_links::hangs(&info) != Some(program) {
             continue;
         }
         let number = entry

@@ -4,7 +4,7 @@ use std::{
     collections::{BTreeMap, HashMap},
     env, fs, io,
     os::unix::fs::MetadataExt as _,
-    path::PathBuf,
+    path::{Path, PathBuf},
     thread,
 };
 
@@ -24,7 +24,13 @@ use paddock_abi::{
     policy::Answers,
 };
 
-use crate::{Error, Probe, maps::PINNED, on_demand, pins, slots::entries};
+use crate::{
+    Error, Probe,
+    cgroup_links::{self, Hanging},
+    maps::PINNED,
+    on_demand, pins,
+    slots::entries,
+};
 
 /// How paddock guards its own maps, programs, links and pins.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -62,6 +68,8 @@ pub(crate) struct Written {
     pub(crate) answers: BTreeMap<u32, Answers>,
     pub(crate) bound: BTreeMap<u32, u32>,
     pins: BTreeMap<PathBuf, (Tampered, u32)>,
+    /// By the program's name.
+    hanging: BTreeMap<String, Hanging>,
     /// Of the bpffs.
     device: u64,
 }
@@ -113,6 +121,10 @@ impl Probe {
 
     /// Tells the kernel half which objects are its own, and shows it who the agent is.
     pub(crate) fn introduce(&mut self) -> Result<(), Error> {
+        let hanging = cgroup_links::own(&self.program_names())
+            .map_err(Error::io("list", Path::new("/proc/self/fdinfo")))?;
+        // One that was detached since the last look is still to be told of.
+        self.written.hanging.extend(hanging);
         let device = fs::metadata(&self.pin_dir).map(|found| found.dev());
         self.written.device = device.map_err(Error::io("look at", &self.pin_dir))?;
         let own = self.own_objects()?;
@@ -208,6 +220,7 @@ impl Probe {
             };
             there != Some(id)
         };
+        found.extend(self.detached());
         self.written.pins.retain(|path, object| {
             let gone = gone(path, *object);
             if gone {
@@ -220,6 +233,41 @@ impl Probe {
             !gone
         });
         found
+    }
+
+    /// Links that hang at the root cgroup no more, or by another program.
+    fn detached(&mut self) -> Vec<Changed> {
+        let hanging = self.written.hanging.iter();
+        let gone: Vec<String> = hanging
+            .filter(|(_, link)| !link.is_there())
+            .map(|(program, _)| program.clone())
+            .collect();
+        let mut found = Vec::new();
+        for program in gone {
+            self.written.hanging.remove(&program);
+            let again = self.hang_again(&program);
+            if let Err(error) = &again {
+                log::error!("{program} cannot be attached again: {error}");
+            }
+            found.push(Changed {
+                kind: Tampered::Link,
+                what: pins::link_path(&self.pin_dir, &program)
+                    .display()
+                    .to_string(),
+                restored: again.is_ok(),
+            });
+        }
+        found
+    }
+
+    fn program_names(&self) -> BTreeMap<u32, String> {
+        let names = self.manifest.programs.iter();
+        names
+            .filter_map(|name| {
+                let info = ProgramInfo::from_pin(pins::program_path(&self.pin_dir, name)).ok()?;
+                Some((info.id(), name.clone()))
+            })
+            .collect()
     }
 
     /// What policies say and for whom they hold: only the loader writes these.

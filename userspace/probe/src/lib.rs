@@ -8,6 +8,7 @@
 mod attachment;
 mod births;
 mod capability;
+mod cgroup_links;
 mod config;
 mod decode;
 mod device_link;

@@ -41,7 +41,7 @@ use crate::{
 pub struct Probe {
     pub(crate) pin_dir: PathBuf,
     pub(crate) maps: Maps,
-    links: Vec<Kept>,
+    pub(crate) links: Vec<Kept>,
     pub(crate) enforcing: OnDemand,
     pub(crate) guarding: OnDemand,
     pub(crate) manifest: Manifest,

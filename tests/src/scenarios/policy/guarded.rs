@@ -37,7 +37,9 @@ const LINK_DETACH: u64 = 34;
 const EPERM: u8 = 1;
 
 const WALLS: &str = "name = \"walls\"\nmode = \"enforce\"\n\
-    [[rule]]\nname = \"joining\"\nnamespace = { target = [\"host\", \"peer\"] }\n";
+    [[rule]]\nname = \"joining\"\nnamespace = { target = [\"host\", \"peer\"] }\n\
+    [[rule]]\nname = \"away\"\nnetwork = { direction = \"egress\", net = \"127.9.9.9\" }\n\
+    [[rule]]\nname = \"dice\"\ndevice = \"c 1:8\"\n";
 
 /// Where the kernel asks, each act is refused and counted, agent or not; else what was done is
 /// noticed, and put right where it can be.
@@ -88,6 +90,15 @@ fn guarded(context: &Context) -> Result<()> {
         output.code == Some(137)
     };
     ensure!(held, "{output:?}");
+    // One asked of a socket, one of /dev/random.
+    for way in ["busybox nc -w 1 127.9.9.9 9", "busybox cat /dev/random"] {
+        let args = ["run", "--rm", "--network", "host", "host", "sh", "-c", way];
+        let refused = context.paddock(&args)?;
+        ensure!(
+            refused.stderr.contains("Operation not permitted"),
+            "{refused:?}"
+        );
+    }
     context.ok(&["rm", "-f", "bound"])?;
     context.ok(&["rm", "-f", "joiner"])?;
     context.ok(&["policy", "remove", "walls"])?;
@@ -110,7 +121,7 @@ fn refused_without_agent(context: &Context, pins: &Path, map: u32) -> Result<()>
     let none: Option<&str> = None;
     let over = mount(Some("none"), pins, Some("tmpfs"), MsFlags::empty(), none);
     not_permitted("mounting over it", over)?;
-    let links = ["link_fexit_setns", "link_guard_bpf", "link_cgroup_connect4"];
+    let links = ["link_fexit_setns", "link_guard_bpf", "link_cgroup_device"];
     for (what, errno) in by_descriptor(context, pins, &links)? {
         let want = if what.starts_with("opening") {
             0
@@ -209,11 +220,21 @@ fn done(context: &Context, pins: &Path) -> Result<()> {
     eventually("the word is put right", || {
         Ok(rulesets.get(&bound, 0)? == before)
     })?;
+    let away = ["link_cgroup_connect4", "link_cgroup_device"];
+    for (what, errno) in by_descriptor(context, pins, &away)? {
+        ensure!(
+            errno == 0 || what.starts_with("replacing"),
+            "{what}: errno {errno}"
+        );
+    }
+    eventually("both are noticed", || {
+        Ok(count(context, "link", "seen")? == 2.0)
+    })?;
     fs::remove_file(pins.join("link_sys_exit_bpf"))?;
     noticed(context, "pin")?;
     umount2(pins, MntFlags::MNT_DETACH)?;
     noticed(context, "mount")?;
-    for (kind, count) in [("map", 1), ("pin", 1), ("mount", 1), ("link", 0)] {
+    for (kind, count) in [("map", 1), ("pin", 1), ("mount", 1), ("link", 2)] {
         counted(context, kind, "seen", count)?;
     }
     let log = context.agent_log();
