@@ -16,4 +16,5 @@ pub mod network;
 #[cfg(feature = "user")]
 mod pod;
 pub mod policy;
+pub mod question;
 pub mod record;

@@ -18,7 +18,7 @@ use crate::{
     admit::{Need, admitted},
     maps::{CRITICAL, EVENTS, RING_COUNTERS, SLOT_COUNTERS, SLOT_PLACE},
     offsets::*,
-    read::field,
+    read::{field, pointer},
     task::{self, About, Identity},
 };
 
@@ -129,6 +129,49 @@ pub(crate) unsafe fn write_header(to: *mut Header, kind: u32, slot: u32, actor: 
     unsafe { write_header_about(to, kind, slot, actor, &task::about(uid)) };
 }
 
+/// Whose doing a record is.
+#[derive(Clone, Copy)]
+pub(crate) enum Author {
+    /// The current task's.
+    Current,
+    /// Another's, which waits meanwhile.
+    Waiting(u64),
+}
+
+/// The same for any author.
+///
+/// SAFETY: as above.
+#[inline(always)]
+pub(crate) unsafe fn write_header_by(
+    to: *mut Header,
+    kind: u32,
+    slot: u32,
+    actor: &Identity,
+    author: Author,
+) {
+    let Author::Waiting(task) = author else {
+        // SAFETY: as the caller vouches.
+        return unsafe { write_header(to, kind, slot, actor) };
+    };
+    let process: u32 = field(task, &OFF_TASK_TGID);
+    let thread: u32 = field(task, &OFF_TASK_PID);
+    let uid: u32 = field(pointer(task, &OFF_TASK_REAL_CRED), &OFF_CRED_UID);
+    let pid_tgid = u64::from(process) << 32 | u64::from(thread);
+    // SAFETY: as the caller vouches.
+    unsafe {
+        write_all_but_comm(
+            to,
+            kind,
+            slot,
+            actor,
+            &task::about_of(task, uid),
+            pid_tgid,
+            uid,
+        );
+        (&raw mut (*to).comm).write(field(task, &OFF_TASK_COMM));
+    }
+}
+
 /// The same with what the caller read about the current task.
 ///
 /// SAFETY: as above.
@@ -142,6 +185,24 @@ pub(crate) unsafe fn write_header_about(
 ) {
     let pid_tgid = bpf_get_current_pid_tgid();
     let uid = bpf_get_current_uid_gid() as u32;
+    // SAFETY: the caller vouches for `to`; the helper writes at most the length given.
+    unsafe {
+        write_all_but_comm(to, kind, slot, actor, about, pid_tgid, uid);
+        bpf_get_current_comm((&raw mut (*to).comm).cast(), COMM_LEN as u32);
+    }
+}
+
+/// SAFETY: as above.
+#[inline(always)]
+unsafe fn write_all_but_comm(
+    to: *mut Header,
+    kind: u32,
+    slot: u32,
+    actor: &Identity,
+    about: &About,
+    pid_tgid: u64,
+    uid: u32,
+) {
     // SAFETY: the caller vouches for `to`; the helpers have no preconditions, and write at most
     // the length given.
     unsafe {
@@ -157,7 +218,6 @@ pub(crate) unsafe fn write_header_about(
         (&raw mut (*to).parent_tgid).write(about.parent_tgid);
         (&raw mut (*to).inner_uid).write(about.inner_uid);
         (&raw mut (*to).pad).write(0);
-        bpf_get_current_comm((&raw mut (*to).comm).cast(), COMM_LEN as u32);
         let name = (&raw mut (*to).exe).cast::<u8>();
         name.write(0);
         bpf_probe_read_kernel_str(name.cast(), EXE_LEN as u32, about.exe as *const _);

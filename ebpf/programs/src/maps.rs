@@ -168,7 +168,7 @@ pub(crate) static DONE: LruHashMap<Done, u8, 4096> = LruHashMap::new();
 
 /// What the self-test's calls looked like from here, by capability.
 #[btf_map]
-pub(crate) static OBSERVED: Array<Observation, 18> = Array::new();
+pub(crate) static OBSERVED: Array<Observation, 19> = Array::new();
 
 /// Escapes, their attempts, OOM kills.
 #[btf_map]

@@ -14,14 +14,14 @@ use aya_ebpf::{
 use paddock_abi::{
     activity::{Activity, Verdict},
     counters::{EscapeKind, NsSyscall, Outcome, Ring, call_cell, escape_cell, ns_call_cell},
-    key::InFlight,
+    key::{InFlight, State},
     namespace::{NS_TYPES, NsType, Target, mask_of_flags},
     record::{NsCall, kind},
 };
 
 use crate::{
     activity::{self, Act, gravest, judge, verdict},
-    count::{bump, debug_call, tell, write_header},
+    count::{Author, bump, debug_call, tell, write_header_by},
     enforce::done_to_namespaces,
     maps::{IN_FLIGHT, STATE},
     offsets::*,
@@ -36,6 +36,8 @@ use crate::{
 const TP_ARG0: u64 = 16;
 const TP_ARG1: u64 = 24;
 const TP_RET: u64 = 16;
+
+const EPERM: i64 = 1;
 
 #[fentry]
 fn fentry_setns(ctx: FEntryContext) -> i32 {
@@ -170,7 +172,7 @@ fn enter_setns(fd: u64, flags: u64) -> i32 {
     let found = resolve(fd, flags);
     if testing {
         selftest::observe(selftest::SETNS, task, 0);
-        selftest::observe_target(&found);
+        selftest::observe_target(selftest::SETNS, &found);
         selftest::observe_first(task);
         return 0;
     }
@@ -231,11 +233,32 @@ fn exit_setns(ctx: &impl EbpfContext, ret: i64) -> i32 {
 #[inline(always)]
 fn judge_setns(call: &mut InFlight, ret: i64) {
     let Some(state) = STATE.get(0) else { return };
-    if call.resolved == 0 {
-        call.resolved = mask_of_flags(call.flags);
-    }
     if ret >= 0 {
         after(call, &own_namespaces());
+    }
+    let mask = classify(call, state);
+    let who = own_identity();
+    if ret >= 0 {
+        done_to_namespaces(&who, Activity::Setns, mask, |index| {
+            whose(state, call.slot, index, call.inums[index])
+        });
+    }
+    tell_setns(call, mask, ret, &who, Author::Current);
+}
+
+/// A setns of another task's that was refused before it was made.
+#[inline(always)]
+pub(crate) fn refused_setns(call: &mut InFlight, who: &Identity, asker: u64) {
+    let Some(state) = STATE.get(0) else { return };
+    let mask = classify(call, state);
+    tell_setns(call, mask, -EPERM, who, Author::Waiting(asker));
+}
+
+/// Whose each type is that the call is about; which those are.
+#[inline(always)]
+fn classify(call: &mut InFlight, state: &State) -> u32 {
+    if call.resolved == 0 {
+        call.resolved = mask_of_flags(call.flags);
     }
     let mask = call.resolved | call.changed;
     for index in 0..NS_TYPES {
@@ -244,13 +267,12 @@ fn judge_setns(call: &mut InFlight, ret: i64) {
             remember(call, index, class);
         }
     }
+    mask
+}
+
+#[inline(always)]
+fn tell_setns(call: &InFlight, mask: u32, ret: i64, who: &Identity, author: Author) {
     let failed = ret < 0;
-    let who = own_identity();
-    if !failed {
-        done_to_namespaces(&who, Activity::Setns, mask, |index| {
-            whose(state, call.slot, index, call.inums[index])
-        });
-    }
     let outcome = if failed {
         Outcome::Failed
     } else {
@@ -269,7 +291,7 @@ fn judge_setns(call: &mut InFlight, ret: i64) {
     count(NsSyscall::Setns, call.slot, mask, outcome);
     let judged = gravest(Activity::Setns, call.classes, failed);
     activity::count(call.slot, Activity::Setns, judged);
-    report(NsSyscall::Setns, call, ret, &who, judged as u32);
+    report_by(NsSyscall::Setns, call, ret, who, judged as u32, author);
 }
 
 #[inline(always)]
@@ -382,6 +404,18 @@ pub(crate) fn count(syscall: NsSyscall, slot: u32, mask: u32, outcome: Outcome) 
 
 #[inline(always)]
 pub(crate) fn report(syscall: NsSyscall, call: &InFlight, ret: i64, actor: &Identity, judged: u32) {
+    report_by(syscall, call, ret, actor, judged, Author::Current);
+}
+
+#[inline(always)]
+fn report_by(
+    syscall: NsSyscall,
+    call: &InFlight,
+    ret: i64,
+    actor: &Identity,
+    judged: u32,
+    author: Author,
+) {
     let ring = if judged < Verdict::EscapeAttempt as u32 {
         Ring::Events
     } else {
@@ -394,7 +428,8 @@ pub(crate) fn report(syscall: NsSyscall, call: &InFlight, ret: i64, actor: &Iden
         |record: *mut NsCall| {
             // SAFETY: reserved memory of this record's size; each field is written.
             unsafe {
-                write_header(&raw mut (*record).header, kind::NS_CALL, call.slot, actor);
+                let header = &raw mut (*record).header;
+                write_header_by(header, kind::NS_CALL, call.slot, actor, author);
                 (&raw mut (*record).flags).write(call.flags);
                 (&raw mut (*record).syscall).write(syscall as u32);
                 (&raw mut (*record).fd).write(call.fd);

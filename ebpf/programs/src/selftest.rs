@@ -27,6 +27,7 @@ pub(crate) const ENFORCE: u32 = 14;
 pub(crate) const NETWORK: u32 = 15;
 pub(crate) const GUARD: u32 = 16;
 pub(crate) const DEVICE: u32 = 17;
+pub(crate) const QUESTION: u32 = 18;
 
 /// How far up the chain of parents the first task is looked for.
 const ANCESTORS: usize = 256;
@@ -77,10 +78,10 @@ pub(crate) fn observe(place: u32, task: u64, ret: i64) {
     seen.comm = field(task, &OFF_TASK_COMM);
 }
 
-/// Adds what setns' descriptor resolved to, and the first task's namespaces.
+/// Adds what setns' descriptor resolved to.
 #[inline(always)]
-pub(crate) fn observe_target(found: &Resolved) {
-    let Some(observed) = OBSERVED.get_ptr_mut(SETNS) else {
+pub(crate) fn observe_target(place: u32, found: &Resolved) {
+    let Some(observed) = OBSERVED.get_ptr_mut(place) else {
         return;
     };
     // SAFETY: as in `observe`.

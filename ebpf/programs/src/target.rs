@@ -28,13 +28,23 @@ pub(crate) struct Resolved {
 /// Resolves descriptor `fd` of the current task; `flags` as given to setns.
 #[inline(always)]
 pub(crate) fn resolve(fd: i32, flags: u64) -> Resolved {
+    resolve_file(file_of(fd), flags)
+}
+
+/// The same of another task that stays where it is meanwhile.
+#[inline(always)]
+pub(crate) fn resolve_of(task: u64, fd: i32, flags: u64) -> Resolved {
+    resolve_file(file_by::<Anywhere>(task, fd), flags)
+}
+
+#[inline(always)]
+fn resolve_file(file: u64, flags: u64) -> Resolved {
     let mut found = Resolved {
         mask: 0,
         inums: [0; NS_TYPES],
         file_ops: 0,
         magic: 0,
     };
-    let file = file_of(fd);
     if file == 0 {
         return found;
     }

@@ -344,6 +344,12 @@ pub(crate) fn about_anywhere(uid: u32) -> About {
     about_by::<Anywhere>(current(), uid)
 }
 
+/// Of another task that stays where it is meanwhile.
+#[inline(always)]
+pub(crate) fn about_of(task: u64, uid: u32) -> About {
+    about_by::<Anywhere>(task, uid)
+}
+
 #[inline(always)]
 fn about_by<R: Reader>(task: u64, uid: u32) -> About {
     let file = R::pointer(R::pointer(task, &OFF_TASK_MM), &OFF_MM_EXE_FILE);

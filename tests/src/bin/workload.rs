@@ -23,12 +23,12 @@ use nix::{
     sched::{CloneFlags, setns, unshare},
     sys::stat::{Mode, SFlag, makedev, mknod},
     unistd::{
-        Gid, Uid, chown, chroot, getegid, geteuid, getgroups, setgid, setgroups, sethostname,
-        setuid, unlink,
+        Gid, Uid, chown, chroot, dup2_stdin, getegid, geteuid, getgroups, setgid, setgroups,
+        sethostname, setuid, unlink,
     },
 };
 
-const USAGE: &str = "alloc BYTES | spin SECONDS | setns-loop PATH NSTYPE COUNT | \
+const USAGE: &str = "alloc BYTES | spin SECONDS | setns-loop PATH NSTYPE COUNT | setns-race PATH PATH SECONDS | \
     unshare-loop FLAGS COUNT | unshare-until PATH FLAGS | spawn-between PATH PATH PROGRAM | \
     timed getppid|setns|refused|unshare|open|connect|spawn COUNT | paced-unshare RATE SECONDS | sleep SECONDS | ids | cat PATH | \
     write PATH TEXT | stat PATH | overwrite-programs SECONDS | exit CODE | \
@@ -52,6 +52,7 @@ fn run(args: &[&str]) -> Result<ExitCode> {
         ["alloc", bytes] => alloc(bytes.parse()?),
         ["spin", seconds] => spin(seconds.parse()?),
         ["setns-loop", path, kind, count] => setns_loop(path, flags(kind)?, count.parse()?)?,
+        ["setns-race", path, mark, seconds] => setns_race(path, mark, seconds.parse()?)?,
         ["unshare-loop", kinds, count] => unshare_loop(flags(kinds)?, count.parse()?),
         ["unshare-until", end, kinds] => unshare_until(end, flags(kinds)?)?,
         ["spawn-between", start, end, program] => spawn_between(start, end, program)?,
@@ -196,6 +197,36 @@ fn setns_loop(path: &str, kind: CloneFlags, count: u32) -> Result<()> {
     let file = File::open(path).with_context(|| format!("open {path}"))?;
     let refused = (0..count).filter(|_| setns(&file, kind).is_err()).count();
     println!("{count} calls, {refused} refused");
+    Ok(())
+}
+
+/// Joins what standard input is while another thread makes it now the own UTS namespace, now the
+/// one at `path`; leaves `mark` where it finds itself in that one.
+fn setns_race(path: &str, mark: &str, seconds: f64) -> Result<()> {
+    const OWN: &str = "/proc/thread-self/ns/uts";
+    let (own, other) = (File::open(OWN)?, File::open(path)?);
+    let home = fs::read_link(OWN)?;
+    let end = Instant::now() + Duration::from_secs_f64(seconds);
+    let swaps = thread::spawn(move || {
+        while Instant::now() < end {
+            for file in [&other, &own] {
+                if dup2_stdin(file).is_err() {
+                    return;
+                }
+            }
+        }
+    });
+    let (mut calls, mut refused, mut inside) = (0_u32, 0_u32, 0_u32);
+    while Instant::now() < end {
+        calls += 1;
+        refused += u32::from(setns(std::io::stdin(), CloneFlags::CLONE_NEWUTS).is_err());
+        if fs::read_link(OWN)? != home {
+            fs::write(mark, "")?;
+            inside += 1;
+        }
+    }
+    drop(swaps.join());
+    println!("{calls} calls, {refused} refused, {inside} times inside");
     Ok(())
 }
 

@@ -6,7 +6,7 @@
 
 mod case;
 mod judge;
-mod program;
+pub(crate) mod program;
 mod run;
 mod stage;
 mod under_policy;

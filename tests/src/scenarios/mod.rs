@@ -99,6 +99,7 @@ pub fn all() -> Vec<Scenario> {
         policy::network::ALL,
         policy::reactions::ALL,
         policy::recorded::ALL,
+        policy::setns::ALL,
         portability::ALL,
         &corpus::all(),
         agent::ALL,

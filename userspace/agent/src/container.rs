@@ -84,6 +84,8 @@ pub(crate) struct Facts {
     pub(crate) namespaces: NsInums,
     /// Mask of the types that are the host's by configuration.
     pub(crate) shared: u32,
+    /// Its setns are judged before they happen without a security module's help.
+    pub(crate) setns_before: bool,
     /// The last reading, once there is nothing left to read.
     pub(crate) last: Option<Counters>,
     pub(crate) oom: Oom,

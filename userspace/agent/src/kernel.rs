@@ -16,7 +16,7 @@ use paddock_probe::{
 };
 
 /// What a probe's `capabilities` can name, for saying that none is served.
-const CAPABILITIES: [&str; 18] = [
+const CAPABILITIES: [&str; 19] = [
     "setns",
     "unshare",
     "clone",
@@ -32,6 +32,7 @@ const CAPABILITIES: [&str; 18] = [
     "open",
     "connect",
     "enforce",
+    "question",
     "network",
     "device",
     "guard",

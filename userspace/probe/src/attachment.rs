@@ -21,6 +21,8 @@ pub(crate) const CAVEAT: &str =
 pub(crate) enum Attachment {
     Link(FdLink),
     Held(TracePointLink, Place),
+    /// To nothing: it is run by its pin.
+    Called,
     /// Nothing: it is attached when it is wanted.
     Waits,
 }

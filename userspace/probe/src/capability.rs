@@ -6,10 +6,10 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CapabilityStatus {
     /// `setns`, `unshare`, `clone`, `oom`, `cgroup`, `exec`, `exit`, `mount`, `process`, `signal`,
-    /// `privilege`, `kernel`, `open`, `connect`, `enforce`, `network`, `device`,
-    /// `guard`.
+    /// `privilege`, `kernel`, `open`, `connect`, `guard`, `enforce`, `question`, `network`,
+    /// `device`.
     pub capability: String,
-    /// `fentry`, `btf_tracepoint`, `tracepoint`, `lsm`, `cgroup`; `None` is off.
+    /// `fentry`, `btf_tracepoint`, `tracepoint`, `lsm`, `cgroup`, `seccomp`; `None` is off.
     pub rung: Option<String>,
     /// Higher rungs that were tried, each with its reason and errno.
     pub refused: Vec<Refusal>,

@@ -174,7 +174,7 @@ impl Probe {
                 continue;
             }
             let path = pins::link_path(&self.pin_dir, name);
-            if on_demand::is(name) && !path.exists() {
+            if on_demand::is_called(name) || (on_demand::is(name) && !path.exists()) {
                 continue;
             }
             let link = PinnedLink::from_pin(&path)

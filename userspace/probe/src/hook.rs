@@ -31,6 +31,8 @@ pub(crate) enum Hook {
     LsmIfThere(&'static str),
     /// What the kernel asks the cgroups of a socket, by the program's own kind.
     SockAddr,
+    /// Nowhere: whoever wants to know something runs the program by its pin.
+    Called,
     /// What it asks them before a device is opened or its node is made.
     Device,
 }
@@ -61,6 +63,7 @@ impl Hook {
             | Self::Tracepoint(..)
             | Self::ExitIfThere(_)
             | Self::SockAddr
+            | Self::Called
             | Self::Device => None,
         }
     }

@@ -452,6 +452,7 @@ pub(crate) const LADDER: &[Capability] = &[
     },
     GUARD,
     ENFORCE,
+    QUESTION,
     // Whom policy lets containers talk to: asked at the root of the v2 hierarchy.
     Capability {
         name: "network",
@@ -519,6 +520,27 @@ pub(crate) const ENFORCE: Capability = Capability {
             ("lsm_bprm_check_security", Hook::Lsm("bprm_check_security")),
             ("lsm_unix_stream_connect", Hook::Lsm("unix_stream_connect")),
         ],
+    }],
+};
+
+pub(crate) const QUESTION_PROGRAM: &str = "question";
+
+/// What stands in for the question about setns that nobody asks where `enforce` is not served: a
+/// launched container's seccomp filter stops the call, and its monitor runs this.
+pub(crate) const QUESTION: Capability = Capability {
+    name: "question",
+    observed: 18,
+    needs: &[
+        Group::Identity,
+        Group::Namespaces,
+        Group::Descriptors,
+        Group::Mounts,
+        Group::Process,
+        Group::Processes,
+    ],
+    rungs: &[Rung {
+        name: "seccomp",
+        hooks: &[(QUESTION_PROGRAM, Hook::Called)],
     }],
 };
 

@@ -14,7 +14,7 @@ use crate::{
     device_link, hierarchies,
     hook::Hook,
     kernel_types::KernelTypes,
-    ladder::{Capability, LADDER, Rung},
+    ladder::{Capability, ENFORCE, LADDER, QUESTION, Rung},
     maps::PINNED,
     memory_lock,
     offsets::Offsets,
@@ -73,6 +73,10 @@ pub(crate) fn load(config: &Config, types: &KernelTypes, generation: u32) -> Res
     let mut attached = Vec::new();
     let mut statuses = Vec::new();
     for capability in LADDER {
+        if capability.name == QUESTION.name && serves(&statuses, ENFORCE.name) {
+            statuses.push(not_wanted(capability));
+            continue;
+        }
         let (links, status) = climb(
             &mut ebpf,
             &mut bridge,
@@ -90,6 +94,26 @@ pub(crate) fn load(config: &Config, types: &KernelTypes, generation: u32) -> Res
         statuses,
         bridge,
     })
+}
+
+fn serves(statuses: &[CapabilityStatus], name: &str) -> bool {
+    let mut all = statuses.iter();
+    all.any(|status| status.capability == name && status.rung.is_some())
+}
+
+/// A better one is there.
+fn not_wanted(capability: &Capability) -> CapabilityStatus {
+    let refusal = |rung: &Rung| Refusal {
+        rung: rung.name.to_owned(),
+        errno: None,
+        reason: "not needed: the kernel asks its security modules".to_owned(),
+    };
+    CapabilityStatus {
+        capability: capability.name.to_owned(),
+        rung: None,
+        refused: capability.rungs.iter().map(refusal).collect(),
+        caveat: None,
+    }
 }
 
 /// Syscalls' exit tracepoints beside whatever rung serves. Whenever a program is attached to a
@@ -315,6 +339,7 @@ pub(crate) fn verify(program: &mut Program, hook: Hook, btf: &Btf) -> Result<(),
             program.load()?;
         }
         (Hook::SockAddr, Program::CgroupSockAddr(program)) => program.load()?,
+        (Hook::Called, Program::RawTracePoint(program)) => program.load()?,
         (Hook::Device, Program::CgroupDevice(program)) => program.load()?,
         _ => return Err(Refused::of_another_kind()),
     }
@@ -353,6 +378,7 @@ fn attach(program: &mut Program, hook: Hook, pin_dir: &Path) -> Result<Attachmen
             let link = program.take_link(id)?;
             FdLink::try_from(link).map_err(|error| Refused::because(error.to_string()))?
         }
+        (Hook::Called, Program::RawTracePoint(_)) => return Ok(Attachment::Called),
         (Hook::Device, Program::CgroupDevice(program)) => device_link::attach(program, pin_dir)?,
         (Hook::Tracepoint(..) | Hook::ExitIfThere(_), Program::TracePoint(program)) => {
             let (category, name) = match hook {

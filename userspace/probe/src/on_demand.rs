@@ -16,7 +16,7 @@ use aya::programs::{
 use crate::{
     Error,
     kernel_types::KernelTypes,
-    ladder::{Capability, ENFORCE, GUARD},
+    ladder::{Capability, ENFORCE, GUARD, QUESTION},
     pins,
 };
 
@@ -42,6 +42,11 @@ pub(crate) fn once_only(types: &KernelTypes) -> bool {
 /// Whether a program is any's.
 pub(crate) fn is(program: &str) -> bool {
     enforces(program) || guards(program)
+}
+
+/// Whether a program hangs nowhere and is run by its pin.
+pub(crate) fn is_called(program: &str) -> bool {
+    is_of(&QUESTION, program)
 }
 
 /// Whether one hangs there by its pin.

@@ -21,7 +21,9 @@ use nix::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{CapabilityStatus, Config, Error, NsInums, attachment::Place};
+use crate::{
+    CapabilityStatus, Config, Error, NsInums, attachment::Place, ladder::QUESTION_PROGRAM,
+};
 
 /// What a successor needs to take over.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -82,6 +84,12 @@ pub(crate) fn link_path(pin_dir: &Path, program: &str) -> PathBuf {
 
 pub(crate) fn program_path(pin_dir: &Path, program: &str) -> PathBuf {
     pin_dir.join(format!("prog_{program}"))
+}
+
+/// The program that answers what `paddock_abi::question` asks; where nothing is, nothing is in
+/// force. Another build's takes its place in one moment.
+pub fn question_pin(pin_dir: &Path) -> PathBuf {
+    program_path(pin_dir, QUESTION_PROGRAM)
 }
 
 /// Where a link and its program are until they take the old ones' places.

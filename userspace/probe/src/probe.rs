@@ -107,7 +107,8 @@ impl Probe {
     fn adopt(config: &Config, manifest: Manifest) -> Result<Self, Error> {
         let pin_dir = &config.pin_dir;
         let mut links = Vec::new();
-        for program in manifest.programs.iter().filter(|one| !on_demand::is(one)) {
+        let linked = |one: &&String| !on_demand::is(one) && !on_demand::is_called(one);
+        for program in manifest.programs.iter().filter(linked) {
             if let Some((_, place)) = manifest.held.iter().find(|(held, _)| held == program) {
                 links.push(attachment::again(pin_dir, program, place)?);
                 continue;
@@ -170,7 +171,7 @@ impl Probe {
             swap::write(&mut maps.control, control)?;
         }
         let (attached, host) =
-            selftest::run(&mut maps, &observed, attached, &mut statuses, &types)?;
+            selftest::run(&ebpf, &mut maps, &observed, attached, &mut statuses, &types)?;
         let mut links = Vec::new();
         let once = on_demand::once_only(&types);
         let mut enforcing = OnDemand::none(on_demand::enforces, once);
@@ -200,7 +201,7 @@ impl Probe {
                     of.keep(name, pin(link)?);
                 }
                 // Loads, attaches, sees: goes until it is wanted.
-                Attachment::Link(_) | Attachment::Waits => {}
+                Attachment::Link(_) | Attachment::Waits | Attachment::Called => {}
                 Attachment::Held(link, place) => {
                     held.push((name.to_owned(), place));
                     links.push(Kept::Held(link));
@@ -215,6 +216,7 @@ impl Probe {
         pins::forget(pin_dir)?;
         let without_link = |program: &str| {
             held.iter().any(|(one, _)| one == program)
+                || on_demand::is_called(program)
                 || (on_demand::is(program) && !demanded(program) && !tried.contains(&program))
         };
         pins::put_in_force(pin_dir, &programs, without_link)?;

@@ -10,7 +10,11 @@ use std::{
     process::{self, Command, Stdio},
 };
 
-use aya::maps::{Array, MapData};
+use aya::{
+    Ebpf,
+    maps::{Array, MapData},
+    programs::{Program, RawTracePointRunOptions, TestRun as _},
+};
 use nix::{
     mount::{MsFlags, mount},
     sched::{CloneFlags, setns, unshare},
@@ -23,11 +27,13 @@ use nix::{
 use paddock_abi::{
     key::{Observation, State},
     namespace::{NS_TYPES, NsType, Target},
+    question::Question,
 };
 
 use crate::{
     CapabilityStatus, Error, NsInums, Refusal,
     kernel_types::KernelTypes,
+    ladder::QUESTION_PROGRAM,
     load::Attached,
     maps::Maps,
     probe::state,
@@ -63,6 +69,7 @@ struct Truth {
 
 /// Tests every attached rung; returns those that read right, and the first namespaces.
 pub(crate) fn run(
+    ebpf: &Ebpf,
     maps: &mut Maps,
     observed: &Array<MapData, Observation>,
     attached: Vec<Attached>,
@@ -76,7 +83,7 @@ pub(crate) fn run(
         ..maps.state.get(&0, 0).unwrap_or_default()
     };
     set_state(maps, testing)?;
-    let truth = act();
+    let truth = act(ebpf);
     let host = first_namespaces(&observation(observed, 0));
     // Before 6.9 a pidfd is an anonymous inode and only its operations tell it from others.
     let pidfd_fops = match types.offset("pid", "stashed") {
@@ -118,8 +125,9 @@ fn observation(observed: &Array<MapData, Observation>, place: u32) -> Observatio
 }
 
 /// The harmless calls. Their own failures show as hooks that saw nothing.
-fn act() -> Truth {
+fn act(ebpf: &Ebpf) -> Truth {
     if let Ok(own) = fs::File::open("/proc/self/ns/net") {
+        ask(ebpf, &own);
         report(
             "setns to the own network namespace",
             setns(own, CloneFlags::CLONE_NEWNET),
@@ -148,6 +156,24 @@ fn act() -> Truth {
         child,
         cgroup,
     }
+}
+
+/// What a monitor asks, about the loader itself.
+fn ask(ebpf: &Ebpf, own: &fs::File) {
+    let Some(Program::RawTracePoint(program)) = ebpf.program(QUESTION_PROGRAM) else {
+        return;
+    };
+    let question = Question {
+        tid: gettid().as_raw().cast_unsigned(),
+        fd: own.as_raw_fd(),
+        flags: 0,
+    };
+    let mut options = RawTracePointRunOptions::new();
+    for (place, word) in options.args.iter_mut().zip(question.words()) {
+        *place = word;
+    }
+    let answer = program.test_run(options);
+    log::debug!("self-test's question: {answer:?}");
 }
 
 /// What the activities' hooks are to see; what fails does so after they looked.
@@ -308,7 +334,7 @@ fn judge(capability: &str, seen: &Observation, truth: &Truth) -> Result<(), Stri
         "connect" => is("the socket's family", seen.ret, AF_UNIX)?,
         _ => {}
     }
-    if capability == "setns" {
+    if matches!(capability, "setns" | "question") {
         is("the descriptor's file system", seen.magic, NSFS_MAGIC)?;
         is("the descriptor's type", seen.target_mask, NsType::Net.bit())?;
         is(

@@ -183,6 +183,7 @@ fn parse(id: &str, dir: &Path) -> Result<(LaunchSpec, Limits), Box<dyn Error>> {
             log: LogLimits::default(),
             trace: None,
             networks: None,
+            asking: None,
         },
         limits,
     ))

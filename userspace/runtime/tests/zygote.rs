@@ -64,6 +64,7 @@ fn hopeless() -> LaunchSpec {
         log: LogLimits::default(),
         trace: None,
         networks: None,
+        asking: None,
     }
 }
 

@@ -19,17 +19,17 @@ use crate::{
 const MAX_INSTRUCTIONS: usize = 4096;
 
 /// linux/bpf_common.h: class, size, mode, operation.
-const LOAD: u16 = 0x20;
-const AND: u16 = 0x54;
-const JUMP: u16 = 0x05;
-const JUMP_EQUAL: u16 = 0x15;
-const JUMP_GREATER: u16 = 0x25;
-const JUMP_NOT_LESS: u16 = 0x35;
-const RETURN: u16 = 0x06;
+pub(crate) const LOAD: u16 = 0x20;
+pub(crate) const AND: u16 = 0x54;
+pub(crate) const JUMP: u16 = 0x05;
+pub(crate) const JUMP_EQUAL: u16 = 0x15;
+pub(crate) const JUMP_GREATER: u16 = 0x25;
+pub(crate) const JUMP_NOT_LESS: u16 = 0x35;
+pub(crate) const RETURN: u16 = 0x06;
 
 /// Offsets in `struct seccomp_data`, little endian.
-const NUMBER: u32 = 0;
-const ARCHITECTURE: u32 = 4;
+pub(crate) const NUMBER: u32 = 0;
+pub(crate) const ARCHITECTURE: u32 = 4;
 const ARGUMENTS: u32 = 16;
 
 const ENOSYS: u32 = 38;

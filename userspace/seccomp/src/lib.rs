@@ -10,6 +10,7 @@
 
 mod action;
 mod arch;
+mod asking;
 mod compile;
 mod default;
 mod filter;
@@ -19,6 +20,7 @@ mod profile;
 mod rules;
 
 pub use arch::Arch;
+pub use asking::{asking_filter, passes_setns};
 pub use filter::{Filter, Instruction};
 pub use profile::Profile;
 

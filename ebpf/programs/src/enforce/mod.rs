@@ -15,6 +15,7 @@ mod mount;
 mod namespace;
 mod network;
 mod process;
+mod question;
 
 use aya_ebpf::helpers::{bpf_get_current_pid_tgid, generated::bpf_send_signal};
 use paddock_abi::{
@@ -31,7 +32,7 @@ use paddock_abi::{
 pub(crate) use self::namespace::done_to_namespaces;
 use crate::{
     activity::watched,
-    count::{NESTED, add, parent, tell, write_header},
+    count::{Author, NESTED, add, parent, tell, write_header_by},
     maps::{ANSWERS, HITS, HITS_LOST, SLOT_RULESET},
     task::{Identity, exempt, own_identity_anywhere},
 };
@@ -183,6 +184,11 @@ impl Bound {
 
     #[inline(always)]
     fn tell(&self, cell: u16, action: u16, asked: Asked) {
+        self.tell_by(cell, action, asked, Author::Current);
+    }
+
+    #[inline(always)]
+    fn tell_by(&self, cell: u16, action: u16, asked: Asked, author: Author) {
         let key = self.hit(cell, action);
         count(key);
         tell(
@@ -192,11 +198,12 @@ impl Bound {
             |record: *mut Denial| {
                 // SAFETY: reserved memory of this record's size; each field is written.
                 unsafe {
-                    write_header(
+                    write_header_by(
                         &raw mut (*record).header,
                         kind::DENIAL,
                         self.who.slot,
                         &self.who,
+                        author,
                     );
                     (&raw mut (*record).activity).write(asked.activity as u32);
                     (&raw mut (*record).target).write(asked.target as u32);

@@ -29,8 +29,8 @@ use crate::{
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
 /// The strictest cell of a call, and for whose sake.
-struct Strictest {
-    cell: u16,
+pub(super) struct Strictest {
+    pub(super) cell: u16,
     target: Target,
 }
 
@@ -46,7 +46,7 @@ impl Strictest {
 
 /// Of types `mask`, each with whose it is.
 #[inline(always)]
-fn strictest(
+pub(super) fn strictest(
     bound: &Bound,
     activity: Activity,
     mask: u32,
@@ -71,7 +71,7 @@ fn strictest(
 
 impl Strictest {
     #[inline(always)]
-    fn asked(&self, activity: Activity) -> Asked {
+    pub(super) fn asked(&self, activity: Activity) -> Asked {
         Asked {
             activity,
             target: self.target,

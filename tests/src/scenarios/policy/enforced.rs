@@ -24,13 +24,22 @@ pub(super) const HITS: &str = "paddock_container_policy_hits_total";
 pub(super) const WALLS: &str = "name = \"walls\"\nmode = \"enforce\"\n\
     [[rule]]\nname = \"joining\"\nnamespace = { target = [\"host\", \"peer\"] }\n";
 
-/// Whether the kernel asks before the act; where not, who did it is killed.
+/// Whether the kernel asks its security modules before the act.
 pub(super) fn asks(context: &Context) -> Result<bool> {
-    let labels = [("capability", "enforce"), ("rung", "lsm")];
+    served(context, "enforce", "lsm")
+}
+
+/// Whether setns is refused before it happens; where not, who did it is killed.
+pub(super) fn refuses(context: &Context) -> Result<bool> {
+    Ok(asks(context)? || served(context, "question", "seccomp")?)
+}
+
+fn served(context: &Context, capability: &str, rung: &str) -> Result<bool> {
+    let labels = [("capability", capability), ("rung", rung)];
     Ok(context.metrics()?.value("paddock_probe_attached", &labels) == Some(1.0))
 }
 
-fn hits(context: &Context, container: &str, action: &str) -> Result<f64> {
+pub(super) fn hits(context: &Context, container: &str, action: &str) -> Result<f64> {
     let labels = [
         ("container", container),
         ("policy", "walls"),
@@ -43,7 +52,7 @@ fn hits(context: &Context, container: &str, action: &str) -> Result<f64> {
 /// Its own it may join, the host's not; in audit it may, and that is counted.
 fn by_target(context: &Context) -> Result<()> {
     context.start_agent(&["--detach-on-exit"])?;
-    let asks = asks(context)?;
+    let (asks, refuses) = (asks(context)?, refuses(context)?);
     let files = Files::new()?;
     let policy = files.write("walls.toml", WALLS)?;
     let (volume, way) = (context.workload_volume(), host_way("uts"));
@@ -63,9 +72,9 @@ fn by_target(context: &Context) -> Result<()> {
         "{own:?}"
     );
     let host = joins("intruder", "/run/ns")?;
-    let (action, want) = if asks { ("deny", 7) } else { ("kill", 1) };
-    let said = if asks { "7 calls, 7 refused\n" } else { "" };
-    let code = if asks { 0 } else { 137 };
+    let (action, want) = if refuses { ("deny", 7) } else { ("kill", 1) };
+    let said = if refuses { "7 calls, 7 refused\n" } else { "" };
+    let code = if refuses { 0 } else { 137 };
     ensure!(host.stdout == said && host.code == Some(code), "{host:?}");
     equal(action, hits(context, "intruder", action)?, want)?;
 
@@ -153,7 +162,7 @@ fn explained(context: &Context, files: &Files) -> Result<()> {
 /// Through kills of the agent, restarts and swaps of the policy: not one success.
 fn never_stops(context: &Context) -> Result<()> {
     context.start_agent(&[])?;
-    let asks = asks(context)?;
+    let refuses = refuses(context)?;
     let files = Files::new()?;
     let policy = files.write("walls.toml", WALLS)?;
     let other = WALLS.replace("[[rule]]", "deny = [\"sysrq\"]\n[[rule]]");
@@ -189,8 +198,8 @@ fn never_stops(context: &Context) -> Result<()> {
     let tries = log.lines().filter(|line| *line == "0" || *line == "137");
     let tries = u32::try_from(tries.count())?;
     ensure!(tries > 100, "{tries} tries");
-    let (each, action) = if asks { (50, "deny") } else { (1, "kill") };
-    let want: Vec<&str> = if asks {
+    let (each, action) = if refuses { (50, "deny") } else { (1, "kill") };
+    let want: Vec<&str> = if refuses {
         vec!["50 calls, 50 refused", "0"]
     } else {
         vec!["137"]
@@ -219,7 +228,7 @@ fn pause() -> Result<Duration> {
 /// The agent dies, and what it kept is spoilt: its container is held all the same.
 fn unread(context: &Context) -> Result<()> {
     context.start_agent(&[])?;
-    let (asks, files) = (asks(context)?, Files::new()?);
+    let (refuses, files) = (refuses(context)?, Files::new()?);
     let policy = files.write("walls.toml", WALLS)?;
     context.ok(&["policy", "apply", &policy])?;
     let (volume, way) = (context.workload_volume(), host_way("uts"));
@@ -241,7 +250,7 @@ fn unread(context: &Context) -> Result<()> {
         "7",
     ];
     let held = context.paddock(&join)?;
-    let (said, code) = if asks {
+    let (said, code) = if refuses {
         ("7 calls, 7 refused\n", 0)
     } else {
         ("", 137)

@@ -8,6 +8,7 @@ pub mod guarded;
 pub mod network;
 pub mod reactions;
 pub mod recorded;
+pub mod setns;
 
 use std::{
     fs,

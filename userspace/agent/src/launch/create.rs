@@ -74,6 +74,7 @@ fn make(shared: &Arc<Shared>, mut request: CreateRequest, prepare: bool) -> Resu
         cgroup: cgroup_path,
         slot: None,
         shared_with_host: 0,
+        setns_before: false,
         joined: [0; NS_TYPES],
         id_maps: None,
         writes_as: None,
@@ -94,6 +95,7 @@ fn make(shared: &Arc<Shared>, mut request: CreateRequest, prepare: bool) -> Resu
         slot,
         namespaces: [0; NS_TYPES],
         shared: config.shared_with_host,
+        setns_before: config.setns_before,
         link: link.clone(),
         ..Facts::default()
     };

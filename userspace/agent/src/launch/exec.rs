@@ -13,7 +13,7 @@ use paddock_probe::NsType;
 use paddock_runtime::{client::Packet, spec::ExecSpec};
 use tokio::time::sleep;
 
-use super::{Error, Link, files::SOCKET, request, undo::Undo};
+use super::{Error, Link, files::SOCKET, request, seccomp, undo::Undo};
 use crate::{
     api::{Created, ExecRequest, State},
     container::Container,
@@ -73,15 +73,18 @@ fn make(
     };
     let own_user = container.facts().shared & NsType::User.bit() == 0;
     check_types(&target, own_user, request.user.is_some())?;
-    let spec = request::exec_spec(
+    let seccomp = shared.filters.of(config)?;
+    let asking = seccomp::setns(shared, seccomp.as_ref())?.asking;
+    let mut spec = request::exec_spec(
         &id,
         &dir,
         config,
         target,
         &container.hostname(),
         request,
-        shared.filters.of(config)?,
+        seccomp,
     )?;
+    spec.asking = asking;
     let mut undo = Undo::default();
     make_dir(shared, container, &dir)?;
     undo.push(|| {

@@ -35,6 +35,10 @@ pub(super) struct Config {
     pub(super) slot: Option<u32>,
     /// Mask of the namespace types that are the host's.
     pub(super) shared_with_host: u32,
+    /// Its setns are judged before they happen, if they get as far; not so where an earlier build
+    /// launched it.
+    #[serde(default)]
+    pub(super) setns_before: bool,
     /// Namespaces of other containers that it was put into.
     pub(super) joined: NsInums,
     /// Ids of its user namespace that were chosen for it.

@@ -16,7 +16,7 @@ use paddock_runtime::{network::leave, trace::Trace};
 use super::{
     EnrolError, Error, Link, devices,
     files::{self, Config, SOCKET},
-    image, network, request, sharing,
+    image, network, request, seccomp, sharing,
     undo::Undo,
     watch::watch,
 };
@@ -98,12 +98,14 @@ pub(super) fn ready<'a>(
             .policies
             .bind(shared, &Who::to_launch(&config.name, &config.request), slot)?;
     }
+    let seccomp = shared.filters.of(&config.request)?;
+    let setns = seccomp::setns(shared, seccomp.as_ref())?;
+    config.setns_before = setns.before;
     config.slot = slot.map(|slot| slot.0);
     config.prepared = true;
     files::write_config(dir, config).map_err(Error::io("write", dir.join("config.json")))?;
     // It is written down: another container's choice sees it.
     drop(choice);
-    let seccomp = shared.filters.of(&config.request)?;
     let mut spec = request::container_spec(
         &config.id,
         dir,
@@ -114,6 +116,7 @@ pub(super) fn ready<'a>(
         seccomp,
     )?;
     spec.trace = trace;
+    spec.asking = setns.asking;
     let hostname = request::hostname(&config.request, &config.id);
     spec.networks = network::of(&shared.options.cni, &config.request, &config.id, &hostname)?;
     let monitor = shared.zygote.launch(&shared.kernel, &spec)?;
@@ -182,6 +185,7 @@ fn make(shared: &Arc<Shared>, container: &Arc<Container>) -> Result<Arc<Link>, E
         let mut facts = container.facts();
         facts.slot = slot;
         facts.shared = config.shared_with_host;
+        facts.setns_before = config.setns_before;
         facts.link = Some(Arc::clone(&link));
         facts.oom = Oom::default();
         facts.recent = None;

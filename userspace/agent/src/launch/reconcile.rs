@@ -113,6 +113,7 @@ fn take_up(
         slot,
         namespaces: [0; NS_TYPES],
         shared: config.shared_with_host,
+        setns_before: config.setns_before,
         link: link.clone(),
         backoff: left.past.as_ref().map(Past::backoff).unwrap_or_default(),
         earlier: earlier(&left),

@@ -274,6 +274,7 @@ pub(super) fn container_spec(
         log: request.life.log,
         trace: None,
         networks: None,
+        asking: None,
     })
 }
 
@@ -338,6 +339,7 @@ pub(super) fn exec_spec(
         log: LogLimits::default(),
         trace: None,
         networks: None,
+        asking: None,
     })
 }
 

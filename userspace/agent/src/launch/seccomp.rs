@@ -6,10 +6,17 @@ use std::{
 };
 
 use nix::sys::utsname::uname;
-use paddock_seccomp::{Arch, Filter, Host, Profile, default_filter, hardened_filter};
+use paddock_probe::question_pin;
+use paddock_runtime::spec::Asking;
+use paddock_seccomp::{
+    Arch, Filter, Host, Profile, asking_filter, default_filter, hardened_filter, passes_setns,
+};
 
 use super::{Error, request::capabilities};
-use crate::api::{CreateRequest, Seccomp};
+use crate::{
+    api::{CreateRequest, Seccomp},
+    shared::Shared,
+};
 
 /// More different profiles than a host has; past it all are forgotten.
 const MOST: usize = 64;
@@ -40,6 +47,36 @@ impl Filters {
         made.insert(key, filter.clone());
         Ok(Some(filter))
     }
+}
+
+/// Whether a container's setns can be judged before it happens, by what.
+#[derive(Debug)]
+pub(super) struct Setns {
+    pub(super) asking: Option<Asking>,
+    /// Each is asked about, or none gets past the container's own filter.
+    pub(super) before: bool,
+}
+
+/// For a process that starts now under `filter`.
+pub(super) fn setns(shared: &Shared, filter: Option<&Filter>) -> Result<Setns, Error> {
+    let arch = Arch::native();
+    let passes = match (filter, arch) {
+        (Some(filter), Some(arch)) => passes_setns(filter, arch),
+        _ => true,
+    };
+    let served = shared.kernel.serves("question");
+    let asking = match arch.filter(|_| served && passes) {
+        Some(arch) => Some(Asking {
+            filter: asking_filter(arch)
+                .map_err(|error| Error::invalid(format!("seccomp filter: {error}")))?,
+            program: question_pin(&shared.instance.pin_dir()),
+        }),
+        None => None,
+    };
+    Ok(Setns {
+        before: asking.is_some() || !passes,
+        asking,
+    })
 }
 
 fn compile((seccomp, capabilities): &Key) -> Result<Filter, Error> {

@@ -22,6 +22,8 @@ pub(crate) enum Means {
     Lsm,
     /// Likewise, by a program of the cgroup's.
     Cgroup,
+    /// Likewise, by the container's filter, whose monitor is asked.
+    Seccomp,
     /// Done, and killed before it can be used.
     Sigkill,
     /// Only counted: when it is seen there is no use in killing.
@@ -35,11 +37,19 @@ impl Means {
         match self {
             Self::Lsm => "lsm",
             Self::Cgroup => "cgroup",
+            Self::Seccomp => "seccomp",
             Self::Sigkill => "sigkill",
             Self::Count => "count",
             Self::Unseen => "unseen",
         }
     }
+}
+
+/// Whom a policy may hold for: those whose monitors are asked before a setns, and others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Whom {
+    pub(crate) asking: bool,
+    pub(crate) others: bool,
 }
 
 /// What a rule about capabilities is about, where means are told.
@@ -82,6 +92,18 @@ impl Here {
         } else {
             Means::Count
         }
+    }
+
+    /// The same, told apart by whom it is for.
+    fn means_for(&self, activity: Activity, whom: Whom) -> Vec<Means> {
+        let means = self.means(activity);
+        let asked = activity == Activity::Setns && self.served.contains("question");
+        if !asked || means != Means::Sigkill {
+            return vec![means];
+        }
+        let both = [(whom.asking, Means::Seccomp), (whom.others, means)];
+        let there = both.into_iter().filter(|(there, _)| *there);
+        there.map(|(_, means)| means).collect()
     }
 
     fn asks(&self, activity: Activity) -> bool {
@@ -131,12 +153,18 @@ impl Here {
 
     /// For each rule that forbids, by what its acts are kept from happening, and which are not.
     /// `begun_by_peers`: see [`begun_by_peers`].
-    pub(crate) fn of_rule(&self, rule: &Rule, begun_by_peers: &BTreeSet<&str>) -> RuleMeans {
+    pub(crate) fn of_rule(
+        &self,
+        rule: &Rule,
+        begun_by_peers: &BTreeSet<&str>,
+        whom: Whom,
+    ) -> RuleMeans {
         let mut found = RuleMeans::default();
         let cells = rule.matches.iter().flat_map(cells);
         for (activity, _) in cells.filter(|cell| occurs(*cell)) {
-            let means = self.means(activity);
-            found.by.entry(means).or_default().insert(activity.name());
+            for means in self.means_for(activity, whom) {
+                found.by.entry(means).or_default().insert(activity.name());
+            }
         }
         for one in &rule.matches {
             if let Match::Network(network) = one {
@@ -371,4 +399,33 @@ const fn question(activity: Activity) -> Option<&'static str> {
         | Activity::SetuidExec
         | Activity::CapabilityGain => return None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn setns_is_by_what_whoever_it_is_for_has() {
+        let here = |served: &[&str]| Here {
+            served: served.iter().map(ToString::to_string).collect(),
+            programs: BTreeSet::from(["lsm_capable".to_owned()]),
+        };
+        let whom = |asking, others| Whom { asking, others };
+        let without = here(&["setns", "question"]);
+        for (whom, want) in [
+            (whom(true, false), &[Means::Seccomp][..]),
+            (whom(false, true), &[Means::Sigkill]),
+            (whom(true, true), &[Means::Seccomp, Means::Sigkill]),
+        ] {
+            assert_eq!(without.means_for(Activity::Setns, whom), want);
+        }
+        let both = whom(true, true);
+        let with = here(&["setns", "enforce"]);
+        assert_eq!(with.means_for(Activity::Setns, both), [Means::Lsm]);
+        let older = here(&["setns"]);
+        assert_eq!(older.means_for(Activity::Setns, both), [Means::Sigkill]);
+        let other = here(&["open", "question"]);
+        assert_eq!(other.means_for(Activity::Sysrq, both), [Means::Sigkill]);
+    }
 }

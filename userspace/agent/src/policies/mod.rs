@@ -488,13 +488,14 @@ fn rules(
 ) -> Vec<RuleSummary> {
     let here = Here::of(&shared.kernel);
     let begun_by_peers = begun_by_peers(policy);
+    let whom = who::whom(shared, policy);
     let summary = |rule: &model::Rule| {
         let (denied, would_deny) = hits.get(&rule.name).copied().unwrap_or_default();
         RuleSummary {
             name: rule.name.clone(),
             mode: rule.mode.name().to_owned(),
             disarmed: disarmed.contains(&rule.name),
-            means: here.of_rule(rule, &begun_by_peers).named(),
+            means: here.of_rule(rule, &begun_by_peers, whom).named(),
             denied,
             would_deny,
         }
@@ -506,8 +507,9 @@ fn rules(
 fn served(shared: &Shared, policy: &Policy) -> Result<(), Error> {
     let here = Here::of(&shared.kernel);
     let begun_by_peers = begun_by_peers(policy);
+    let whom = who::whom(shared, policy);
     for rule in denials(policy) {
-        let by = here.of_rule(rule, &begun_by_peers).by;
+        let by = here.of_rule(rule, &begun_by_peers, whom).by;
         let listed = |means| {
             let all = by.get(&means)?;
             let all: Vec<_> = all.iter().copied().collect();

@@ -4,9 +4,9 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use paddock_policy::{Policy, model};
 
-use super::Applied;
+use super::{Applied, means::Whom};
 use crate::{
-    api::{CreateRequest, Origin},
+    api::{CreateRequest, Origin, State},
     container::Container,
     shared::Shared,
 };
@@ -97,6 +97,23 @@ pub(super) fn holds(policy: &Policy, shared: &Shared, who: &Who) -> bool {
         parent = outer.parent;
     }
     false
+}
+
+/// Who may come under it: a launched one's monitor is asked before a setns, unless it runs since
+/// an agent that did not see to that.
+pub(super) fn whom(shared: &Shared, policy: &Policy) -> Whom {
+    let origin = policy.select.origin;
+    let never_asked = |container: &Container| {
+        container.origin == Origin::Launched
+            && matches!(container.state(), State::Running)
+            && !container.facts().setns_before
+            && holds(policy, shared, &Who::of(container))
+    };
+    let mut all = shared.registry.all().into_iter();
+    Whom {
+        asking: origin != Some(model::Origin::Found),
+        others: origin != Some(model::Origin::Launched) || all.any(|one| never_asked(&one)),
+    }
 }
 
 fn selects(policy: &Policy, who: &Who) -> bool {

@@ -28,6 +28,7 @@ use super::{
     io::Output,
     launch::Workload,
     log::{Log, Stream},
+    questions::Questions,
 };
 use crate::{
     protocol::{Reply, Request, decode_request, encode, parse_resize, parse_signal},
@@ -60,6 +61,8 @@ pub(crate) struct Monitor {
     /// An exec's container's first process, while it is there.
     target: Option<OwnedFd>,
     target_gone: Option<Instant>,
+    /// Until nobody lives under the filter that asks.
+    pub(super) questions: Option<Questions>,
     listener: OwnedFd,
     termination: SignalFd,
     left: bool,
@@ -83,6 +86,7 @@ enum Source {
     Input,
     Process,
     Target,
+    Question,
 }
 
 impl Monitor {
@@ -120,6 +124,7 @@ impl Monitor {
             early_eof: false,
             target,
             target_gone,
+            questions: None,
             listener,
             termination,
             left: false,
@@ -130,7 +135,7 @@ impl Monitor {
         loop {
             self.flush_clients();
             self.track_loneliness();
-            if matches!(self.state, State::Over) && self.clients.iter().all(Client::is_idle) {
+            if self.is_done() {
                 break;
             }
             let ready = match self.wait() {
@@ -180,6 +185,9 @@ impl Monitor {
         }
         if let (State::Waiting { .. }, Some(target)) = (&self.state, &self.target) {
             add(Source::Target, target.as_fd(), PollFlags::POLLIN);
+        }
+        if let Some(questions) = &self.questions {
+            add(Source::Question, questions.as_fd(), PollFlags::POLLIN);
         }
         if let State::Running(workload) = &self.state {
             if let Some(status) = workload.status() {
@@ -254,6 +262,7 @@ impl Monitor {
                 }
             }
             Source::Process => self.finish(),
+            Source::Question => self.answer(events),
             Source::Target => {
                 self.target = None;
                 self.target_gone = Some(Instant::now());
@@ -313,6 +322,23 @@ impl Monitor {
             }
             Request::Kill => self.kill(),
         }
+    }
+
+    fn answer(&mut self, events: PollFlags) {
+        if let Some(questions) = &mut self.questions
+            && events.contains(PollFlags::POLLIN)
+        {
+            questions.answer();
+        } else {
+            // Nobody can ask any more.
+            self.questions = None;
+        }
+    }
+
+    /// What an exec's program leaves behind in the container goes on asking.
+    fn is_done(&self) -> bool {
+        let asked = self.is_exec() && self.questions.is_some();
+        matches!(self.state, State::Over) && !asked && self.clients.iter().all(Client::is_idle)
     }
 
     fn unstuff(&mut self) {

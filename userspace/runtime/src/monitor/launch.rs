@@ -6,7 +6,7 @@
 
 use std::{
     fs::{self, File},
-    os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
+    os::fd::{AsFd as _, AsRawFd as _, OwnedFd, RawFd},
     path::PathBuf,
 };
 
@@ -32,7 +32,7 @@ use crate::{
     },
     record::KILLED,
     spec::{LaunchSpec, Target},
-    sys::clone::{Cloned, Side, clone3, pidfd_open, pidfd_send_signal},
+    sys::clone::{Cloned, Side, clone3, pidfd_getfd, pidfd_open, pidfd_send_signal},
     trace::Traced,
 };
 
@@ -48,14 +48,18 @@ pub(super) struct Workload {
     ready: bool,
     told: Option<Told>,
     _held: Held,
-    /// The gate's writing end: closed, it tells the child that its monitor is gone.
-    _lifeline: OwnedFd,
+    /// The writing end: closed, it tells the child that its monitor is gone.
+    gate: OwnedFd,
 }
+
+const LISTENER: &str = "listen to its filter";
 
 /// What the status pipe told.
 #[derive(Debug)]
 pub(super) enum Progress {
     Executed,
+    /// A filter asks by this; more is to come.
+    Asks(OwnedFd),
     Failed(Failure),
     Pending,
 }
@@ -120,7 +124,7 @@ pub(super) fn launch(
             ready: false,
             told,
             _held: held,
-            _lifeline: gate_writer,
+            gate: gate_writer,
         }),
         Err(failure) => {
             kill_and_wait(&process);
@@ -364,6 +368,12 @@ impl Workload {
             match read(status, &mut message) {
                 Ok(8) => match run::decode_status(message) {
                     (READY, _) => self.ready = true,
+                    (run::LISTENER, number) => match self.take_listener(number) {
+                        Ok(listener) => return Progress::Asks(listener),
+                        // It has ended: nothing more comes.
+                        Err(Errno::ESRCH) => {}
+                        Err(errno) => return self.give_up(LISTENER, errno),
+                    },
                     (index @ run::DONE..run::DONE_END, micros) => {
                         if let Some(told) = &mut self.told {
                             told.done(index - run::DONE, micros);
@@ -386,5 +396,19 @@ impl Workload {
         }
         // Killed on the way: by a client, or by the OOM killer under a limit too small to start in.
         Progress::Failed(Failure::without_path(KILLED, Errno::EINTR))
+    }
+
+    /// By its number in the child, who waits at the gate until it is taken.
+    fn take_listener(&self, number: RawFd) -> nix::Result<OwnedFd> {
+        let listener = pidfd_getfd(self.process.pidfd.as_fd(), number)?;
+        write(&self.gate, b"!")?;
+        Ok(listener)
+    }
+
+    fn give_up(&mut self, step: &'static str, errno: Errno) -> Progress {
+        self.status = None;
+        // Whoever is gone needs no signal; the caller waits for its end.
+        let _ = pidfd_send_signal(self.process.pidfd.as_fd(), libc::SIGKILL);
+        Progress::Failed(Failure::without_path(step, errno))
     }
 }

@@ -14,6 +14,7 @@ pub(crate) mod identity;
 pub(crate) mod io;
 pub(crate) mod launch;
 mod log;
+mod questions;
 mod told;
 mod workload;
 

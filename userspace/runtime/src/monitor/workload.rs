@@ -25,6 +25,7 @@ use super::{
     io::STDIN_LIMIT,
     launch::{Progress, launch, wait},
     log::Stream,
+    questions::Questions,
 };
 use crate::{
     client::address_of,
@@ -41,7 +42,7 @@ use crate::{
 const SIGNAL_BASE: i32 = 128;
 
 impl Monitor {
-    fn is_exec(&self) -> bool {
+    pub(super) fn is_exec(&self) -> bool {
         matches!(self.spec.target, Target::Exec(_))
     }
 
@@ -124,7 +125,7 @@ impl Monitor {
             State::Waiting { .. } => {
                 self.fail(&Failure::without_path("monitor terminated", Errno::EINTR));
             }
-            State::Over => {}
+            State::Over => self.questions = None,
         }
     }
 
@@ -135,6 +136,10 @@ impl Monitor {
         };
         match workload.progress() {
             Progress::Pending => {}
+            Progress::Asks(listener) => {
+                let asking = self.spec.asking.as_ref();
+                self.questions = asking.map(|one| Questions::new(listener, &one.program));
+            }
             Progress::Executed => {
                 let started = Started {
                     pid: workload.process.pid,

@@ -5,11 +5,11 @@ use std::ffi::CString;
 
 use nix::{errno::Errno, libc, sys::stat::Mode};
 
-use super::{Exec, Failure, Op, Plan, SECCOMP, Step, container, exec};
+use super::{ASKING, Exec, Failure, Op, Plan, SECCOMP, Step, container, exec};
 use crate::{
     apparmor, defaults,
     disk::kernel_text,
-    spec::{Label, LaunchSpec, Process, Rlimit, Target, User},
+    spec::{Asking, Label, LaunchSpec, Process, Rlimit, Target, User},
     sys::{exec::Strings, seccomp, task::CapabilitySets},
 };
 
@@ -22,10 +22,34 @@ pub(crate) struct Prepared {
 
 /// Computes the plan; everything it opens is gone again when it is dropped.
 pub(crate) fn prepare(spec: &LaunchSpec, window: Option<(u16, u16)>) -> Result<Prepared, Failure> {
-    match &spec.target {
+    let mut prepared = match &spec.target {
         Target::Container(target) => container::prepare(spec, target, window),
         Target::Exec(target) => exec::prepare(&spec.process, target, window),
+    }?;
+    if let Some(asking) = &spec.asking {
+        ask(
+            &mut prepared.plan.steps,
+            spec.process.no_new_privileges,
+            asking,
+        );
     }
+    Ok(prepared)
+}
+
+/// The filter that asks goes below the process' own, which would judge what its installing takes;
+/// where it may be installed with `no_new_privs` alone, after that.
+fn ask(steps: &mut Vec<Step>, no_new_privileges: bool, asking: &Asking) {
+    let before = |op: &Op| match op {
+        Op::ParentDeath => no_new_privileges,
+        Op::Seccomp { .. } | Op::User { .. } => !no_new_privileges,
+        _ => false,
+    };
+    let at = steps.iter().position(|step| before(&step.op));
+    let program = seccomp::Program::from(&asking.filter).asking_once();
+    steps.insert(
+        at.unwrap_or(steps.len()),
+        step(ASKING, Op::Seccomp { program }),
+    );
 }
 
 pub(super) fn step(name: &'static str, op: Op) -> Step {
@@ -347,6 +371,31 @@ mod tests {
         process.no_new_privileges = false;
         assert_eq!(names(&process)[1..4], ["bounding set", SECCOMP, "user"]);
         assert!(last_filter(&process).is_none());
+    }
+
+    #[test]
+    fn who_asks_is_below_the_processs_own_filter() {
+        let mut process = process(&["x"], &[]);
+        process.seccomp = Some(paddock_seccomp::Filter::default());
+        let asking = Asking {
+            filter: paddock_seccomp::Filter::default(),
+            program: "/pin".into(),
+        };
+        let names = |process: &Process| {
+            let mut steps = Vec::new();
+            push_credentials(&mut steps, process, true).unwrap();
+            ask(&mut steps, process.no_new_privileges, &asking);
+            steps.iter().map(|step| step.name).collect::<Vec<_>>()
+        };
+        let with = names(&process);
+        assert_eq!(
+            with[with.len() - 3..],
+            ["no_new_privs", ASKING, "parent death signal"]
+        );
+        process.no_new_privileges = false;
+        assert_eq!(names(&process)[2..5], [ASKING, SECCOMP, "user"]);
+        process.seccomp = None;
+        assert_eq!(names(&process)[2..4], [ASKING, "user"]);
     }
 
     #[test]

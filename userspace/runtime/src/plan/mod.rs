@@ -285,6 +285,9 @@ pub(crate) struct Failure {
 /// The step's name wherever it comes.
 const SECCOMP: &str = "seccomp filter";
 
+/// Of the one that asks about setns.
+const ASKING: &str = "filter that asks";
+
 /// Docker's exit codes of a launch that failed.
 const SETUP_FAILED: i32 = 125;
 const CANNOT_INVOKE: i32 = 126;

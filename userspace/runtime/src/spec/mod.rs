@@ -44,6 +44,18 @@ pub struct LaunchSpec {
     /// To put its new network namespace on. A container's only.
     #[serde(default)]
     pub networks: Option<Networks>,
+    /// Each setns of its programs is to be judged before it happens.
+    #[serde(default)]
+    pub asking: Option<Asking>,
+}
+
+/// How the monitor hears of a setns, and whom it asks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Asking {
+    /// Beside the process' own one.
+    pub filter: paddock_seccomp::Filter,
+    /// Pin of the kernel half's program that judges; where nothing is there, every setns goes on.
+    pub program: PathBuf,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

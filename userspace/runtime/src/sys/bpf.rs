@@ -1,8 +1,9 @@
-//! bpf(2), for one kind of program: who may use which device in a v2 cgroup (4.15).
-//!
-//! Once attached the program lives with the cgroup and goes with it.
+//! bpf(2), for two programs: one that says who may use which device in a v2 cgroup (4.15), made
+//! here, which lives with the cgroup once it is attached and goes with it; and one of the kernel
+//! half's that is asked before a setns goes on.
 #![expect(unsafe_code, reason = "bpf has no safe wrapper")]
 
+use std::ffi::CStr;
 use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
 
 use nix::errno::Errno;
@@ -10,7 +11,9 @@ use nix::errno::Errno;
 use super::{check, task::with_memory_lock};
 
 const PROG_LOAD: libc::c_int = 5;
+const OBJ_GET: libc::c_int = 7;
 const PROG_ATTACH: libc::c_int = 8;
+const TEST_RUN: libc::c_int = 10;
 /// `BPF_PROG_TYPE_CGROUP_DEVICE`, `BPF_CGROUP_DEVICE`.
 const PROGRAM_TYPE: u32 = 15;
 const ATTACH_TYPE: u32 = 6;
@@ -50,6 +53,29 @@ pub(crate) fn limit_devices(cgroup: BorrowedFd<'_>, program: &[[u8; 8]]) -> nix:
     attributes[0] = pair(number(cgroup.as_raw_fd()), number(loaded.as_raw_fd()));
     attributes[1] = pair(ATTACH_TYPE, ALLOW_MULTI);
     bpf(PROG_ATTACH, &mut attributes).map(drop)
+}
+
+/// A program by its pin.
+pub(crate) fn pinned(path: &CStr) -> nix::Result<OwnedFd> {
+    let mut attributes: Attributes = [0; 20];
+    attributes[0] = path.as_ptr().expose_provenance() as u64;
+    let fd = bpf(OBJ_GET, &mut attributes)?;
+    let fd = RawFd::try_from(fd).map_err(|_| Errno::EOVERFLOW)?;
+    // SAFETY: the kernel has just made this descriptor for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Runs a raw tracepoint's program on these words (5.10); what it returns.
+pub(crate) fn ask(program: BorrowedFd<'_>, words: &[u64]) -> nix::Result<u32> {
+    let mut attributes: Attributes = [0; 20];
+    attributes[0] = u64::from(program.as_raw_fd().cast_unsigned());
+    let size = u32::try_from(size_of_val(words)).map_err(|_| Errno::E2BIG)?;
+    // ctx_size_in, and where it is.
+    attributes[5] = u64::from(size);
+    attributes[6] = words.as_ptr().expose_provenance() as u64;
+    bpf(TEST_RUN, &mut attributes)?;
+    // retval, behind prog_fd.
+    Ok((attributes[0] >> 32) as u32)
 }
 
 fn bpf(command: libc::c_int, attributes: &mut Attributes) -> nix::Result<libc::c_long> {

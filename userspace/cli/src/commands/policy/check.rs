@@ -135,6 +135,8 @@ fn means(rule: &RuleSummary) -> String {
     for (index, (means, what)) in rule.means.iter().enumerate() {
         let says = match means.as_str() {
             "lsm" => "refused (lsm)",
+            "cgroup" => "refused (cgroup)",
+            "seccomp" => "refused where paddock launched it (seccomp)",
             "sigkill" => "killed once it is done (sigkill)",
             "count" => "only counted (count)",
             "unseen" => "not seen (unseen)",
