@@ -4,6 +4,7 @@
 
 use anyhow::{Result, ensure};
 
+use crate::context::Context;
 use crate::metrics::Metrics;
 
 pub mod calls;
@@ -98,6 +99,12 @@ pub(super) fn able<'a>(name: &'a str, volumes: &[&'a str]) -> Vec<&'a str> {
     }
     args.push("host");
     args
+}
+
+/// Whether a capability of the kernel half is served by that rung here.
+pub(crate) fn served(context: &Context, capability: &str, rung: &str) -> Result<bool> {
+    let labels = [("capability", capability), ("rung", rung)];
+    Ok(context.metrics()?.value("paddock_probe_attached", &labels) == Some(1.0))
 }
 
 /// `-v` argument that gives a container a way to the host's namespace: this process is in it.

@@ -9,7 +9,7 @@ use super::Files;
 use crate::{
     context::{Context, eventually},
     runner::Scenario,
-    scenarios::kernel::{able, equal, host_way},
+    scenarios::kernel::{able, equal, host_way, served},
 };
 
 pub const ALL: &[Scenario] = &[
@@ -32,11 +32,6 @@ pub(super) fn asks(context: &Context) -> Result<bool> {
 /// Whether setns is refused before it happens; where not, who did it is killed.
 pub(super) fn refuses(context: &Context) -> Result<bool> {
     Ok(asks(context)? || served(context, "question", "seccomp")?)
-}
-
-fn served(context: &Context, capability: &str, rung: &str) -> Result<bool> {
-    let labels = [("capability", capability), ("rung", rung)];
-    Ok(context.metrics()?.value("paddock_probe_attached", &labels) == Some(1.0))
 }
 
 pub(super) fn hits(context: &Context, container: &str, action: &str) -> Result<f64> {

@@ -161,7 +161,16 @@ fn in_force(policy: &PolicySummary) -> String {
         ("sigkill", "killed after the act, before it returns"),
         ("count", "only counted, this kernel cannot stop it"),
     ] {
-        if let Some(mut what) = weaker.remove(means) {
+        if let Some(what) = weaker.get(means) {
+            // Of some containers only: the others' filter asks first.
+            let asked = |one: &&str| weaker.get("seccomp").is_some_and(|all| all.contains(one));
+            let mut what: Vec<_> = what
+                .iter()
+                .map(|one| match asked(one) {
+                    true => format!("{one} where no filter asks"),
+                    false => (*one).to_owned(),
+                })
+                .collect();
             what.sort_unstable();
             what.dedup();
             let line = format!("  {says}: {}", what.join(", "));
