@@ -450,7 +450,7 @@ impl From<ProgramError> for Refused {
     }
 }
 
-fn errno(error: &(dyn StdError + 'static)) -> Option<Errno> {
+pub(crate) fn errno(error: &(dyn StdError + 'static)) -> Option<Errno> {
     let mut cause = Some(error);
     while let Some(error) = cause {
         if let Some(code) = error

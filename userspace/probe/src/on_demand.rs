@@ -12,11 +12,12 @@ use aya::programs::{
     Lsm, ProgramError,
     links::{FdLink, PinnedLink},
 };
+use nix::errno::Errno;
 
 use crate::{
     Error,
-    kernel_types::KernelTypes,
     ladder::{Capability, ENFORCE, GUARD, QUESTION},
+    load::errno,
     pins,
 };
 
@@ -28,15 +29,15 @@ pub(crate) struct OnDemand {
     /// All that there are.
     whole: bool,
     /// See [`once_only`]: what was wanted once hangs on.
-    once: bool,
+    pub(crate) once: bool,
 }
 
-/// Whether the kernel attaches a program once only, as before 5.13: it refuses one that was let go
-/// with ENOENT. Trying would spend a program, so this is told by a function that came with the
-/// other.
+/// Whether the kernel attaches a program once only, as before 5.13: one that hangs, or was let go,
+/// it refuses with ENOENT. Others say EBUSY of one that hangs, as that of this pin does.
 /// <https://github.com/torvalds/linux/commit/f3a95075549e0e5c36db922caf86847db7a35403>
-pub(crate) fn once_only(types: &KernelTypes) -> bool {
-    !types.has_function("bpf_prog_has_kfunc_call")
+pub(crate) fn once_only(hanging: &Path) -> bool {
+    let again = Lsm::from_pin(hanging).and_then(|mut program| program.attach().map(drop));
+    again.is_err_and(|error| errno(&error) == Some(Errno::ENOENT))
 }
 
 /// Whether a program is any's.

@@ -173,9 +173,10 @@ impl Probe {
         let (attached, host) =
             selftest::run(&ebpf, &mut maps, &observed, attached, &mut statuses, &types)?;
         let mut links = Vec::new();
-        let once = on_demand::once_only(&types);
-        let mut enforcing = OnDemand::none(on_demand::enforces, once);
-        let mut guarding = OnDemand::none(on_demand::guards, once);
+        let mut enforcing = OnDemand::none(on_demand::enforces, false);
+        let mut guarding = OnDemand::none(on_demand::guards, false);
+        // By the first that hangs, while it does.
+        let mut once = None;
         let (mut programs, mut held, mut tried) = (Vec::new(), Vec::new(), Vec::new());
         // What the old ones do at the moment, the new ones go on with.
         let demanded = |name: &str| over && on_demand::hangs(pin_dir, name);
@@ -187,8 +188,13 @@ impl Probe {
                 let pinned = link.pin(&path);
                 pinned.map_err(|source| Error::Pin { path, source })
             };
+            let goes = on_demand::is(name) && matches!(link, Attachment::Link(_));
+            let once = goes
+                && *once.get_or_insert_with(|| {
+                    on_demand::once_only(&pins::new_program_path(pin_dir, name))
+                });
             match link {
-                Attachment::Link(link) if !on_demand::is(name) => {
+                Attachment::Link(link) if !goes => {
                     links.push(Kept::Pinned(pin(link)?));
                 }
                 Attachment::Link(link) if once || demanded(name) => {
@@ -208,6 +214,8 @@ impl Probe {
                 }
             }
         }
+        let once = once.unwrap_or(false);
+        (enforcing.once, guarding.once) = (once, once);
         // With them goes what was loaded and does not serve.
         drop(ebpf);
         if over {
