@@ -163,12 +163,7 @@ impl Probe {
         let mut maps = Maps::from(&mut take)?;
         let observed = typed("OBSERVED", take("OBSERVED")?)?;
         if !over {
-            let control = Control {
-                layout: LAYOUT,
-                generation: generation.into(),
-                ..Control::default()
-            };
-            swap::write(&mut maps.control, control)?;
+            begin(&mut maps, generation)?;
         }
         let (attached, host) =
             selftest::run(&ebpf, &mut maps, &observed, attached, &mut statuses, &types)?;
@@ -189,10 +184,8 @@ impl Probe {
                 pinned.map_err(|source| Error::Pin { path, source })
             };
             let goes = on_demand::is(name) && matches!(link, Attachment::Link(_));
-            let once = goes
-                && *once.get_or_insert_with(|| {
-                    on_demand::once_only(&pins::new_program_path(pin_dir, name))
-                });
+            let try_it = || on_demand::once_only(&pins::new_program_path(pin_dir, name));
+            let once = goes && *once.get_or_insert_with(try_it);
             match link {
                 Attachment::Link(link) if !goes => {
                     links.push(Kept::Pinned(pin(link)?));
@@ -355,6 +348,16 @@ impl Probe {
     pub fn take_program_log(&mut self) -> Option<ProgramLog> {
         self.program_log.take()
     }
+}
+
+/// What the first generation begins with.
+fn begin(maps: &mut Maps, generation: u32) -> Result<(), Error> {
+    let control = Control {
+        layout: LAYOUT,
+        generation: generation.into(),
+        ..Control::default()
+    };
+    swap::write(&mut maps.control, control)
 }
 
 fn pin_program(ebpf: &mut Ebpf, pin_dir: &Path, name: &str) -> Result<(), Error> {

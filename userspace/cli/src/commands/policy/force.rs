@@ -166,9 +166,15 @@ fn in_force(policy: &PolicySummary) -> String {
             let asked = |one: &&str| weaker.get("seccomp").is_some_and(|all| all.contains(one));
             let mut what: Vec<_> = what
                 .iter()
-                .map(|one| match asked(one) {
-                    true => format!("{one} where no filter asks"),
-                    false => (*one).to_owned(),
+                .map(|one| {
+                    format!(
+                        "{one}{}",
+                        if asked(one) {
+                            " where no filter asks"
+                        } else {
+                            ""
+                        }
+                    )
                 })
                 .collect();
             what.sort_unstable();
