@@ -25,7 +25,7 @@ const TAIL_LINES: usize = 60;
 /// nobody loads here.
 const KERNEL_LINE: &str = "console=ttyS0 panic=-1 lsm=landlock,lockdown,yama,apparmor,bpf";
 /// Without "fast" string instructions, which are emulated byte by byte: the kernel copies and
-/// clears by words then, and scenarios take a third less time.
+/// clears by words then, which took a third off one scenario's processor time.
 const CPU: &str = "max,-erms";
 
 #[derive(Clone, Debug)]

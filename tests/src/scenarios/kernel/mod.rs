@@ -4,8 +4,7 @@
 
 use anyhow::{Result, ensure};
 
-use crate::context::Context;
-use crate::metrics::Metrics;
+use crate::{context::Context, metrics::Metrics};
 
 pub mod calls;
 pub mod counts;

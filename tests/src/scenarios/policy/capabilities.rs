@@ -6,7 +6,10 @@ use std::fs;
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
-use super::Files;
+use super::{
+    Files,
+    enforced::{self, HITS},
+};
 use crate::{
     context::{Context, eventually},
     runner::Scenario,
@@ -22,8 +25,7 @@ pub const ALL: &[Scenario] = &[
 
 /// Whether the kernel asks; where not, such a policy is refused with these words.
 fn asks(context: &Context, files: &Files) -> Result<bool> {
-    let labels = [("capability", "enforce"), ("rung", "lsm")];
-    if context.metrics()?.value("paddock_probe_attached", &labels) == Some(1.0) {
+    if enforced::asks(context)? {
         return Ok(true);
     }
     let check: Value = context.json(&["check", "--format", "json"])?;
@@ -54,9 +56,7 @@ fn hits(context: &Context, container: &str, rule: &str, action: &str) -> Result<
         ("rule", rule),
         ("action", action),
     ];
-    Ok(context
-        .metrics()?
-        .sum("paddock_container_policy_hits_total", &labels))
+    Ok(context.metrics()?.sum(HITS, &labels))
 }
 
 /// A container's `try chroot` and `try hostname`, and what they said.

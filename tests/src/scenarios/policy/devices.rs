@@ -4,7 +4,7 @@
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
-use super::Files;
+use super::{Files, enforced::HITS};
 use crate::{
     context::{Context, eventually},
     runner::Scenario,
@@ -32,9 +32,7 @@ fn hits(context: &Context, container: &str, rule: &str, action: &str) -> Result<
         ("rule", rule),
         ("action", action),
     ];
-    Ok(context
-        .metrics()?
-        .sum("paddock_container_policy_hits_total", &labels))
+    Ok(context.metrics()?.sum(HITS, &labels))
 }
 
 /// What is tried, on what, how often, and how many of them are refused under the policy.

@@ -71,8 +71,7 @@ impl Drop for Found {
     }
 }
 
-/// Joins the namespace of type `kind` of process `target` from inside: whether all tries were let
-/// go on, and were then found refused or killed.
+/// What became of a process that tried to join another's namespace.
 struct Joined {
     said: String,
     signal: Option<i32>,

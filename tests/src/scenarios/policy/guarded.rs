@@ -24,7 +24,7 @@ use crate::{
     context::{Context, eventually},
     raw::{self, DATA, call},
     runner::Scenario,
-    scenarios::kernel::{able, equal, host_way},
+    scenarios::kernel::{able, equal, host_way, served},
 };
 
 pub const ALL: &[Scenario] = &[Scenario::new("policy::root_cannot_take_it_down", guarded).alone()];
@@ -45,8 +45,7 @@ const WALLS: &str = "name = \"walls\"\nmode = \"enforce\"\n\
 /// noticed, and put right where it can be.
 fn guarded(context: &Context) -> Result<()> {
     context.start_agent(&[])?;
-    let labels = [("capability", "guard"), ("rung", "lsm")];
-    let asks = context.metrics()?.value("paddock_probe_attached", &labels) == Some(1.0);
+    let asks = served(context, "guard", "lsm")?;
     let pins = context.state.join("bpf");
     // Until a policy is enforced nobody is kept from it.
     let map = MapInfo::from_pin(pins.join("map_SLOT_RULESET"))?.id();
