@@ -3,17 +3,21 @@
 //! Without one (no BTF, not permitted) containers are still launched, limited and supervised;
 //! what only the kernel half knows is absent, and the reason is told wherever people look.
 
-use std::sync::{
-    Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    ops::{Deref, DerefMut},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use paddock_cgroups::CgroupIds;
 use paddock_probe::{
     Answers, CapabilityStatus, CgroupKey, Changed, Error, EventReader, FileId, GuardMode, HitKey,
     MapMemory, NsInums, Peers, Probe, ProgramStats, Ring, RingCounters, RuntimeFile, Shares, Slot,
-    SlotCounters, Tampered, Touched,
+    SlotCounters, Tampered, Touched, preempts,
 };
+use paddock_runtime::uninterrupted::Uninterrupted;
 
 /// What a probe's `capabilities` can name, for saying that none is served.
 const CAPABILITIES: [&str; 19] = [
@@ -41,6 +45,8 @@ const CAPABILITIES: [&str; 19] = [
 #[derive(Debug)]
 pub(crate) struct Kernel {
     probe: Mutex<Option<Probe>>,
+    /// Whether the kernel takes the processor from a thread inside a system call.
+    preempts: bool,
     /// Why there is none.
     unavailable: Option<String>,
     capabilities: Vec<CapabilityStatus>,
@@ -60,6 +66,7 @@ impl Kernel {
             adopted: probe.adopted(),
             host: probe.host_namespaces(),
             probe: Mutex::new(Some(probe)),
+            preempts: preempts(),
             unavailable: None,
             delivered: Default::default(),
             lost: AtomicU64::new(0),
@@ -77,6 +84,7 @@ impl Kernel {
         };
         Self {
             probe: Mutex::new(None),
+            preempts: false,
             unavailable: Some(reason),
             capabilities: CAPABILITIES.map(off).into(),
             adopted: false,
@@ -431,9 +439,35 @@ impl Kernel {
         self.lock().as_mut().map_or(Ok(absent), action)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<Probe>> {
+    fn lock(&self) -> Held<'_> {
         // A panic elsewhere leaves the probe as usable as it was.
-        self.probe.lock().unwrap_or_else(PoisonError::into_inner)
+        let probe = self.probe.lock().unwrap_or_else(PoisonError::into_inner);
+        Held {
+            probe,
+            _stretch: self.preempts.then(Uninterrupted::begin),
+        }
+    }
+}
+
+/// The probe, while it is this thread's. The kernel passes over its probes on a processor on
+/// which a thread is inside bpf(2) with a map: one that lost its processor there would keep them
+/// off until it goes on, so it does not lose it.
+struct Held<'a> {
+    probe: MutexGuard<'a, Option<Probe>>,
+    _stretch: Option<Uninterrupted>,
+}
+
+impl Deref for Held<'_> {
+    type Target = Option<Probe>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.probe
+    }
+}
+
+impl DerefMut for Held<'_> {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.probe
     }
 }
 

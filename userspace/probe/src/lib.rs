@@ -64,6 +64,7 @@ pub use paddock_abi::{
 };
 pub use peers::Peers;
 pub use pins::question_pin;
+pub use preemption::preempts;
 pub use probe::{Probe, ProgramStats, RecordRate};
 pub use program_log::ProgramLog;
 pub use record::{

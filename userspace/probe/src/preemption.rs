@@ -14,7 +14,7 @@ const DEBUGFS: Filesystem = Filesystem {
 };
 
 /// Where it is not to be learned, it is assumed.
-pub(crate) fn preempts() -> bool {
+pub fn preempts() -> bool {
     let never = uname().is_ok_and(|name| !name.version().to_string_lossy().contains("PREEMPT"));
     if never {
         return false;

@@ -22,4 +22,5 @@ pub mod sealed;
 pub mod spec;
 mod sys;
 pub mod trace;
+pub mod uninterrupted;
 pub mod zygote;

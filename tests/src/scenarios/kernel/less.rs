@@ -1,6 +1,12 @@
 //! What is withheld under load: counted by its reason, told, and never at the cost of a count.
 
-use std::{fs, path::Path, thread, time::Duration};
+use std::{
+    fs,
+    path::Path,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result, ensure};
 use nix::{
@@ -34,7 +40,8 @@ pub const ALL: &[Scenario] = &[
 ];
 
 /// Several at once on few processors, each as fast as it can: each one's count is its own calls,
-/// though a kernel that preempts itself passes over programs that a waiting task is inside of.
+/// though a kernel that preempts itself passes over programs that a waiting task is inside of, and
+/// over probes while the agent is inside a map: others come and go all the while.
 fn many_containers_close_the_identity(context: &Context) -> Result<()> {
     const CONTAINERS: u32 = 8;
     const CALLS: u32 = 20_011;
@@ -48,6 +55,25 @@ fn many_containers_close_the_identity(context: &Context) -> Result<()> {
         args.extend(["/run/workload", "unshare-loop", "uts", &count]);
         context.ok(&args)?;
     }
+    let ended = AtomicBool::new(false);
+    let others = thread::scope(|scope| {
+        let launching = scope.spawn(|| {
+            let mut others = 0;
+            while !ended.load(Ordering::Relaxed) {
+                context.metrics()?;
+                context.ok(&["run", "--rm", "host", "true"])?;
+                others += 1;
+            }
+            anyhow::Ok(others)
+        });
+        let waited = names
+            .iter()
+            .try_for_each(|name| context.ok(&["wait", name]).map(drop));
+        ended.store(true, Ordering::Relaxed);
+        waited.and(launching.join().unwrap_or(Ok(0)))
+    })?;
+    println!("    {others} others");
+    ensure!(others > 0, "no others");
     for name in &names {
         ensure!(context.ok(&["wait", name])?.trim() == "0", "{name}");
         let said = context.ok(&["logs", name])?;

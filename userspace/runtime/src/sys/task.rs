@@ -302,6 +302,21 @@ pub(crate) fn set_scheduler(pid: i32, wanted: Scheduler) -> nix::Result<()> {
         .map(drop)
 }
 
+/// The calling thread's policy, `SCHED_RESET_ON_FORK` included.
+pub(crate) fn policy() -> nix::Result<i32> {
+    // SAFETY: integers only.
+    Errno::result(unsafe { libc::sched_getscheduler(0) })
+}
+
+/// The calling thread's policy and, for one of real time, its priority. Its nice value stays.
+pub(crate) fn set_policy(policy: i32, priority: i32) -> nix::Result<()> {
+    let parameters = libc::sched_param {
+        sched_priority: priority,
+    };
+    // SAFETY: the kernel reads one struct.
+    Errno::result(unsafe { libc::sched_setscheduler(0, policy, &raw const parameters) }).map(drop)
+}
+
 /// The working directory as the kernel tells it into `buffer`. A directory outside of the
 /// root reads "(unreachable)…", so what comes back starts with a slash only if it is inside.
 pub(crate) fn working_directory(buffer: &mut [u8]) -> nix::Result<&CStr> {
