@@ -1,4 +1,5 @@
-//! `paddock-scenarios [--list] [FILTER]`: as root, with PADDOCK_BIN and PADDOCK_WORKLOAD set.
+//! `paddock-scenarios [--list | --share N/M | FILTER]`: as root, with PADDOCK_BIN and
+//! PADDOCK_WORKLOAD set. `--share 1/2`: all that asks the kernel half, and every other of the rest.
 
 use std::{fs, process::ExitCode};
 
@@ -7,8 +8,9 @@ use paddock_tests::{runner, scenarios};
 use tokio::signal::unix::{SignalKind, signal};
 
 fn main() -> ExitCode {
-    let filter = std::env::args().nth(1).unwrap_or_default();
-    let all = scenarios::all();
+    let mut args = std::env::args().skip(1);
+    let filter = args.next().unwrap_or_default();
+    let mut all = scenarios::all();
     if filter == "--list" {
         for scenario in &all {
             println!("{}", scenario.name);
@@ -19,11 +21,28 @@ fn main() -> ExitCode {
         eprintln!("paddock-scenarios: {error:#}");
         return ExitCode::FAILURE;
     }
-    if runner::run(&all, &filter) {
+    let ran = if filter == "--share" {
+        let Some((which, of)) = args.next().as_deref().and_then(share) else {
+            eprintln!("paddock-scenarios: --share is N/M, such as 1/2");
+            return ExitCode::FAILURE;
+        };
+        all = scenarios::share(all, which, of);
+        runner::run(&all, "")
+    } else {
+        runner::run(&all, &filter)
+    };
+    if ran {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
     }
+}
+
+/// Which of how many, from 1.
+fn share(text: &str) -> Option<(usize, usize)> {
+    let (which, of) = text.split_once('/')?;
+    let (which, of) = (which.parse().ok()?, of.parse().ok()?);
+    (1..=of).contains(&which).then_some((which, of))
 }
 
 /// Below `nohup` or a shell's `&`, signals are ignored, in what scenarios start too. A handler

@@ -36,6 +36,34 @@ pub mod sharing;
 pub mod trace;
 pub mod users;
 
+/// Areas that ask the kernel half, which is another one on each kernel.
+const OF_EACH_KERNEL: [&str; 9] = [
+    "agent",
+    "corpus",
+    "faults",
+    "found",
+    "kernel",
+    "oom",
+    "policy",
+    "portability",
+    "prometheus",
+];
+
+/// Those of each kernel, and of the others every `of`th, beginning with `which`.
+pub fn share(all: Vec<Scenario>, which: usize, of: usize) -> Vec<Scenario> {
+    let mut others = 0;
+    all.into_iter()
+        .filter(|scenario| {
+            let area = scenario.name.split("::").next().unwrap_or_default();
+            if OF_EACH_KERNEL.contains(&area) {
+                return true;
+            }
+            others += 1;
+            (others - 1) % of == which - 1
+        })
+        .collect()
+}
+
 /// In the order they run: foundations first, so that the first failure is the telling one.
 pub fn all() -> Vec<Scenario> {
     [
@@ -108,4 +136,25 @@ pub fn all() -> Vec<Scenario> {
         faults::ALL,
     ]
     .concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{all, share};
+
+    #[test]
+    fn shares_leave_nothing_out() {
+        let mut shared: Vec<_> = [1, 2]
+            .into_iter()
+            .flat_map(|which| share(all(), which, 2))
+            .map(|scenario| scenario.name)
+            .collect();
+        shared.sort_unstable();
+        shared.dedup();
+        let mut whole: Vec<_> = all().iter().map(|scenario| scenario.name).collect();
+        whole.sort_unstable();
+        whole.dedup();
+        assert_eq!(shared, whole);
+        assert!(share(all(), 1, 2).len() < whole.len());
+    }
 }
