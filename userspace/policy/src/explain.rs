@@ -3,6 +3,8 @@
 //!
 //! The same order as [`crate::compile`]'s, so that what is said here is what the kernel half does.
 
+use std::net::IpAddr;
+
 use paddock_abi::{
     activity::Activity,
     namespace::{NsType, Target},
@@ -12,9 +14,10 @@ use paddock_abi::{
 use crate::{
     answer::Action,
     compile::{Rank, action_of, rank_of},
-    model::{Device, Match, Policy, Rule, access},
+    model::{Cidr, Device, Match, Policy, Rule, access, protocol},
     named::{NAMED, NamedRule, TARGETS, bit, target_name},
     read::{Overrides, parse_with},
+    rule::{DIRECTIONS, PROTOCOLS},
     scope::{Scope, holds},
     values::{capability_named as capability, devices},
     words::thing,
@@ -43,6 +46,20 @@ pub enum Act<'a> {
     Device {
         what: &'a str,
     },
+    /// Talking to somebody.
+    Peer(Peer),
+}
+
+/// Whom a container talks to.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer {
+    pub address: IpAddr,
+    /// 0 of a protocol that has none.
+    pub port: u16,
+    /// One of [`protocol`].
+    pub protocol: u8,
+    /// One of [`direction`].
+    pub direction: u8,
 }
 
 /// A statement that holds for an act.
@@ -90,6 +107,7 @@ enum Question {
     Capability(u64),
     /// With one access.
     Device(Device),
+    Peer(Peer),
 }
 
 #[derive(Debug)]
@@ -243,8 +261,30 @@ fn narrower(decides: &Candidate<'_>, policy: &Policy, act: Act<'_>) -> Vec<Strin
                 "\n[[rule]]\nname = \"{name}\"\neffect = \"allow\"\ndevice = \"{what}\"\n"
             )]
         }
+        Match::Network(_) => {
+            let Act::Peer(peer) = act else {
+                return Vec::new();
+            };
+            let name = name(format!("allow-{}", peer.address).replace(':', "-"));
+            let port = (peer.protocol != protocol::OTHER)
+                .then(|| format!(", port = {}", peer.port))
+                .unwrap_or_default();
+            vec![format!(
+                "\n[[rule]]\nname = \"{name}\"\neffect = \"allow\"\n\
+                 network = {{ direction = \"{}\", net = \"{}\"{port}, protocol = \"{}\" }}\n",
+                word(&DIRECTIONS, peer.direction),
+                peer.address,
+                word(&PROTOCOLS, peer.protocol)
+            )]
+        }
         _ => Vec::new(),
     }
+}
+
+/// The name of a bit.
+fn word(names: &[(&'static str, u8)], bit: u8) -> &'static str {
+    let found = names.iter().find(|(_, one)| *one == bit);
+    found.map_or("", |(name, _)| name)
 }
 
 fn of_namespaces(act: Act<'_>) -> (Vec<&'static str>, Vec<&'static str>) {
@@ -350,6 +390,7 @@ fn questions(act: Act<'_>) -> Vec<Question> {
             });
             each.map(Question::Device).collect()
         }
+        Act::Peer(peer) => vec![Question::Peer(peer)],
     }
 }
 
@@ -363,6 +404,17 @@ impl Question {
             (Self::Capability(bit), Scope::Capabilities(bits)) => bits & bit != 0,
             (Self::Device(device), Scope::Device(wide)) => {
                 holds(wide, &device) && wide.access & device.access != 0
+            }
+            (Self::Peer(peer), Scope::Network(wide)) => {
+                let own = Cidr {
+                    address: peer.address,
+                    bits: if peer.address.is_ipv4() { 32 } else { 128 },
+                };
+                let (from, to) = wide.ports;
+                wide.net.covers(&own)
+                    && (from..=to).contains(&peer.port)
+                    && wide.protocols & peer.protocol != 0
+                    && wide.directions & peer.direction != 0
             }
             _ => false,
         }

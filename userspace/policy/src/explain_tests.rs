@@ -1,5 +1,5 @@
 use super::*;
-use crate::{compile, parse};
+use crate::{compile, model::direction, parse};
 
 const WALLS: &str = "name = \"walls\"\nmode = \"enforce\"\ndeny = [\"any-escape\", \"namespace-escape\"]\n\
     [[rule]]\nname = \"joining\"\nreaction = \"kill\"\nnamespace = { target = [\"host\", \"peer\"] }\n\
@@ -199,4 +199,71 @@ fn what_is_used_is_explained() {
             with: String::new()
         })
     );
+}
+
+/// Peers: the table of the longest net says the same, and what is advised lets them pass.
+#[test]
+fn whom_it_talks_to_is_explained() {
+    let text = "name = \"p\"\nmode = \"enforce\"\ndefault = { network = \"deny\" }\n\
+        [[rule]]\nname = \"in\"\neffect = \"allow\"\nnetwork = { direction = \"ingress\" }\n\
+        [[rule]]\nname = \"web\"\neffect = \"allow\"\n\
+        network = { direction = \"egress\", net = \"10.0.0.0/8\", port = 443, protocol = \"tcp\" }\n\
+        [[rule]]\nname = \"one\"\nreaction = \"kill\"\n\
+        network = { direction = \"egress\", net = \"10.1.2.3\", port = \"440-450\", protocol = \"tcp\" }\n\
+        [[rule]]\nname = \"six\"\nmode = \"audit\"\n\
+        network = { direction = \"egress\", net = \"fd00::/8\" }\n";
+    let policy = parse(text.as_bytes()).unwrap();
+    let rules = compile(&[&policy]).unwrap();
+    let (tcp, udp) = (protocol::TCP, protocol::UDP);
+    for (address, port, protocol, rule) in [
+        ("10.9.9.9", 443, tcp, None),
+        ("10.9.9.9", 443, udp, Some("default-network")),
+        ("10.9.9.9", 80, tcp, Some("default-network")),
+        ("10.1.2.3", 443, tcp, Some("one")),
+        ("10.1.2.3", 451, tcp, Some("default-network")),
+        ("fd00::1", 53, udp, Some("six")),
+        ("2001:db8::1", 53, udp, Some("default-network")),
+        ("127.0.0.1", 0, protocol::OTHER, Some("default-network")),
+    ] {
+        let peer = Peer {
+            address: address.parse().unwrap(),
+            port,
+            protocol,
+            direction: direction::OUT,
+        };
+        let act = Act::Peer(peer);
+        let held = explain(&[&policy], act);
+        let denies = held.first().filter(|one| one.action.is_some());
+        assert_eq!(denies.map(|one| one.rule.as_str()), rule, "{peer:?}");
+        let own = Cidr {
+            address: peer.address,
+            bits: if peer.address.is_ipv4() { 32 } else { 128 },
+        };
+        let nets = rules.networks.iter().filter(|node| node.net.covers(&own));
+        let longest = nets.max_by_key(|node| node.net.bits);
+        let answers = longest.into_iter().flat_map(|node| &node.answers);
+        let cell = answers
+            .filter(|one| one.direction == peer.direction && one.protocol == protocol)
+            .find(|one| one.ports.0 <= port && port <= one.ports.1)
+            .map_or(0, |one| one.cell);
+        let table = Action::of(paddock_abi::policy::action(cell)).map(|_| {
+            rules.rules[usize::from(paddock_abi::policy::rule(cell))]
+                .rule
+                .as_str()
+        });
+        assert_eq!(table, rule, "{peer:?}");
+        let incoming = Act::Peer(Peer {
+            direction: direction::IN,
+            ..peer
+        });
+        assert!(explain(&[&policy], incoming)[0].action.is_none());
+        if rule.is_none() {
+            continue;
+        }
+        let Some(Advice::Add(lines)) = allowing(text, Overrides::default(), act) else {
+            panic!("no advice for {peer:?}");
+        };
+        let more = parse(format!("{text}\n{lines}").as_bytes()).unwrap();
+        assert!(explain(&[&more], act)[0].action.is_none(), "{lines}");
+    }
 }

@@ -43,7 +43,7 @@ pub use answer::{Action, Answer};
 pub use compile::{
     DeviceNode, NetworkAnswer, NetworkNode, PathNode, RuleInfo, Ruleset, TooManyRules, compile,
 };
-pub use explain::{Act, Advice, Held, Standing, allowing, explain};
+pub use explain::{Act, Advice, Held, Peer, Standing, allowing, explain};
 pub use fault::{Fault, Faults, printable};
 pub use learn::learn;
 pub use model::Policy;

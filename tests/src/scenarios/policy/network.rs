@@ -196,11 +196,17 @@ fn one_way_out(context: &Context) -> Result<()> {
     let peer = serde_json::json!({
         "direction": "egress", "protocol": "udp", "address": SIX, "port": listener.port,
     });
-    let denials = events
+    let denials: Vec<Value> = events
         .lines()
         .filter_map(|line| serde_json::from_str::<Value>(line).ok())
-        .filter(|event| event["event"] == "denial" && event["peer"] == peer);
-    equal("events", denials.count().try_into().map(u32::into)?, 31)?;
+        .filter(|event| event["event"] == "denial")
+        .collect();
+    let to_six = denials.iter().filter(|event| event["peer"] == peer);
+    equal("events", to_six.count().try_into().map(u32::into)?, 31)?;
+    let is_bad =
+        |event: &&Value| event["peer"]["address"] == BAD && event["peer"]["protocol"] == "udp";
+    advised(context, &files, &listener, denials.iter().find(is_bad))?;
+    context.ok(&["policy", "apply", &file])?;
 
     context.ok(&["policy", "mode", "ways", "audit"])?;
     let talks = [("tcp", BAD, 7), ("tcp", "::", 11), ("udp", BAD, 5)];
@@ -213,6 +219,32 @@ fn one_way_out(context: &Context) -> Result<()> {
     equal("datagrams", listener.received().into(), 5)?;
     equal("audit", hits(context, "audited", "audit")?, 7 + 11 + 5)?;
     context.ok(&["policy", "rm", "ways"]).map(drop)
+}
+
+/// What `policy explain` says to write lets this peer pass, and no other.
+fn advised(
+    context: &Context,
+    files: &Files,
+    listener: &Listener,
+    denial: Option<&Value>,
+) -> Result<()> {
+    let id = denial.context("no denial")?["id"].to_string();
+    let told: Value = context.json(&["policy", "explain", &id, "--format", "json"])?;
+    let first = &told["rules"][0];
+    ensure!(
+        told["same"] == true && first["rule"] == "default-network" && first["why"] == "decides",
+        "{told}"
+    );
+    let lines = told["allow"][0]["lines"].as_str().context("no advice")?;
+    let more = files.write("more.toml", policy(listener.port, lines))?;
+    context.ok(&["policy", "apply", &more])?;
+    let talks = [("udp", BAD, 3), ("udp", SIX, 5), ("tcp", BAD, 7)];
+    let (output, _) = talk(context, listener, "advised", &talks)?;
+    ensure!(
+        output.stdout == "3 calls, 0 refused\n5 calls, 5 refused\n7 calls, 7 refused\n",
+        "{output:?}"
+    );
+    equal("advised", listener.received().into(), 3)
 }
 
 fn killed(context: &Context) -> Result<()> {

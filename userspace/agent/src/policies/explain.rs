@@ -5,8 +5,11 @@
 
 use std::sync::Arc;
 
-use paddock_policy::{Act, Action, Advice, Held, Policy, Standing, allowing, explain};
-use paddock_probe::{Activity, NsType};
+use paddock_policy::{Act, Action, Advice, Held, Peer, Policy, Standing, allowing, explain};
+use paddock_probe::{
+    Activity, NsType,
+    network::{direction, protocol},
+};
 
 use super::{
     Applied, Error, Policies, Who,
@@ -14,7 +17,7 @@ use super::{
 };
 use crate::{
     api::{Allow, Explanation, HeldRule},
-    event::{Event, Kind},
+    event::{self, Event, Kind},
     shared::Shared,
 };
 
@@ -37,6 +40,7 @@ enum Asked {
     Device {
         what: String,
     },
+    Peer(Peer),
 }
 
 impl Policies {
@@ -49,7 +53,10 @@ impl Policies {
                 .iter()
                 .map(|(namespace, target)| (namespace.as_str(), target.as_str()))
                 .collect(),
-            Asked::Activity { .. } | Asked::Capability { .. } | Asked::Device { .. } => Vec::new(),
+            Asked::Activity { .. }
+            | Asked::Capability { .. }
+            | Asked::Device { .. }
+            | Asked::Peer(_) => Vec::new(),
         };
         let act = match &asked {
             Asked::Activity { activity, target } => Act::Activity { activity, target },
@@ -59,6 +66,7 @@ impl Policies {
             },
             Asked::Capability { name } => Act::Capability { name },
             Asked::Device { what } => Act::Device { what },
+            Asked::Peer(peer) => Act::Peer(*peer),
         };
         let who = who(shared, &event, &mut notes);
         let holding = who.map_or_else(Vec::new, |who| self.holding(shared, &who));
@@ -124,6 +132,9 @@ fn asked(shared: &Shared, event: &Arc<Event>, notes: &mut Vec<String>) -> Option
         Kind::Denial {
             device: Some(what), ..
         } => Some(Asked::Device { what: what.clone() }),
+        Kind::Denial {
+            peer: Some(peer), ..
+        } => peer_of(peer).map(Asked::Peer),
         Kind::Activity {
             activity, target, ..
         }
@@ -135,6 +146,22 @@ fn asked(shared: &Shared, event: &Arc<Event>, notes: &mut Vec<String>) -> Option
         }),
         _ => None,
     }
+}
+
+fn peer_of(told: &event::Peer) -> Option<Peer> {
+    Some(Peer {
+        address: told.address.parse().ok()?,
+        port: told.port,
+        protocol: match told.protocol.as_str() {
+            "tcp" => protocol::TCP,
+            "udp" => protocol::UDP,
+            _ => protocol::OTHER,
+        },
+        direction: match told.direction.as_str() {
+            "ingress" => direction::IN,
+            _ => direction::OUT,
+        },
+    })
 }
 
 /// Whether that is the call that a denial is of.
@@ -185,10 +212,11 @@ fn effective(
         Some(here.means(*activity))
     };
     let (name, means) = match asked {
-        Asked::Activity { activity, .. } => (activity, means_of(activity)?),
-        Asked::Namespaces { syscall, .. } => (syscall, means_of(syscall)?),
-        Asked::Capability { name } => (name, here.capability()),
-        Asked::Device { what } => (what, here.device()),
+        Asked::Activity { activity, .. } => (activity.as_str(), means_of(activity)?),
+        Asked::Namespaces { syscall, .. } => (syscall.as_str(), means_of(syscall)?),
+        Asked::Capability { name } => (name.as_str(), here.capability()),
+        Asked::Device { what } => (what.as_str(), here.device()),
+        Asked::Peer(_) => ("network", here.network()),
     };
     if held.action > Some(Action::Audit) && means >= Means::Count {
         notes.push(format!(

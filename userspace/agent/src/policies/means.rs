@@ -151,6 +151,15 @@ impl Here {
         }
     }
 
+    /// Of what the container begins.
+    pub(crate) fn network(&self) -> Means {
+        if self.served.contains("network") {
+            Means::Cgroup
+        } else {
+            Means::Unseen
+        }
+    }
+
     /// For each rule that forbids, by what its acts are kept from happening, and which are not.
     /// `begun_by_peers`: see [`begun_by_peers`].
     pub(crate) fn of_rule(
@@ -197,9 +206,7 @@ impl Here {
         if network.protocols == protocol::OTHER {
             found.push((Means::Unseen, "network of protocol other"));
         } else if network.directions & direction::OUT != 0 {
-            let served = self.served.contains("network");
-            let means = if served { Means::Cgroup } else { Means::Unseen };
-            found.push((means, "network egress"));
+            found.push((self.network(), "network egress"));
         }
         found
     }
