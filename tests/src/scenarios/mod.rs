@@ -121,6 +121,7 @@ pub fn all() -> Vec<Scenario> {
         policy::ALL,
         policy::capabilities::ALL,
         policy::devices::ALL,
+        policy::disk::ALL,
         policy::enforced::ALL,
         policy::found::ALL,
         policy::guarded::ALL,

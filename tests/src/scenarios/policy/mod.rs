@@ -2,6 +2,7 @@
 
 pub mod capabilities;
 pub mod devices;
+pub mod disk;
 pub mod enforced;
 pub mod found;
 pub mod guarded;

@@ -26,19 +26,19 @@ pub const ALL: &[Scenario] = &[
 ];
 
 /// Answers connections with a byte until it is dropped, and knows how many there were.
-struct Listener {
-    port: u16,
+pub(super) struct Listener {
+    pub(super) port: u16,
     tcp: Vec<TcpListener>,
     udp: UdpSocket,
 }
 
 /// The only one that policies here allow, and two that they do not.
 const GOOD: &str = "127.0.0.2";
-const BAD: &str = "127.0.0.3";
+pub(super) const BAD: &str = "127.0.0.3";
 const SIX: &str = "::1";
 
 impl Listener {
-    fn new() -> Result<Self> {
+    pub(super) fn new() -> Result<Self> {
         let first = TcpListener::bind((GOOD, 0))?;
         let port = first.local_addr()?.port();
         let mut tcp = vec![first];
@@ -54,7 +54,7 @@ impl Listener {
     }
 
     /// Connections that each address has had since the last look; all of them are answered.
-    fn accepted(&self) -> Result<Vec<(IpAddr, u32)>> {
+    pub(super) fn accepted(&self) -> Result<Vec<(IpAddr, u32)>> {
         let mut all = Vec::new();
         for listener in &self.tcp {
             let mut count = 0;
@@ -130,7 +130,7 @@ fn talk(
     Ok((output, seen))
 }
 
-fn policy(port: u16, more: &str) -> String {
+pub(super) fn policy(port: u16, more: &str) -> String {
     format!(
         "name = \"ways\"\nmode = \"enforce\"\ndefault = {{ network = \"deny\" }}\n\
          [[rule]]\nname = \"in\"\neffect = \"allow\"\nnetwork = {{ direction = \"ingress\" }}\n\

@@ -186,11 +186,18 @@ impl Instance {
             metrics_address,
             cgroup_parent: Some(self.cgroup_parent()),
         };
-        disk::write_json(&self.dir, "agent.json", &file).map_err(|source| Error::Io {
-            op: "write",
-            path: self.dir.join("agent.json"),
-            source,
-        })
+        match disk::write_json(&self.dir, "agent.json", &file) {
+            // What the next agent needs of it a predecessor has written already.
+            Err(error) if former_parent(&self.dir) == file.cgroup_parent => {
+                tracing::warn!("agent.json has a former agent's id and address: {error}");
+                Ok(())
+            }
+            written => written.map_err(|source| Error::Io {
+                op: "write",
+                path: self.dir.join("agent.json"),
+                source,
+            }),
+        }
     }
 
     /// Stops listening under a name: clients that come now find nobody.

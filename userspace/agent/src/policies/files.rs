@@ -114,7 +114,13 @@ pub(super) fn forget_all(state: &Path) {
 /// Which policy's rule each number of a ruleset stands for: the kernel half goes on with it when
 /// the agent is gone. Not on disk at once: with the machine goes the kernel half.
 pub(super) fn keep_rules(state: &Path, ruleset: u32, rules: &[Numbered]) -> io::Result<()> {
-    write(state, &rules_name(ruleset), &serde_json::to_vec(rules)?)
+    let name = rules_name(ruleset);
+    let kept = write(state, &name, &serde_json::to_vec(rules)?);
+    if kept.is_err() {
+        // Those of before would be taken for these.
+        let _ = fs::remove_file(state.join(DIRECTORY).join(name));
+    }
+    kept
 }
 
 /// None where there are none.

@@ -103,8 +103,12 @@ impl Sets {
         let said = answers(&ruleset, &Here::of(&shared.kernel))?;
         let peers = peers(&ruleset, number)?;
         let rules: Vec<_> = ruleset.rules.into_iter().map(Numbered::from).collect();
-        files::keep_rules(shared.instance.dir(), number, &rules)
-            .map_err(|source| Error::Keep { source })?;
+        if let Err(error) = files::keep_rules(shared.instance.dir(), number, &rules) {
+            // What is in force needs no disk, and must come into force on a full one.
+            tracing::warn!(
+                "an agent after this one will not know the names of the rules that hold: {error}"
+            );
+        }
         self.sets.remove(&number);
         let idle: Vec<u32> = self.idle(next).collect();
         let forgotten = shared.kernel.set_peers(number, &peers, &idle);
