@@ -266,9 +266,11 @@ fn narrower(decides: &Candidate<'_>, policy: &Policy, act: Act<'_>) -> Vec<Strin
                 return Vec::new();
             };
             let name = name(format!("allow-{}", peer.address).replace(':', "-"));
-            let port = (peer.protocol != protocol::OTHER)
-                .then(|| format!(", port = {}", peer.port))
-                .unwrap_or_default();
+            let port = if peer.protocol == protocol::OTHER {
+                String::new()
+            } else {
+                format!(", port = {}", peer.port)
+            };
             vec![format!(
                 "\n[[rule]]\nname = \"{name}\"\neffect = \"allow\"\n\
                  network = {{ direction = \"{}\", net = \"{}\"{port}, protocol = \"{}\" }}\n",

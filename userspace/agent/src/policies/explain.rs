@@ -286,7 +286,7 @@ mod tests {
     fn a_denial_is_decided_the_same_by_the_same_rule_with_the_same_end() {
         let denial = |action: &str| Kind::Denial {
             activity: "sysrq".into(),
-            actor: crate::event::Actor::default(),
+            actor: event::Actor::default(),
             target: "host".into(),
             action: action.into(),
             policy: Some("p".into()),
