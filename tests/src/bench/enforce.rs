@@ -5,13 +5,17 @@ use std::{
     fmt::Write as _,
     fs,
     path::PathBuf,
+    process::Command,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, ensure};
 
 use super::quantile;
-use crate::{context::Context, scenarios::kernel::host_way};
+use crate::{
+    context::{Context, finish},
+    scenarios::kernel::host_way,
+};
 
 /// Nets that policies forbid, none of them the loopback's.
 const NETS: u32 = 1000;
@@ -23,9 +27,10 @@ struct Row {
     name: &'static str,
     call: &'static str,
     share: u32,
-    /// Of `paddock run` for the call without policy, and under it.
-    flags: [&'static [&'static str]; 2],
-    policy: fn() -> String,
+    /// Of `paddock run` for the call without policy, and under it; none is outside of containers.
+    flags: [Option<&'static [&'static str]>; 2],
+    /// Without one it is the container alone.
+    policy: Option<fn() -> String>,
 }
 
 const ABLE: &[&str] = &["--userns", "host", "--cap-add", "SYS_ADMIN"];
@@ -33,27 +38,34 @@ const ABLE: &[&str] = &["--userns", "host", "--cap-add", "SYS_ADMIN"];
 const UNABLE: &[&str] = &["--userns", "host", "--security-opt", "seccomp=unconfined"];
 const PLAIN: &[&str] = &["--userns", "host"];
 
-const ROWS: [Row; 3] = [
+const ROWS: [Row; 4] = [
+    Row {
+        name: "setns, one's own, no policy, beside outside",
+        call: "setns",
+        share: 10,
+        flags: [None, Some(ABLE)],
+        policy: None,
+    },
     Row {
         name: "setns, one's own",
         call: "setns",
         share: 10,
-        flags: [ABLE, ABLE],
-        policy: || WALLS.to_owned(),
+        flags: [Some(ABLE), Some(ABLE)],
+        policy: Some(|| WALLS.to_owned()),
     },
     Row {
         name: "setns, the host's, beside the kernel's EPERM",
         call: "refused",
         share: 10,
-        flags: [UNABLE, ABLE],
-        policy: || WALLS.to_owned(),
+        flags: [Some(UNABLE), Some(ABLE)],
+        policy: Some(|| WALLS.to_owned()),
     },
     Row {
         name: "connect under 1,000 nets",
         call: "connect",
         share: 2,
-        flags: [PLAIN, PLAIN],
-        policy: || nets(0),
+        flags: [Some(PLAIN), Some(PLAIN)],
+        policy: Some(|| nets(0)),
     },
 ];
 
@@ -61,21 +73,23 @@ const ROWS: [Row; 3] = [
 pub fn table(context: &Context, rounds: u32, calls: u32, swaps: u32) -> Result<()> {
     context.start_agent(&["--detach-on-exit", "--event-rate", "0"])?;
     // The machine settles: some kernels patch and calibrate in their first second.
-    inside(context, PLAIN, "getppid", calls)?;
+    timed(context, Some(PLAIN), "getppid", calls)?;
     let mut results: BTreeMap<(&str, usize), Vec<f64>> = BTreeMap::new();
     let mut killed = Vec::new();
     for _ in 0..rounds {
         for row in &ROWS {
             for (under, flags) in row.flags.iter().enumerate() {
-                if under == 1 {
-                    apply(context, &(row.policy)())?;
+                if let (1, Some(policy)) = (under, row.policy) {
+                    apply(context, &policy())?;
                 }
-                match inside(context, flags, row.call, (calls / row.share).max(1))? {
+                match timed(context, *flags, row.call, (calls / row.share).max(1))? {
                     Some(took) => results.entry((row.name, under)).or_default().push(took),
                     None => killed.push(row.name),
                 }
             }
-            context.ok(&["policy", "rm", "bench"])?;
+            if row.policy.is_some() {
+                context.ok(&["policy", "rm", "bench"])?;
+            }
         }
     }
     println!("call                                           without ns    with ns  difference ns");
@@ -160,13 +174,17 @@ fn apply(context: &Context, text: &str) -> Result<()> {
 }
 
 /// Nanoseconds a call; nothing where it was killed for it.
-fn inside(context: &Context, flags: &[&str], call: &str, calls: u32) -> Result<Option<f64>> {
-    let (volume, way) = (context.workload_volume(), host_way("uts"));
+fn timed(context: &Context, flags: Option<&[&str]>, call: &str, calls: u32) -> Result<Option<f64>> {
     let count = calls.to_string();
-    let mut args = vec!["run", "--rm", "--name", "timed", "-v", &volume, "-v", &way];
-    args.extend(flags);
-    args.extend(["host", "/run/workload", "timed", call, &count]);
-    let output = context.paddock(&args)?;
+    let output = if let Some(flags) = flags {
+        let (volume, way) = (context.workload_volume(), host_way("uts"));
+        let mut args = vec!["run", "--rm", "--name", "timed", "-v", &volume, "-v", &way];
+        args.extend(flags);
+        args.extend(["host", "/run/workload", "timed", call, &count]);
+        context.paddock(&args)?
+    } else {
+        finish(Command::new(&context.workload).args(["timed", call, &count]))?
+    };
     if output.code == Some(137) {
         return Ok(None);
     }

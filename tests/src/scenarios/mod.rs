@@ -36,10 +36,10 @@ pub mod sharing;
 pub mod trace;
 pub mod users;
 
-/// Areas that ask the kernel half, which is another one on each kernel.
+/// What asks the kernel half, which is another one on each kernel; of the corpus what is forbidden.
 const OF_EACH_KERNEL: [&str; 9] = [
     "agent",
-    "corpus",
+    "corpus::enforced",
     "faults",
     "found",
     "kernel",
@@ -54,8 +54,11 @@ pub fn share(all: Vec<Scenario>, which: usize, of: usize) -> Vec<Scenario> {
     let mut others = 0;
     all.into_iter()
         .filter(|scenario| {
-            let area = scenario.name.split("::").next().unwrap_or_default();
-            if OF_EACH_KERNEL.contains(&area) {
+            let below = |area: &&str| {
+                let rest = scenario.name.strip_prefix(*area);
+                rest.is_some_and(|rest| rest.starts_with("::"))
+            };
+            if OF_EACH_KERNEL.iter().any(below) {
                 return true;
             }
             others += 1;
