@@ -71,6 +71,9 @@ fn no_room(context: &Context, disk: &FullDisk) -> Result<()> {
             "{args:?}: {output:?}"
         );
     }
+    let output = context.paddock(&["policy", "apply", &other, &file])?;
+    let rest = format!("{other}: not in force, nor what was to follow it ({file}): ");
+    ensure!(output.stderr.contains(&rest), "{output:?}");
     context.kill_agent()?;
     // `start_agent` would make room: it removes what the killed one has left.
     let mut next = context

@@ -46,11 +46,17 @@ impl Apply {
         }
         let client = Client::new(state_dir)?;
         let said = said(self.mode, self.when_unenforceable);
-        for super::Loaded { file, text, .. } in loaded {
+        for (place, super::Loaded { file, text, .. }) in loaded.into_iter().enumerate() {
             let path = format!("/v1/policies{said}");
-            let applied: PolicySummary = client
-                .file(Method::PUT, &path, text)
-                .with_context(|| format!("{file}: not in force"))?;
+            let applied: PolicySummary =
+                client.file(Method::PUT, &path, text).with_context(|| {
+                    let rest = self.files.get(place + 1..).unwrap_or_default().join(", ");
+                    if rest.is_empty() {
+                        format!("{file}: not in force")
+                    } else {
+                        format!("{file}: not in force, nor what was to follow it ({rest})")
+                    }
+                })?;
             print(&in_force(&applied))?;
         }
         Ok(0)
