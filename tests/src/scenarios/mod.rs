@@ -118,6 +118,7 @@ pub fn all() -> Vec<Scenario> {
         kernel::calls::ALL,
         kernel::counts::ALL,
         kernel::less::ALL,
+        kernel::maps::ALL,
         kernel::swap::ALL,
         found::ALL,
         found::podman::ALL,

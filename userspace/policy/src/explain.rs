@@ -408,12 +408,8 @@ impl Question {
                 holds(wide, &device) && wide.access & device.access != 0
             }
             (Self::Peer(peer), Scope::Network(wide)) => {
-                let own = Cidr {
-                    address: peer.address,
-                    bits: if peer.address.is_ipv4() { 32 } else { 128 },
-                };
                 let (from, to) = wide.ports;
-                wide.net.covers(&own)
+                wide.net.covers(&Cidr::of(peer.address))
                     && (from..=to).contains(&peer.port)
                     && wide.protocols & peer.protocol != 0
                     && wide.directions & peer.direction != 0

@@ -235,10 +235,7 @@ fn whom_it_talks_to_is_explained() {
         let held = explain(&[&policy], act);
         let denies = held.first().filter(|one| one.action.is_some());
         assert_eq!(denies.map(|one| one.rule.as_str()), rule, "{peer:?}");
-        let own = Cidr {
-            address: peer.address,
-            bits: if peer.address.is_ipv4() { 32 } else { 128 },
-        };
+        let own = Cidr::of(peer.address);
         let nets = rules.networks.iter().filter(|node| node.net.covers(&own));
         let longest = nets.max_by_key(|node| node.net.bits);
         let answers = longest.into_iter().flat_map(|node| &node.answers);

@@ -246,6 +246,12 @@ pub struct Cidr {
 }
 
 impl Cidr {
+    /// One address.
+    pub(crate) const fn of(address: IpAddr) -> Self {
+        let bits = if address.is_ipv4() { 32 } else { 128 };
+        Self { address, bits }
+    }
+
     /// Whether `other` lies in it or is it.
     #[must_use]
     pub fn covers(&self, other: &Self) -> bool {

@@ -53,7 +53,7 @@ pub(crate) fn cidr(word: &str) -> Value<Cidr> {
             quote(word)
         )
     })?;
-    let all = if parsed.is_ipv4() { 32 } else { 128 };
+    let all = Cidr::of(parsed).bits;
     let bits = bits.map_or(Some(all), |bits| {
         let digits = !bits.is_empty() && bits.bytes().all(|byte| byte.is_ascii_digit());
         bits.parse().ok().filter(|bits| digits && *bits <= all)

@@ -9,6 +9,7 @@ use crate::{context::Context, metrics::Metrics};
 pub mod calls;
 pub mod counts;
 pub mod less;
+pub mod maps;
 pub mod swap;
 
 pub(super) const CALLS: &str = "paddock_container_namespace_calls_total";
