@@ -13,6 +13,7 @@ pub mod guard;
 pub mod key;
 pub mod namespace;
 pub mod network;
+pub mod path;
 #[cfg(feature = "user")]
 mod pod;
 pub mod policy;

@@ -9,6 +9,7 @@ use crate::{
         SlotPlace, State,
     },
     network::{PeerKey, Ports},
+    path::{NameKey, PathNode},
     policy::{Answers, HitKey},
 };
 
@@ -36,6 +37,10 @@ unsafe impl aya::Pod for Observation {}
 unsafe impl aya::Pod for PeerKey {}
 // SAFETY: as above.
 unsafe impl aya::Pod for Ports {}
+// SAFETY: as above.
+unsafe impl aya::Pod for NameKey {}
+// SAFETY: as above.
+unsafe impl aya::Pod for PathNode {}
 // SAFETY: as above.
 unsafe impl aya::Pod for RingCounters {}
 // SAFETY: as above.

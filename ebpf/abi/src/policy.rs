@@ -6,6 +6,7 @@
 use crate::{
     activity::Activity,
     namespace::{NS_TYPES, Target},
+    path::PathRoot,
 };
 
 /// Nothing is forbidden.
@@ -72,7 +73,7 @@ pub const fn device_number(major: u32, minor: u32) -> u32 {
 pub const RULESETS: usize = 64;
 
 /// What one merge says, by [`policy_index`], of namespaces by type and target, of capabilities by
-/// number, and of devices, the first that fits.
+/// number, of devices, the first that fits, and of paths where their walk begins.
 ///
 /// A container's is named by one word, so that a swap is one store: at each moment the old or the
 /// new holds. User space writes one that no word names.
@@ -83,6 +84,7 @@ pub struct Answers {
     pub namespaces: [u16; NS_TYPES * TARGETS],
     pub capabilities: [u16; CAPABILITY_CELLS],
     pub devices: [DeviceAnswer; DEVICES],
+    pub paths: PathRoot,
 }
 
 /// Whose attempts are counted: a container's by the rule that decided and what came of it.
@@ -133,7 +135,7 @@ pub const fn namespace_index(ty: usize, target: Target) -> usize {
 }
 
 const _: () = assert!(POLICY_CELLS * size_of::<u16>() == 1024);
-const _: () = assert!(size_of::<Answers>() == 1024 + 128 + 128 + 16 * DEVICES);
+const _: () = assert!(size_of::<Answers>() == 1024 + 128 + 128 + 16 * DEVICES + 80);
 const _: () = assert!(size_of::<DeviceAnswer>() == 16);
 const _: () = assert!(CAPABILITY_CELLS.is_power_of_two());
 const _: () = assert!(size_of::<HitKey>() == 16);

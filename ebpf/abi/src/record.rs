@@ -27,6 +27,7 @@ pub mod kind {
     pub const TAMPERING: u32 = 9;
     pub const CAPABILITY_DENIAL: u32 = 10;
     pub const DEVICE_DENIAL: u32 = 11;
+    pub const PATH_DENIAL: u32 = 12;
 }
 
 /// Hierarchy that a cgroup id belongs to; ids of different hierarchies collide.
@@ -141,6 +142,22 @@ pub struct DeviceDenial {
     pub kind: u16,
     /// A bit for each of [`crate::policy::device_access`].
     pub access: u16,
+}
+
+/// What was done to a file that a policy forbids: denied, or in audit let through.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct PathDenial {
+    pub header: Header,
+    /// What decided, as in [`crate::policy::HitKey`].
+    pub ruleset: u32,
+    pub rule: u32,
+    /// `crate::policy::ACTION_*`.
+    pub action: u32,
+    /// One of [`crate::path::operation`].
+    pub operation: u32,
+    /// From the mount namespace's root; of one that is longer than half of this the beginning.
+    pub path: [u8; 2 * PATH_LEN],
 }
 
 /// Somebody reached for what is the kernel half's own.
@@ -281,5 +298,6 @@ const _: () = assert!(size_of::<Activity>() == HEADER + 16 + 32 + 8 + 2 * OBJECT
 const _: () = assert!(size_of::<PeerDenial>() == HEADER + 16 + 16);
 const _: () = assert!(size_of::<CapabilityDenial>() == HEADER + 16);
 const _: () = assert!(size_of::<DeviceDenial>() == HEADER + 24);
+const _: () = assert!(size_of::<PathDenial>() == HEADER + 16 + 2 * PATH_LEN);
 const _: () = assert!(size_of::<Tampering>() == HEADER + 16);
 const _: () = assert!(size_of::<Exit>() == HEADER + 8);

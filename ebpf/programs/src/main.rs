@@ -40,6 +40,7 @@ mod guard;
 mod limit;
 mod maps;
 mod member;
+mod names;
 mod ns;
 mod offsets;
 mod once;

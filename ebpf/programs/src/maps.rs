@@ -14,11 +14,12 @@ use paddock_abi::{
         SlotPlace, State, WAITING_OUTSIDE, WAITING_WITHIN,
     },
     network::{PEERS, PeerKey, Ports},
+    path::{NAME_KEYS, NameKey, PATHS, PathNode},
     policy::{Answers, HitKey, RULESETS},
     record::Header,
 };
 
-use crate::oom::Decision;
+use crate::{names::Room, oom::Decision};
 
 const NO_PREALLOC: usize = BPF_F_NO_PREALLOC as usize;
 
@@ -114,6 +115,18 @@ pub(crate) static SLOT_RULESET: Array<u32, { MAX_SLOTS as usize }> = Array::new(
 #[btf_map]
 pub(crate) static PEER_PORTS: LpmTrie<PeerKey, Ports, PEERS> = LpmTrie::new();
 
+/// What each of them says of paths.
+#[btf_map]
+pub(crate) static PATH_NODES: HashMap<NameKey, PathNode, PATHS, NO_PREALLOC> = HashMap::new();
+
+/// Where a file's names are kept.
+#[btf_map]
+pub(crate) static NAMES: PerCpuArray<Room, 1> = PerCpuArray::new();
+
+/// By which names are hashed; one entry.
+#[btf_map]
+pub(crate) static NAME_SEED: Array<[u64; NAME_KEYS], 1> = Array::new();
+
 /// Attempts by rule, also those that audit let through.
 #[btf_map]
 pub(crate) static HITS: HashMap<HitKey, u64, 16384, NO_PREALLOC> = HashMap::new();
@@ -168,7 +181,7 @@ pub(crate) static DONE: LruHashMap<Done, u8, 4096> = LruHashMap::new();
 
 /// What the self-test's calls looked like from here, by capability.
 #[btf_map]
-pub(crate) static OBSERVED: Array<Observation, 19> = Array::new();
+pub(crate) static OBSERVED: Array<Observation, 20> = Array::new();
 
 /// Escapes, their attempts, OOM kills.
 #[btf_map]

@@ -96,11 +96,14 @@ offsets! {
     OFF_FILE_PRIVATE_DATA,
     OFF_PATH_MNT,
     OFF_PATH_DENTRY,
+    OFF_VFSMOUNT_ROOT,
     OFF_FS_PWD,
     OFF_FS_ROOT,
+    OFF_MNT_NS_ROOT,
     OFF_MOUNT_MNT,
     OFF_MOUNT_NS,
     OFF_DENTRY_INODE,
+    OFF_DENTRY_LENGTH,
     OFF_DENTRY_NAME,
     OFF_DENTRY_PARENT,
     OFF_INODE_CTIME,
@@ -175,6 +178,7 @@ offsets! {
     MEMORY_SUBSYS_BIT,
     PIDS_SUBSYS_BIT,
     PAGE_SIZE,
+    PREEMPTS,
     // Which of two programs on one hook is the newer.
     GENERATION,
 }

@@ -18,6 +18,8 @@ impl Plain for u32 {}
 impl Plain for u64 {}
 impl Plain for [u8; 16] {}
 impl Plain for [u32; 3] {}
+impl Plain for [u64; 2] {}
+impl Plain for [u64; 3] {}
 
 /// How a structure's fields are read.
 pub(crate) trait Reader {

@@ -28,6 +28,7 @@ pub(crate) const NETWORK: u32 = 15;
 pub(crate) const GUARD: u32 = 16;
 pub(crate) const DEVICE: u32 = 17;
 pub(crate) const QUESTION: u32 = 18;
+pub(crate) const PATHS: u32 = 19;
 
 /// How far up the chain of parents the first task is looked for.
 const ANCESTORS: usize = 256;

@@ -2,6 +2,9 @@
 
 #![forbid(unsafe_code)]
 
+#[path = "workload/file.rs"]
+mod file;
+
 use std::{
     fs::{self, File},
     io::{Read as _, Write as _},
@@ -32,7 +35,8 @@ const USAGE: &str = "alloc BYTES | spin SECONDS | setns-loop PATH NSTYPE COUNT |
     unshare-loop FLAGS COUNT | unshare-until PATH FLAGS | spawn-between PATH PATH PROGRAM | \
     timed getppid|setns|refused|unshare|open|connect|spawn COUNT | paced-unshare RATE SECONDS | sleep SECONDS | ids | cat PATH | \
     write PATH TEXT | stat PATH | overwrite-programs SECONDS | exit CODE | \
-    talk tcp|udp ADDRESS PORT COUNT | try chroot|hostname|read|write|both|node PATH COUNT | look COUNT | serve PORT UID PATH COUNT | \
+    talk tcp|udp ADDRESS PORT COUNT | try chroot|hostname|read|write|both|node|create|remove|mkdir|rmdir|symlink|chmod|chown|truncate|exec|tree|filesystem PATH COUNT | \
+    try link|rename|exchange|bind PATH:PATH COUNT | within ROOT COMMAND... | look COUNT | serve PORT UID PATH COUNT | \
     bare PROGRAM | join PID PROGRAM | arrive PATH PROGRAM ARGS...";
 
 fn main() -> ExitCode {
@@ -67,6 +71,11 @@ fn run(args: &[&str]) -> Result<ExitCode> {
             talk(protocol, peer, count.parse()?)?;
         }
         ["try", what, path, count] => attempt(what, path, count.parse()?)?,
+        ["within", root, ref args @ ..] => {
+            chroot(root)?;
+            nix::unistd::chdir("/")?;
+            return run(args);
+        }
         ["look", count] => look(count.parse()?)?,
         ["serve", port, uid, path, count] => {
             serve(port.parse()?, uid.parse()?, path, count.parse()?)?;
@@ -342,7 +351,12 @@ fn attempt(what: &str, path: &str, count: u32) -> Result<()> {
         "write" => opened(File::options().write(true).open(path)),
         "both" => opened(File::options().read(true).write(true).open(path)),
         "node" => node(path),
-        _ => Err(Errno::ENOSYS),
+        "exec" => Command::new(path)
+            .args(["exit", "0"])
+            .status()
+            .map(drop)
+            .map_err(errno),
+        _ => file::attempt(what, path),
     };
     let mut refused = 0;
     for _ in 0..count {
@@ -357,8 +371,11 @@ fn attempt(what: &str, path: &str, count: u32) -> Result<()> {
 }
 
 fn opened(file: std::io::Result<File>) -> nix::Result<()> {
-    let errno = |error: std::io::Error| Errno::from_raw(error.raw_os_error().unwrap_or(0));
     file.map(drop).map_err(errno)
+}
+
+fn errno(error: std::io::Error) -> Errno {
+    Errno::from_raw(error.raw_os_error().unwrap_or(0))
 }
 
 /// Makes a character device, as `/dev/node:1:7`, and removes it.

@@ -130,6 +130,7 @@ pub fn all() -> Vec<Scenario> {
         policy::found::ALL,
         policy::guarded::ALL,
         policy::network::ALL,
+        policy::paths::ALL,
         policy::reactions::ALL,
         policy::recorded::ALL,
         policy::setns::ALL,

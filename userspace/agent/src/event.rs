@@ -77,6 +77,16 @@ pub struct Peer {
     pub port: u16,
 }
 
+/// What is done to a file.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct FileAct {
+    /// `read`, `write`, `create`, `remove`, `exec`.
+    pub operation: String,
+    /// From the root of the mount namespace; of one over 255 bytes the beginning.
+    pub path: String,
+}
+
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(tag = "event", rename_all = "snake_case")]
@@ -167,7 +177,7 @@ pub enum Kind {
     /// What a policy forbids.
     Denial {
         /// As in `activity`, or `setns`, `unshare`, `clone`, `network`, `capability`,
-        /// `device`.
+        /// `device`, `file`.
         activity: String,
         actor: Actor,
         /// `own`, `peer`, `host`, `new`, `unknown`.
@@ -194,6 +204,9 @@ pub enum Kind {
         /// as of one capability.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         device: Option<String>,
+        /// Of `file`. Of one file a container is told as seldom as of one capability.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        file: Option<FileAct>,
     },
     /// Somebody who is not paddock reached for what is paddock's own in the kernel.
     Tampering {

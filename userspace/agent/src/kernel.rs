@@ -14,13 +14,13 @@ use std::{
 use paddock_cgroups::CgroupIds;
 use paddock_probe::{
     Answers, CapabilityStatus, CgroupKey, Changed, Error, EventReader, FileId, GuardMode, HitKey,
-    MapMemory, NsInums, Peers, Probe, ProgramStats, Ring, RingCounters, RuntimeFile, Shares, Slot,
-    SlotCounters, Tampered, Touched, preempts,
+    MapMemory, NsInums, PathName, Peers, Probe, ProgramStats, Ring, RingCounters, RuntimeFile,
+    Shares, Slot, SlotCounters, Tampered, Touched, preempts,
 };
 use paddock_runtime::uninterrupted::Uninterrupted;
 
 /// What a probe's `capabilities` can name, for saying that none is served.
-const CAPABILITIES: [&str; 19] = [
+const CAPABILITIES: [&str; 20] = [
     "setns",
     "unshare",
     "clone",
@@ -36,6 +36,7 @@ const CAPABILITIES: [&str; 19] = [
     "open",
     "connect",
     "enforce",
+    "paths",
     "question",
     "network",
     "device",
@@ -371,6 +372,16 @@ impl Kernel {
         self.with(false, |probe| probe.set_peers(ruleset, peers, idle))
     }
 
+    /// What a ruleset says of paths, likewise.
+    pub(crate) fn set_paths(
+        &self,
+        ruleset: u32,
+        paths: &[PathName],
+        idle: &[u32],
+    ) -> Result<bool, Error> {
+        self.with(false, |probe| probe.set_paths(ruleset, paths, idle))
+    }
+
     /// The ruleset that holds for a slot from its next act on.
     pub(crate) fn bind_ruleset(&self, slot: Slot, ruleset: u32) -> Result<(), Error> {
         self.with((), |probe| probe.bind(slot, ruleset))
@@ -379,6 +390,11 @@ impl Kernel {
     /// Whether any ruleset holds for anybody.
     pub(crate) fn any_bound(&self, any: bool) -> Result<(), Error> {
         self.with((), |probe| probe.any_bound(any))
+    }
+
+    /// Whether any ruleset says something of paths.
+    pub(crate) fn any_paths(&self, any: bool) -> Result<(), Error> {
+        self.with((), |probe| probe.any_paths(any))
     }
 
     /// The ruleset that holds for a slot; 0 is none.

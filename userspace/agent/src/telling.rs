@@ -6,10 +6,10 @@
 use std::{sync::Arc, time::Duration};
 
 use nix::errno::Errno;
-use paddock_policy::model::CAPABILITIES;
+use paddock_policy::model::{CAPABILITIES, operation};
 use paddock_probe::{
     Actor as Task, BATCH, Body, CapabilityDenial, CgroupOp, Denial, DeviceDenial, EventReader,
-    NsSyscall, PeerDenial, Record, Ring, Slot, Tampering, Target, Verdict as Judged,
+    NsSyscall, PathDenial, PeerDenial, Record, Ring, Slot, Tampering, Target, Verdict as Judged,
     network::{direction, protocol},
     policy,
 };
@@ -20,7 +20,7 @@ use crate::{
     bus::Subject,
     clock,
     container::Container,
-    event::{Actor, Kind, NamespaceTarget, Peer, Verdict},
+    event::{Actor, FileAct, Kind, NamespaceTarget, Peer, Verdict},
     found,
     oom::{self, constraint_name},
     shared::Shared,
@@ -225,6 +225,7 @@ fn kind(shared: &Shared, record: &Record, container: Option<&Container>) -> Kind
         },
         Body::Denial(denial) => denied(shared, &record.actor, denial),
         Body::PeerDenial(denial) => refused_peer(shared, &record.actor, denial),
+        Body::PathDenial(denial) => refused_path(shared, &record.actor, denial),
         Body::CapabilityDenial(denial) => refused_use(shared, &record.actor, *denial),
         Body::DeviceDenial(denial) => refused_device(shared, &record.actor, *denial),
         Body::Tampering(tampering) => tampered(&record.actor, *tampering),
@@ -334,6 +335,7 @@ fn denied(shared: &Shared, task: &Task, denial: &Denial) -> Kind {
         peer: None,
         capability: None,
         device: None,
+        file: None,
     }
 }
 
@@ -359,6 +361,7 @@ fn refused_device(shared: &Shared, task: &Task, denial: DeviceDenial) -> Kind {
         peer: None,
         capability: None,
         device: Some(format!("{kind} {}:{} {access}", denial.major, denial.minor)),
+        file: None,
     }
 }
 
@@ -379,6 +382,28 @@ fn refused_use(shared: &Shared, task: &Task, denial: CapabilityDenial) -> Kind {
         peer: None,
         capability: Some(name.map_or_else(|| number.to_string(), |name| format!("CAP_{name}"))),
         device: None,
+        file: None,
+    }
+}
+
+fn refused_path(shared: &Shared, task: &Task, denial: &PathDenial) -> Kind {
+    let (policy, rule) = shared.policies.rule(denial.ruleset, denial.rule).unzip();
+    let operation = operation::NAMES.get(denial.operation);
+    Kind::Denial {
+        activity: "file".to_owned(),
+        actor: actor(task),
+        target: "own".to_owned(),
+        action: action_name(u32::from(denial.action)).to_owned(),
+        policy,
+        rule,
+        other_pid: None,
+        peer: None,
+        capability: None,
+        device: None,
+        file: Some(FileAct {
+            operation: operation.copied().unwrap_or("unknown").to_owned(),
+            path: denial.path.clone(),
+        }),
     }
 }
 
@@ -409,6 +434,7 @@ fn refused_peer(shared: &Shared, task: &Task, denial: &PeerDenial) -> Kind {
         }),
         capability: None,
         device: None,
+        file: None,
     }
 }
 

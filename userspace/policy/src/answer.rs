@@ -108,10 +108,17 @@ impl Ruleset {
     /// Of starting the program at an absolute path.
     #[must_use]
     pub fn exec(&self, path: &str) -> Option<Answer<'_>> {
-        const EXEC: usize = operation::EXEC.trailing_zeros() as usize;
+        self.file("exec", path)
+    }
+
+    /// Of what is done to a file, by its name in files and an absolute path.
+    #[must_use]
+    pub fn file(&self, operation: &str, path: &str) -> Option<Answer<'_>> {
+        let mut names = operation::NAMES.iter();
+        let place = names.position(|name| *name == operation)?;
         let nodes = self.paths.iter().filter(|node| below(&node.path, path));
         let longest = nodes.max_by_key(|node| node.path.len())?;
-        self.answer(longest.cells[EXEC])
+        self.answer(*longest.cells.get(place)?)
     }
 
     /// Whether it says anything of files but of starting them.

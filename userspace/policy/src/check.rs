@@ -179,6 +179,14 @@ const fn done(verb: Verb) -> &'static str {
 
 /// An allow is an exception of something.
 fn vain_allows(statements: &[Statement<'_>], sink: &mut Sink<'_>) {
+    // What goes with rules by path is denied by nothing that stands there.
+    let by_path = |other: &Statement<'_>| {
+        matches!(other.scope, Scope::Path { .. }) && other.rule.verb == Verb::Deny
+    };
+    let any_by_path = statements.iter().any(by_path);
+    let mounts = |allow: &Statement<'_>| {
+        any_by_path && matches!(allow.scope, Scope::Acts(named) if named.name == "mount")
+    };
     let needed = |allow: &Statement<'_>| {
         let denies = |other: &&Statement<'_>| other.rule.verb == Verb::Deny;
         let mut denials = statements.iter().filter(denies);
@@ -191,6 +199,7 @@ fn vain_allows(statements: &[Statement<'_>], sink: &mut Sink<'_>) {
         // Of a name with several reaches one is enough.
         let same = |other: &&Statement<'_>| other.at == allow.at;
         if matches!(allow.scope, Scope::Path { .. }) && allow.named
+            || mounts(allow)
             || statements.iter().filter(same).any(needed)
         {
             continue;

@@ -14,7 +14,7 @@ use paddock_abi::{
 use crate::{
     answer::Action,
     compile::{Rank, action_of, rank_of},
-    model::{Cidr, Device, Match, Policy, Rule, access, protocol},
+    model::{Cidr, Device, Match, Policy, Rule, access, below, operation, protocol},
     named::{NAMED, NamedRule, TARGETS, bit, target_name},
     read::{Overrides, parse_with},
     rule::{DIRECTIONS, PROTOCOLS},
@@ -45,6 +45,11 @@ pub enum Act<'a> {
     /// As `c 1:3 rw`.
     Device {
         what: &'a str,
+    },
+    /// By a name of [`operation::NAMES`], and an absolute path.
+    File {
+        operation: &'a str,
+        path: &'a str,
     },
     /// Talking to somebody.
     Peer(Peer),
@@ -100,13 +105,15 @@ pub enum Advice {
 
 /// One thing that the kernel half looks up.
 #[derive(Clone, Copy, Debug)]
-enum Question {
+enum Question<'a> {
     Act(Activity, Target),
     Namespace(NsType, Target),
     /// A bit.
     Capability(u64),
     /// With one access.
     Device(Device),
+    /// A bit of [`operation`].
+    File(u8, &'a str),
     Peer(Peer),
 }
 
@@ -279,7 +286,17 @@ fn narrower(decides: &Candidate<'_>, policy: &Policy, act: Act<'_>) -> Vec<Strin
                 word(&PROTOCOLS, peer.protocol)
             )]
         }
-        _ => Vec::new(),
+        Match::Path(_) => {
+            let Act::File { operation, path } = act else {
+                return Vec::new();
+            };
+            let name = name("allow-file".to_owned());
+            vec![format!(
+                "\n[[rule]]\nname = \"{name}\"\neffect = \"allow\"\n\
+                 file = {{ path = {path:?}, operation = \"{operation}\" }}\n"
+            )]
+        }
+        Match::Syscall(_) => Vec::new(),
     }
 }
 
@@ -358,7 +375,7 @@ fn decider<'a, 'p>(asked: &'a [Vec<Candidate<'p>>]) -> Option<&'a Candidate<'p>>
     })
 }
 
-fn questions(act: Act<'_>) -> Vec<Question> {
+fn questions(act: Act<'_>) -> Vec<Question<'_>> {
     match act {
         Act::Activity { activity, target } => {
             let act = activity_named(activity).zip(target_named(target));
@@ -392,11 +409,16 @@ fn questions(act: Act<'_>) -> Vec<Question> {
             });
             each.map(Question::Device).collect()
         }
+        Act::File { operation, path } => {
+            let place = operation::NAMES.iter().position(|name| *name == operation);
+            let bit = place.map(|place| Question::File(1 << place, path));
+            bit.into_iter().collect()
+        }
         Act::Peer(peer) => vec![Question::Peer(peer)],
     }
 }
 
-impl Question {
+impl Question<'_> {
     fn is_in(self, scope: &Scope<'_>) -> bool {
         match (self, scope) {
             (Self::Act(activity, target), Scope::Acts(rule)) => rule.holds(activity, target),
@@ -407,6 +429,13 @@ impl Question {
             (Self::Device(device), Scope::Device(wide)) => {
                 holds(wide, &device) && wide.access & device.access != 0
             }
+            (
+                Self::File(bit, path),
+                Scope::Path {
+                    path: wide,
+                    operations,
+                },
+            ) => below(wide, path) && operations & bit != 0,
             (Self::Peer(peer), Scope::Network(wide)) => {
                 let (from, to) = wide.ports;
                 wide.net.covers(&Cidr::of(peer.address))

@@ -1,5 +1,7 @@
 //! A file's text to a policy, or to what is wrong with it.
 
+use std::iter::once;
+
 use toml::{
     Spanned,
     de::{DeTable, DeValue},
@@ -151,13 +153,43 @@ fn read(table: &DeTable<'_>, overrides: Overrides, sink: &mut Sink<'_>) -> Optio
     if sink.is_empty() {
         check::all(&drafts, sink);
     }
+    let mut rules: Vec<Rule> = drafts.into_iter().map(|draft| draft.rule).collect();
+    rules.extend(no_mounts(&rules));
     Some(Policy {
         name: name?,
         description: description.unwrap_or_default(),
         mode,
         when_unenforceable,
         select,
-        rules: drafts.into_iter().map(|draft| draft.rule).collect(),
+        rules,
+    })
+}
+
+/// Rules by path mean nothing where a container can make another path lead to the same file: with
+/// them goes the right to mount, as least specific of all, unless the file has a word on that.
+fn no_mounts(rules: &[Rule]) -> Option<Rule> {
+    const NAME: &str = "mount";
+    let names_it = |matched: &Match| matches!(matched, Match::Named(named) if named.name == NAME);
+    if rules.iter().any(|rule| rule.matches.iter().any(names_it)) {
+        return None;
+    }
+    let by_path = |rule: &&Rule| {
+        rule.verb == Verb::Deny && rule.matches.iter().any(|one| matches!(one, Match::Path(_)))
+    };
+    let by_path: Vec<&Rule> = rules.iter().filter(by_path).collect();
+    let first = by_path.first()?;
+    let mut modes = by_path.iter().map(|rule| rule.mode);
+    let enforced = modes.any(|mode| mode == Mode::Enforce);
+    let names = once(NAME.to_owned()).chain((2..).map(|number| format!("{NAME}-{number}")));
+    let taken = |name: &String| rules.iter().any(|rule| rule.name == *name);
+    Some(Rule {
+        name: names.into_iter().find(|name| !taken(name))?,
+        verb: Verb::Deny,
+        mode: if enforced { Mode::Enforce } else { first.mode },
+        reaction: Reaction::Deny,
+        disarm: None,
+        matches: vec![Match::Named(NamedRule::find(NAME)?)],
+        posture: true,
     })
 }
 

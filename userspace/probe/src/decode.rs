@@ -15,7 +15,7 @@ use paddock_abi::{
 
 use crate::{
     Actor, Body, CapabilityDenial, CgroupKey, CgroupOp, Denial, DeviceDenial, Memory,
-    NamespaceTarget, PeerDenial, Record, Slot, Tampering,
+    NamespaceTarget, PathDenial, PeerDenial, Record, Slot, Tampering,
 };
 
 /// `None`: no known kind, or not its size.
@@ -35,6 +35,7 @@ pub(crate) fn decode(ring: Ring, bytes: &[u8]) -> Option<Record> {
         kind::EXIT => exit(&mut reader)?,
         kind::ACTIVITY => activity(&mut reader)?,
         kind::DENIAL => denial(&mut reader)?,
+        kind::PATH_DENIAL => path_denial(&mut reader)?,
         kind::PEER_DENIAL => peer_denial(&mut reader)?,
         kind::CAPABILITY_DENIAL => capability_denial(&mut reader)?,
         kind::DEVICE_DENIAL => device_denial(&mut reader)?,
@@ -255,6 +256,16 @@ fn peer_denial(reader: &mut Reader<'_>) -> Option<Body> {
             _ => return None,
         },
         port,
+    }))
+}
+
+fn path_denial(reader: &mut Reader<'_>) -> Option<Body> {
+    Some(Body::PathDenial(PathDenial {
+        ruleset: reader.u32()?,
+        rule: reader.u32()?,
+        action: u16::try_from(reader.u32()?).ok()?,
+        operation: usize::try_from(reader.u32()?).ok()?,
+        path: reader.text::<{ 2 * PATH_LEN }>()?,
     }))
 }
 

@@ -53,6 +53,25 @@ impl Probe {
         Ok(())
     }
 
+    /// Whether any ruleset says something of paths; without, no hook of theirs hangs.
+    pub fn any_paths(&mut self, any: bool) -> Result<(), Error> {
+        let Self {
+            judging_paths,
+            pin_dir,
+            manifest,
+            ..
+        } = self;
+        let before = judging_paths.is_whole();
+        if any {
+            judging_paths.attach(pin_dir, &manifest.programs)?;
+        } else {
+            judging_paths.detach(pin_dir)?;
+        }
+        let changed = before != judging_paths.is_whole();
+        self.introduce_links(changed);
+        Ok(())
+    }
+
     /// The ruleset that holds for a container, also one that a dead predecessor bound.
     pub fn bound(&self, slot: Slot) -> u32 {
         self.maps.slot_ruleset.get(&slot.0, 0).unwrap_or(0)

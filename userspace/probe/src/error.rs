@@ -56,6 +56,11 @@ pub enum Error {
          protocol that it is told apart by); merge nets, or let fewer policies differ"
     )]
     PeersFull { nets: usize, most: usize },
+    #[error(
+        "policies name {names} files and directories, with those above them, of which {most} have \
+         room at once; name directories, or let fewer policies differ"
+    )]
+    PathsFull { names: usize, most: usize },
     #[error("the event rings were already taken")]
     EventsTaken,
     #[error("cannot wait for the event rings")]

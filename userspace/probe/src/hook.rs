@@ -29,6 +29,8 @@ pub(crate) enum Hook {
     Lsm(&'static str),
     /// One that older kernels do not ask.
     LsmIfThere(&'static str),
+    /// One that takes a structure by its value, where kernels before 5.11 take no program.
+    LsmIfTaken(&'static str),
     /// What the kernel asks the cgroups of a socket, by the program's own kind.
     SockAddr,
     /// Nowhere: whoever wants to know something runs the program by its pin.
@@ -58,7 +60,9 @@ impl Hook {
                 Some(name.to_owned())
             }
             Self::FentryCompat(call) | Self::FexitCompat(call) => Some(format!("{COMPAT}{call}")),
-            Self::Lsm(hook) | Self::LsmIfThere(hook) => Some(format!("bpf_lsm_{hook}")),
+            Self::Lsm(hook) | Self::LsmIfThere(hook) | Self::LsmIfTaken(hook) => {
+                Some(format!("bpf_lsm_{hook}"))
+            }
             Self::Btf(_)
             | Self::Tracepoint(..)
             | Self::ExitIfThere(_)
@@ -106,9 +110,14 @@ impl Hook {
         )
     }
 
-    /// Whether the tracepoint's absence is the system call's.
-    pub(crate) fn may_lack(self) -> bool {
-        matches!(self, Self::ExitIfThere(_))
+    /// Whether such an error says that the kernel was built without the call, or takes no program
+    /// there: the rung serves without it.
+    pub(crate) fn may_lack(self, errno: Option<&str>) -> bool {
+        match self {
+            Self::ExitIfThere(_) => errno == Some("ENOENT"),
+            Self::LsmIfTaken(_) => errno == Some("EINVAL"),
+            _ => false,
+        }
     }
 
     /// What the kernel's types already say against the hook.

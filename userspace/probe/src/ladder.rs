@@ -452,6 +452,7 @@ pub(crate) const LADDER: &[Capability] = &[
     },
     GUARD,
     ENFORCE,
+    PATHS,
     QUESTION,
     // Whom policy lets containers talk to: asked at the root of the v2 hierarchy.
     Capability {
@@ -519,6 +520,38 @@ pub(crate) const ENFORCE: Capability = Capability {
             ("lsm_path_chroot", Hook::LsmIfThere("path_chroot")),
             ("lsm_bprm_check_security", Hook::Lsm("bprm_check_security")),
             ("lsm_unix_stream_connect", Hook::Lsm("unix_stream_connect")),
+        ],
+    }],
+};
+
+/// What policy says of paths, but for opens, which [`ENFORCE`] is asked for. Its hooks hang only
+/// while a policy in force names paths.
+pub(crate) const PATHS: Capability = Capability {
+    name: "paths",
+    observed: 19,
+    needs: &[
+        Group::Identity,
+        Group::Namespaces,
+        Group::Descriptors,
+        Group::Files,
+        Group::Mounts,
+        Group::Process,
+        Group::Guard,
+        Group::Paths,
+    ],
+    rungs: &[Rung {
+        name: "lsm",
+        hooks: &[
+            ("lsm_path_chmod", Hook::Lsm("path_chmod")),
+            ("lsm_path_chown", Hook::LsmIfTaken("path_chown")),
+            ("lsm_path_truncate", Hook::Lsm("path_truncate")),
+            ("lsm_path_mknod", Hook::Lsm("path_mknod")),
+            ("lsm_path_mkdir", Hook::Lsm("path_mkdir")),
+            ("lsm_path_symlink", Hook::Lsm("path_symlink")),
+            ("lsm_path_unlink", Hook::Lsm("path_unlink")),
+            ("lsm_path_rmdir", Hook::Lsm("path_rmdir")),
+            ("lsm_path_link", Hook::Lsm("path_link")),
+            ("lsm_path_rename", Hook::Lsm("path_rename")),
         ],
     }],
 };

@@ -28,6 +28,7 @@ mod memory;
 mod memory_lock;
 mod offsets;
 mod on_demand;
+mod paths;
 mod peers;
 mod pins;
 mod preemption;
@@ -39,6 +40,7 @@ mod record;
 mod selftest;
 mod slots;
 mod swap;
+mod tables;
 mod tracefs;
 mod verify;
 
@@ -58,10 +60,12 @@ pub use paddock_abi::{
     guard::Tampered,
     namespace::{NS_TYPES, NsType, Target},
     network::{self, PeerKey, Ports},
+    path,
     policy::{
         self, Answers, CAPABILITY_CELLS, DEVICES, DeviceAnswer, HitKey, POLICY_CELLS, RULESETS,
     },
 };
+pub use paths::PathName;
 pub use peers::Peers;
 pub use pins::question_pin;
 pub use preemption::preempts;
@@ -69,7 +73,7 @@ pub use probe::{Probe, ProgramStats, RecordRate};
 pub use program_log::ProgramLog;
 pub use record::{
     Actor, Body, CapabilityDenial, CgroupOp, Denial, DeviceDenial, Memory, NamespaceTarget,
-    PeerDenial, Record, Tampering,
+    PathDenial, PeerDenial, Record, Tampering,
 };
 pub use slots::Shares;
 pub use verify::{Verified, verify_all};

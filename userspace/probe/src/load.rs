@@ -146,6 +146,8 @@ fn bridge(ebpf: &mut Ebpf, btf: &Btf, pin_dir: &Path) -> Bridge {
 pub(crate) fn offsets(types: &KernelTypes) -> Offsets {
     let mut offsets = Offsets::find(types, page_size());
     offsets.globals.extend(tracefs::field_offsets());
+    let preempts = u32::from(preemption::preempts());
+    offsets.globals.insert("PREEMPTS", preempts);
     offsets
 }
 
@@ -232,6 +234,16 @@ fn caveat(
     if links.iter().any(held) {
         return Some(attachment::CAVEAT.to_owned());
     }
+    let asked = |name: &str| links.iter().any(|(one, _)| *one == name);
+    let not_taken = rung.hooks.iter().find_map(|(name, hook)| match hook {
+        Hook::LsmIfTaken(question) if !asked(name) => Some(question),
+        _ => None,
+    });
+    if let Some(question) = not_taken {
+        return Some(format!(
+            "is not asked about {question}: the kernel takes no program there"
+        ));
+    }
     // A call that the kernel was built without is nothing to tell of.
     let left_out: Vec<_> = rung
         .hooks
@@ -294,10 +306,7 @@ fn attach_all(
         let hung = bridge.remove(name).map_or_else(|| place(program), Ok);
         let link = match hung {
             Ok(link) => link,
-            // The kernel was built without the call.
-            Err(refused) if hook.may_lack() && refused.errno.as_deref() == Some("ENOENT") => {
-                continue;
-            }
+            Err(refused) if hook.may_lack(refused.errno.as_deref()) => continue,
             Err(refused) if hook.is_beside() => {
                 log::debug!("{name}: {}", refused.reason);
                 continue;
@@ -329,7 +338,10 @@ pub(crate) fn verify(program: &mut Program, hook: Hook, btf: &Btf) -> Result<(),
         (Hook::Tracepoint(..) | Hook::ExitIfThere(_), Program::TracePoint(program)) => {
             program.load()?;
         }
-        (Hook::Lsm(name) | Hook::LsmIfThere(name), Program::Lsm(program)) => {
+        (
+            Hook::Lsm(name) | Hook::LsmIfThere(name) | Hook::LsmIfTaken(name),
+            Program::Lsm(program),
+        ) => {
             program.load(name, btf)?;
         }
         (

@@ -18,6 +18,7 @@ pub(crate) enum Group {
     Files,
     Sockets,
     Guard,
+    Paths,
 }
 
 /// What was found, by the programs' global, and what was not.
@@ -392,6 +393,21 @@ const FIELDS: &[Row] = &[
     ("OFF_BPF_AUX_ID", Group::Guard, &[("bpf_prog_aux", "id")]),
     ("OFF_BPF_LINK_ID", Group::Guard, &[("bpf_link", "id")]),
     ("OFF_MOUNT_PARENT", Group::Guard, &[("mount", "mnt_parent")]),
+    (
+        "OFF_MNT_NS_ROOT",
+        Group::Paths,
+        &[("mnt_namespace", "root")],
+    ),
+    (
+        "OFF_VFSMOUNT_ROOT",
+        Group::Paths,
+        &[("vfsmount", "mnt_root")],
+    ),
+    (
+        "OFF_DENTRY_LENGTH",
+        Group::Paths,
+        &[("dentry", "d_name"), ("qstr", "len")],
+    ),
 ];
 
 /// Read on the rung that hooks the function which gets one; it asks for all of them.
@@ -446,6 +462,7 @@ impl Offsets {
         }
         found.controllers(types);
         found.namespace_type(types);
+        found.side_by_side(types);
         found.renamed(types);
         found.optional(types, page_size);
         found
@@ -493,6 +510,28 @@ impl Offsets {
         } else {
             self.missing
                 .push((Group::Descriptors, "ns_common.ns_type".to_owned()));
+        }
+    }
+
+    /// What is read at once.
+    fn side_by_side(&mut self, types: &KernelTypes) {
+        let apart = |first: (&str, &str), second: (&str, &str), inner: u32| {
+            let (first, second) = (
+                types.offset(first.0, first.1)?,
+                types.offset(second.0, second.1)?,
+            );
+            (second + inner).checked_sub(first)
+        };
+        let name = types.offset("qstr", "name").unwrap_or_default();
+        for (first, second, inner, bytes) in [
+            (("dentry", "d_parent"), ("dentry", "d_name"), name, 16),
+            (("mount", "mnt_parent"), ("mount", "mnt_mountpoint"), 0, 8),
+        ] {
+            if apart(first, second, inner) != Some(bytes) {
+                let (structure, field) = second;
+                self.missing
+                    .push((Group::Paths, format!("{structure}.{field} in its place")));
+            }
         }
     }
 

@@ -1,5 +1,6 @@
 //! Programs that hang in the kernel only while they are wanted: those that enforce while a policy
-//! is in force, those that guard while something is guarded.
+//! is in force, those that judge paths while one names some, those that guard while something is
+//! guarded.
 //!
 //! A hook that ends at its first word still costs every open and every call on the machine the
 //! way into it. These are loaded with the others; the first of each capability is tried and let
@@ -16,7 +17,7 @@ use nix::errno::Errno;
 
 use crate::{
     Error,
-    ladder::{Capability, ENFORCE, GUARD, QUESTION},
+    ladder::{Capability, ENFORCE, GUARD, PATHS, QUESTION},
     load::errno,
     pins,
 };
@@ -42,7 +43,7 @@ pub(crate) fn once_only(hanging: &Path) -> bool {
 
 /// Whether a program is any's.
 pub(crate) fn is(program: &str) -> bool {
-    enforces(program) || guards(program)
+    enforces(program) || guards(program) || judges_paths(program)
 }
 
 /// Whether a program hangs nowhere and is run by its pin.
@@ -57,6 +58,10 @@ pub(crate) fn hangs(pin_dir: &Path, program: &str) -> bool {
 
 pub(crate) fn enforces(program: &str) -> bool {
     is_of(&ENFORCE, program)
+}
+
+pub(crate) fn judges_paths(program: &str) -> bool {
+    is_of(&PATHS, program)
 }
 
 pub(crate) fn guards(program: &str) -> bool {

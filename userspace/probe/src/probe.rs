@@ -1,7 +1,6 @@
 //! The handle of a loaded kernel half: its life and its counts.
 
 use std::{
-    collections::BTreeMap,
     fmt, fs,
     os::fd::{AsFd as _, AsRawFd as _},
     path::{Path, PathBuf},
@@ -20,6 +19,7 @@ use paddock_abi::{
     admission::{Control, LAYOUT},
     key::State,
     network::PeerKey,
+    path::NameKey,
 };
 
 use crate::{
@@ -30,10 +30,11 @@ use crate::{
     load::{self, Loaded, OBJECT},
     maps::{Maps, typed},
     on_demand::{self, OnDemand},
-    peers,
+    paths, peers,
     pins::{self, Manifest},
     program_log::ProgramLog,
     selftest, swap,
+    tables::Table,
 };
 
 /// A loaded kernel half. Dropping it leaves links and maps pinned and working;
@@ -43,12 +44,13 @@ pub struct Probe {
     pub(crate) maps: Maps,
     pub(crate) links: Vec<Kept>,
     pub(crate) enforcing: OnDemand,
+    pub(crate) judging_paths: OnDemand,
     pub(crate) guarding: OnDemand,
     pub(crate) manifest: Manifest,
     adopted: bool,
     program_log: Option<ProgramLog>,
-    /// Which keys of peers each ruleset has.
-    pub(crate) peers: BTreeMap<u32, Vec<(u8, PeerKey)>>,
+    pub(crate) peers: Table<(u8, PeerKey)>,
+    pub(crate) paths: Table<NameKey>,
     /// Where the search for a free slot goes on.
     pub(crate) next_slot: u32,
     /// What others must not have changed.
@@ -119,6 +121,7 @@ impl Probe {
         }
         let adopt = |belongs| OnDemand::adopt(belongs, pin_dir, &manifest.programs, manifest.once);
         let (enforcing, guarding) = (adopt(on_demand::enforces)?, adopt(on_demand::guards)?);
+        let judging_paths = adopt(on_demand::judges_paths)?;
         let mut maps = Maps::from(|name| {
             MapData::from_pin(pins::map_path(pin_dir, name))
                 .and_then(Map::from_map_data)
@@ -126,17 +129,19 @@ impl Probe {
         })?;
         // Of one that died while it put its programs in the place of these.
         swap::settle(pin_dir, &mut maps, &manifest.programs)?;
-        let peers = peers::known(&maps);
+        let (peers, paths) = (peers::known(&maps), paths::known(&maps));
         let mut probe = Self {
             pin_dir: pin_dir.clone(),
             maps,
             links,
             enforcing,
+            judging_paths,
             guarding,
             manifest,
             adopted: true,
             program_log: None,
             peers,
+            paths,
             next_slot: 1,
             written: Written::default(),
         };
@@ -169,6 +174,7 @@ impl Probe {
             selftest::run(&ebpf, &mut maps, &observed, attached, &mut statuses, &types)?;
         let mut links = Vec::new();
         let mut enforcing = OnDemand::none(on_demand::enforces, false);
+        let mut judging_paths = OnDemand::none(on_demand::judges_paths, false);
         let mut guarding = OnDemand::none(on_demand::guards, false);
         // By the first that hangs, while it does.
         let mut once = None;
@@ -194,6 +200,8 @@ impl Probe {
                     tried.push(name);
                     let of = if on_demand::guards(name) {
                         &mut guarding
+                    } else if on_demand::judges_paths(name) {
+                        &mut judging_paths
                     } else {
                         &mut enforcing
                     };
@@ -208,7 +216,9 @@ impl Probe {
             }
         }
         let once = once.unwrap_or(false);
-        (enforcing.once, guarding.once) = (once, once);
+        for one in [&mut enforcing, &mut judging_paths, &mut guarding] {
+            one.once = once;
+        }
         // With them goes what was loaded and does not serve.
         drop(ebpf);
         if over {
@@ -234,17 +244,19 @@ impl Probe {
             host,
         };
         manifest.write(pin_dir)?;
-        let peers = peers::known(&maps);
+        let (peers, paths) = (peers::known(&maps), paths::known(&maps));
         let mut probe = Self {
             pin_dir: pin_dir.clone(),
             maps,
             links,
             enforcing,
+            judging_paths,
             guarding,
             manifest,
             adopted: over,
             program_log: program_log.map(ProgramLog::new),
             peers,
+            paths,
             next_slot: 1,
             written: Written::default(),
         };
@@ -258,12 +270,13 @@ impl Probe {
             pin_dir,
             links,
             enforcing,
+            judging_paths,
             guarding,
             maps,
             ..
         } = self;
         // Handles first: what nobody holds is gone when its pin is.
-        drop((links, enforcing, guarding, maps));
+        drop((links, enforcing, judging_paths, guarding, maps));
         pins::remove(&pin_dir)
     }
 
@@ -357,7 +370,8 @@ fn begin(maps: &mut Maps, generation: u32) -> Result<(), Error> {
         generation: generation.into(),
         ..Control::default()
     };
-    swap::write(&mut maps.control, control)
+    swap::write(&mut maps.control, control)?;
+    paths::begin(maps)
 }
 
 fn pin_program(ebpf: &mut Ebpf, pin_dir: &Path, name: &str) -> Result<(), Error> {

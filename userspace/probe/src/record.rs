@@ -110,6 +110,7 @@ pub enum Body {
         place: String,
     },
     Denial(Denial),
+    PathDenial(PathDenial),
     PeerDenial(PeerDenial),
     CapabilityDenial(CapabilityDenial),
     DeviceDenial(DeviceDenial),
@@ -148,6 +149,19 @@ pub struct PeerDenial {
     pub address: IpAddr,
     /// The peer's for what the container begins, else the container's own.
     pub port: u16,
+}
+
+/// What was done to a file that a policy forbids.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PathDenial {
+    pub ruleset: u32,
+    pub rule: u32,
+    /// `ACTION_*` of [`paddock_abi::policy`].
+    pub action: u16,
+    /// One of [`paddock_abi::path::operation`].
+    pub operation: usize,
+    /// From the mount namespace's root; of a long one the beginning.
+    pub path: String,
 }
 
 /// A capability that a policy forbids.

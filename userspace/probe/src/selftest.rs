@@ -20,6 +20,7 @@ use nix::{
     sched::{CloneFlags, setns, unshare},
     sys::{
         memfd::{MFdFlags, memfd_create},
+        stat::{Mode, fchmod},
         uio::{RemoteIoVec, process_vm_readv},
     },
     unistd::{Pid, gettid},
@@ -49,6 +50,8 @@ const BPF_MAP_UPDATE_ELEM: i64 = 2;
 /// Major 1, minor 3, as the kernel keeps it.
 const NULL_DEVICE: i64 = 1 << 20 | 3;
 const AF_UNIX: i64 = 1;
+/// Of a file without a name.
+const MODE: i64 = 0o400;
 /// Nothing is sent there.
 const DISCARD: u16 = 9;
 /// What the test's child exits with.
@@ -196,6 +199,9 @@ fn reach() {
     if let Err(error) = fs::File::open("/dev/null") {
         log::debug!("self-test's open: {error}");
     }
+    let nameless = memfd_create(c"paddock-selftest", MFdFlags::MFD_CLOEXEC);
+    let changed = nameless.and_then(|file| fchmod(file, Mode::S_IRUSR));
+    report("change of a mode", changed);
     // Before the one that is told apart by its family.
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0));
     if let Err(error) = socket.and_then(|one| one.connect((Ipv4Addr::LOCALHOST, DISCARD))) {
@@ -330,6 +336,7 @@ fn judge(capability: &str, seen: &Observation, truth: &Truth) -> Result<(), Stri
         "kernel" => is("bpf's command", seen.ret, BPF_MAP_LOOKUP_ELEM)?,
         "guard" => is("bpf's command", seen.ret, BPF_MAP_UPDATE_ELEM)?,
         "open" | "enforce" | "device" => is("the device's number", seen.ret, NULL_DEVICE)?,
+        "paths" => is("the mode", seen.ret, MODE)?,
         "network" => is("the peer's port", seen.ret, i64::from(DISCARD))?,
         "connect" => is("the socket's family", seen.ret, AF_UNIX)?,
         _ => {}

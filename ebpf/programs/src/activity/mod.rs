@@ -29,7 +29,7 @@ use paddock_abi::{
 pub(crate) use self::{
     exec::{about_to_start, executed},
     file::{cgroup_target, door, node_target, observed},
-    mount::{class_of_call, root_target},
+    mount::{class_of_call, root_target, tree_target},
     process::other,
     socket::runtimes,
     surface::{bpf_target, concerns_others, perf_target},

@@ -148,6 +148,12 @@ fn from_directory(who: &Identity, directory: i32) -> Target {
     }
 }
 
+/// The same, of what a tree is picked up from.
+#[inline(always)]
+pub(crate) fn tree_target(who: &Identity, directory: i32) -> Target {
+    or_own(from_directory(who, directory))
+}
+
 #[inline(always)]
 fn or_own(target: Target) -> Target {
     match target {

@@ -14,7 +14,7 @@ use paddock_abi::{
     record::{CapabilityDenial, kind},
 };
 
-use super::{Bound, EPERM, SIGKILL, bound, call, count, namespace};
+use super::{Bound, EPERM, SIGKILL, bound, call, count, mount, namespace};
 use crate::{
     admit::asking_is_told,
     count::{tell, write_header},
@@ -49,7 +49,13 @@ fn lsm_capable(ctx: LsmContext) -> i32 {
 #[inline(always)]
 fn act(bound: &Bound, capability: u32) -> i32 {
     match capability {
-        CAP_SYS_ADMIN => namespace::before_call(bound),
+        CAP_SYS_ADMIN => {
+            let refused = namespace::before_call(bound);
+            if refused != 0 {
+                return refused;
+            }
+            mount::before_call(bound)
+        }
         CAP_SYS_MODULE => refuse(
             bound,
             [call::DELETE_MODULE, call::DELETE_MODULE],

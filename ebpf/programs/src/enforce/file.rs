@@ -3,7 +3,7 @@
 use aya_ebpf::{macros::lsm, programs::LsmContext};
 use paddock_abi::activity::Activity;
 
-use super::{Asked, bound};
+use super::{Asked, bound, path};
 use crate::{
     activity::{door, node_target, observed},
     read::Typed,
@@ -21,15 +21,18 @@ fn lsm_file_open(ctx: LsmContext) -> i32 {
         return 0;
     }
     let Some(bound) = bound() else { return 0 };
-    let Some(door) = door::<Typed>(&bound.who, ctx.arg(0)) else {
-        return 0;
-    };
-    let asked = Asked {
-        activity: door.activity,
-        target: door.target,
-        other_tgid: door.other_tgid,
-    };
-    bound.refuse(bound.cell(asked.activity, asked.target), asked)
+    if let Some(door) = door::<Typed>(&bound.who, ctx.arg(0)) {
+        let asked = Asked {
+            activity: door.activity,
+            target: door.target,
+            other_tgid: door.other_tgid,
+        };
+        let refused = bound.refuse(bound.cell(asked.activity, asked.target), asked);
+        if refused != 0 {
+            return refused;
+        }
+    }
+    path::opened(&bound, ctx.arg(0))
 }
 
 #[lsm(hook = "inode_mknod")]

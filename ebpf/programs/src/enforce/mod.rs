@@ -14,6 +14,7 @@ mod kernel;
 mod mount;
 mod namespace;
 mod network;
+mod path;
 mod process;
 mod question;
 

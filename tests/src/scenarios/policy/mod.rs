@@ -7,6 +7,7 @@ pub mod enforced;
 pub mod found;
 pub mod guarded;
 pub mod network;
+pub mod paths;
 pub mod reactions;
 pub mod recorded;
 pub mod setns;

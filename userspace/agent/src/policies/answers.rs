@@ -1,7 +1,7 @@
 //! A ruleset as the kernel half looks it up.
 
 use paddock_policy::Ruleset;
-use paddock_probe::{Activity, Answers, NS_TYPES, POLICY_CELLS, Target, policy};
+use paddock_probe::{Activity, Answers, NS_TYPES, POLICY_CELLS, Target, path::PathRoot, policy};
 
 use super::{
     devices::{TooManyDevices, devices},
@@ -9,12 +9,17 @@ use super::{
 };
 
 /// What cannot be kept from happening here is only counted.
-pub(super) fn answers(ruleset: &Ruleset, here: &Here) -> Result<Answers, TooManyDevices> {
+pub(super) fn answers(
+    ruleset: &Ruleset,
+    paths: PathRoot,
+    here: &Here,
+) -> Result<Answers, TooManyDevices> {
     let mut answers = Answers {
         cells: [0; POLICY_CELLS],
         namespaces: [0; NS_TYPES * 8],
         capabilities: ruleset.capabilities,
         devices: devices(ruleset)?,
+        paths,
     };
     for activity in Activity::ALL {
         let means = here.means(*activity);

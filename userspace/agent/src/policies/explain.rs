@@ -40,6 +40,10 @@ enum Asked {
     Device {
         what: String,
     },
+    File {
+        operation: String,
+        path: String,
+    },
     Peer(Peer),
 }
 
@@ -56,6 +60,7 @@ impl Policies {
             Asked::Activity { .. }
             | Asked::Capability { .. }
             | Asked::Device { .. }
+            | Asked::File { .. }
             | Asked::Peer(_) => Vec::new(),
         };
         let act = match &asked {
@@ -66,6 +71,7 @@ impl Policies {
             },
             Asked::Capability { name } => Act::Capability { name },
             Asked::Device { what } => Act::Device { what },
+            Asked::File { operation, path } => Act::File { operation, path },
             Asked::Peer(peer) => Act::Peer(*peer),
         };
         let who = who(shared, &event, &mut notes);
@@ -132,6 +138,12 @@ fn asked(shared: &Shared, event: &Arc<Event>, notes: &mut Vec<String>) -> Option
         Kind::Denial {
             device: Some(what), ..
         } => Some(Asked::Device { what: what.clone() }),
+        Kind::Denial {
+            file: Some(file), ..
+        } => Some(Asked::File {
+            operation: file.operation.clone(),
+            path: file.path.clone(),
+        }),
         Kind::Denial {
             peer: Some(peer), ..
         } => peer_of(peer).map(Asked::Peer),
@@ -216,6 +228,7 @@ fn effective(
         Asked::Namespaces { syscall, .. } => (syscall.as_str(), means_of(syscall)?),
         Asked::Capability { name } => (name.as_str(), here.capability()),
         Asked::Device { what } => (what.as_str(), here.device()),
+        Asked::File { operation, .. } => (operation.as_str(), here.paths()),
         Asked::Peer(_) => ("network", here.network()),
     };
     if held.action > Some(Action::Audit) && means >= Means::Count {
@@ -295,6 +308,7 @@ mod tests {
             peer: None,
             capability: None,
             device: None,
+            file: None,
         };
         let policy = paddock_policy::parse(b"name = \"p\"\nmode = \"enforce\"\ndeny = [\"sysrq\"]");
         let act = Act::Activity {

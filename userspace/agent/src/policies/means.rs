@@ -55,6 +55,9 @@ pub(crate) struct Whom {
 /// What a rule about capabilities is about, where means are told.
 pub(crate) const CAPABILITY: &str = "capability";
 
+/// And one about paths.
+pub(crate) const FILE: &str = "file";
+
 /// What this kernel can do.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Here {
@@ -151,6 +154,15 @@ impl Here {
         }
     }
 
+    /// Of what is done to a file: opens are asked for with the others.
+    pub(crate) fn paths(&self) -> Means {
+        if self.served.contains("paths") && self.served.contains("enforce") {
+            Means::Lsm
+        } else {
+            Means::Unseen
+        }
+    }
+
     /// Of what the container begins.
     pub(crate) fn network(&self) -> Means {
         if self.served.contains("network") {
@@ -188,6 +200,9 @@ impl Here {
             }
             if let Match::Device(_) = one {
                 found.by.entry(self.device()).or_default().insert("device");
+            }
+            if let Match::Path(_) = one {
+                found.by.entry(self.paths()).or_default().insert(FILE);
             }
             if let Some(what) = unknown(one) {
                 found.by.entry(Means::Unseen).or_default().insert(what);
@@ -306,8 +321,8 @@ fn unknown(one: &Match) -> Option<&'static str> {
         | Match::Namespace(_)
         | Match::Network(_)
         | Match::Capability(_)
-        | Match::Device(_) => None,
-        Match::Path(_) => Some("file and exec paths"),
+        | Match::Device(_)
+        | Match::Path(_) => None,
         Match::Syscall(_) => Some("syscall"),
     }
 }
@@ -366,7 +381,11 @@ const fn observer(activity: Activity) -> &'static str {
 /// The program on the question that the kernel asks before an activity.
 const fn question(activity: Activity) -> Option<&'static str> {
     Some(match activity {
-        Activity::Setns | Activity::Unshare | Activity::OpenByHandle => "lsm_capable",
+        Activity::Setns
+        | Activity::Unshare
+        | Activity::OpenByHandle
+        | Activity::OpenTree
+        | Activity::FsOpen => "lsm_capable",
         Activity::Clone | Activity::CgroupLeave => "lsm_task_alloc",
         Activity::Userns => "lsm_userns_create",
         Activity::Mount => "lsm_sb_mount",
@@ -400,11 +419,7 @@ const fn question(activity: Activity) -> Option<&'static str> {
         Activity::Chroot => "lsm_path_chroot",
         Activity::RuntimeSocket => "lsm_unix_stream_connect",
         Activity::LeakedExec | Activity::Drift | Activity::MemfdExec => "lsm_bprm_check_security",
-        Activity::OpenTree
-        | Activity::FsOpen
-        | Activity::LeakedDir
-        | Activity::SetuidExec
-        | Activity::CapabilityGain => return None,
+        Activity::LeakedDir | Activity::SetuidExec | Activity::CapabilityGain => return None,
     })
 }
 

@@ -12,6 +12,7 @@ mod explain;
 mod files;
 mod ledger;
 mod means;
+mod paths;
 mod peers;
 pub(crate) mod reactions;
 mod sets;
@@ -32,7 +33,8 @@ use tokio::sync::Notify;
 use self::{
     devices::TooManyDevices,
     ledger::Ledger,
-    means::{CAPABILITY, Here, Means, begun_by_peers, denials},
+    means::{CAPABILITY, FILE, Here, Means, begun_by_peers, denials},
+    paths::TooDeep,
     peers::TooManyPorts,
     sets::Sets,
     who::{chosen, holds},
@@ -52,6 +54,8 @@ pub(crate) enum Error {
     Ports(#[from] TooManyPorts),
     #[error(transparent)]
     Devices(#[from] TooManyDevices),
+    #[error(transparent)]
+    Paths(#[from] TooDeep),
     #[error(
         "more than {} choices of policies would hold at once; let policies select more alike",
         RULESETS - 1
@@ -203,6 +207,7 @@ impl Policies {
             });
         }
         let last = applied.is_empty();
+        // What hangs for none of them goes with it.
         inner.change(shared, applied)?;
         inner.answers.rearm(name);
         let state = shared.instance.dir();
@@ -210,10 +215,6 @@ impl Policies {
         if last {
             // Names of rules, too, which nobody is bound to.
             files::forget_all(state);
-            shared
-                .kernel
-                .any_bound(false)
-                .map_err(|source| Error::Kernel { source })?;
         }
         drop(inner);
         guard::follow(shared, self);
@@ -349,6 +350,11 @@ impl Policies {
             return Ok(());
         }
         let chosen = chosen(&inner.applied, shared, who);
+        if any_paths(&inner.applied) {
+            let kernel = &shared.kernel;
+            let hung = kernel.any_paths(true);
+            hung.map_err(|source| Error::Kernel { source })?;
+        }
         let number = inner.number_of(shared, &chosen, &[])?;
         inner.sets.bind(shared, slot, number)
     }
@@ -434,12 +440,20 @@ impl Inner {
         self.sets.write(shared, chosen, number, next)
     }
 
-    /// What a failed change has attached goes where nothing is in force.
+    /// What hangs that nothing in force asks for goes.
     fn rest(&self, shared: &Shared) {
-        if self.applied.is_empty()
-            && !self.unread
-            && let Err(error) = shared.kernel.any_bound(false)
-        {
+        if self.unread {
+            return;
+        }
+        let kernel = &shared.kernel;
+        let mut let_go = Ok(());
+        if !any_paths(&self.applied) {
+            let_go = kernel.any_paths(false);
+        }
+        if self.applied.is_empty() {
+            let_go = let_go.and(kernel.any_bound(false));
+        }
+        if let Err(error) = let_go {
             tracing::warn!("hooks of policies stay, which ask for nobody: {error}");
         }
     }
@@ -451,6 +465,12 @@ impl Inner {
             shared
                 .kernel
                 .any_bound(true)
+                .map_err(|source| Error::Kernel { source })?;
+        }
+        if any_paths(&applied) {
+            shared
+                .kernel
+                .any_paths(true)
                 .map_err(|source| Error::Kernel { source })?;
         }
         let mut next: Vec<(Slot, u32)> = Vec::new();
@@ -476,8 +496,19 @@ impl Inner {
         }
         self.applied = applied;
         self.unread = false;
+        self.rest(shared);
         Ok(())
     }
+}
+
+/// Whether any names paths that something is forbidden at.
+fn any_paths(applied: &BTreeMap<String, Applied>) -> bool {
+    let names = |rule: &model::Rule| {
+        let mut all = rule.matches.iter();
+        all.any(|one| matches!(one, model::Match::Path(_)))
+    };
+    let mut all = applied.values();
+    all.any(|one| denials(&one.policy).any(names))
 }
 
 fn rules(
@@ -521,17 +552,18 @@ fn served(shared: &Shared, policy: &Policy) -> Result<(), Error> {
         };
         let (policy_name, rule_name) = (policy.name.clone(), rule.name.clone());
         if let Some(what) = listed(Means::Unseen) {
-            let capability = what == CAPABILITY;
+            let asked = [CAPABILITY, FILE].contains(&what.as_str());
+            let instead = match what.as_str() {
+                CAPABILITY => ": launched containers are without by `paddock run --cap-drop`",
+                FILE => ": launched containers write nothing by `paddock run --read-only`",
+                _ => "",
+            };
             return Err(Error::Unseen {
                 policy: policy_name,
                 rule: rule_name,
                 what,
-                why: if capability { why() } else { String::new() },
-                instead: if capability {
-                    ": launched containers are without by `paddock run --cap-drop`"
-                } else {
-                    ""
-                },
+                why: if asked { why() } else { String::new() },
+                instead,
             });
         }
         let enforced = rule.mode == model::Mode::Enforce;

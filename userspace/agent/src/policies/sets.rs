@@ -8,7 +8,9 @@ use std::{
 use paddock_policy::{Policy, compile};
 use paddock_probe::{RULESETS, Slot};
 
-use super::{Error, answered::Numbered, answers::answers, files, means::Here, peers::peers};
+use super::{
+    Error, answered::Numbered, answers::answers, files, means::Here, paths::paths, peers::peers,
+};
 use crate::shared::Shared;
 
 #[derive(Debug, Default)]
@@ -100,7 +102,8 @@ impl Sets {
     ) -> Result<u32, Error> {
         let policies: Vec<&Policy> = chosen.iter().map(AsRef::as_ref).collect();
         let ruleset = compile(&policies)?;
-        let said = answers(&ruleset, &Here::of(&shared.kernel))?;
+        let paths = paths(&ruleset)?;
+        let said = answers(&ruleset, paths.root, &Here::of(&shared.kernel))?;
         let peers = peers(&ruleset, number)?;
         let rules: Vec<_> = ruleset.rules.into_iter().map(Numbered::from).collect();
         if let Err(error) = files::keep_rules(shared.instance.dir(), number, &rules) {
@@ -112,13 +115,15 @@ impl Sets {
         self.sets.remove(&number);
         let idle: Vec<u32> = self.idle(next).collect();
         let forgotten = shared.kernel.set_peers(number, &peers, &idle);
-        if !matches!(forgotten, Ok(false)) {
+        let also = shared.kernel.set_paths(number, &paths.names, &idle);
+        if !matches!((&forgotten, &also), (Ok(false), Ok(false))) {
             // Their rules' names stay, for denials that are still in the ring.
             let sets = self.sets.iter_mut();
             let idle = sets.filter(|(number, _)| idle.contains(number));
             idle.for_each(|(_, set)| set.policies.clear());
         }
         forgotten
+            .and(also)
             .and_then(|_| shared.kernel.set_answers(number, &said))
             .map_err(|source| Error::Kernel { source })?;
         self.last = number;

@@ -122,6 +122,7 @@ impl From<Error> for Failure {
             Error::Rules(_)
             | Error::Ports(_)
             | Error::Devices(_)
+            | Error::Paths(_)
             | Error::Full
             | Error::Off { .. }
             | Error::NotJudged { .. }

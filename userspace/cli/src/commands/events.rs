@@ -206,6 +206,7 @@ fn by_policy(kind: &Kind) -> (String, String) {
             peer,
             capability,
             device,
+            file,
             ..
         } => {
             let result = if action == "audit" {
@@ -216,7 +217,11 @@ fn by_policy(kind: &Kind) -> (String, String) {
             let by = policy.as_deref().zip(rule.as_deref());
             let by = by.map_or_else(String::new, |(policy, rule)| format!(", {policy}/{rule}"));
             let peer = peer.as_ref().map(peer_in_words);
-            let named = peer.or_else(|| capability.clone().or_else(|| device.clone()));
+            let file = file
+                .as_ref()
+                .map(|file| format!("{} of {}", file.operation, human::printable(&file.path)));
+            let named = [peer, capability.clone(), device.clone(), file];
+            let named = named.into_iter().flatten().next();
             let target = named.unwrap_or_else(|| target.clone());
             let what = format!("{activity} {target} by {}{by}", who(actor));
             (result.to_owned(), what)

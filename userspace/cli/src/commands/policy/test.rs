@@ -169,6 +169,9 @@ fn answer<'r>(rules: &'r Ruleset, event: &Event) -> Option<Answer<'r>> {
         Kind::Denial {
             device: Some(what), ..
         } => rules.device(what),
+        Kind::Denial {
+            file: Some(file), ..
+        } => rules.file(&file.operation, &file.path),
         _ => None,
     }
 }
@@ -201,7 +204,7 @@ fn not_judged(policies: &[Policy]) -> anyhow::Result<Vec<&'static str>> {
         ),
         (!rules.devices.is_empty(), "device, but for denials"),
         (!rules.networks.is_empty(), "network"),
-        (rules.has_file_rules(), "file"),
+        (rules.has_file_rules(), "file, but for denials and exec"),
         (!rules.syscalls.is_empty(), "syscall"),
     ];
     let given = rows.into_iter().filter(|(given, _)| *given);
