@@ -400,7 +400,8 @@ fn a_thousand_rules_are_soon_compiled() {
     let rules = ruleset(&[&text]);
     assert_eq!(
         (rules.rules.len(), rules.networks.len(), rules.paths.len()),
-        (1000, 500, 500)
+        // And the one about mounts that goes with those by path.
+        (1001, 500, 500)
     );
     let took = start.elapsed();
     println!("{took:?} to read, check and compile");
@@ -412,5 +413,37 @@ fn too_many_rules_are_refused() {
     let rule = |number: u32| format!("[[rule]]\nexec = \"/{number}\"\n");
     let one = policy(&(0..1000).map(rule).collect::<Vec<_>>().concat());
     let error = compile(&[&one; 17]).unwrap_err();
-    assert_eq!(error.rules, 17_000);
+    // With each policy's about mounts.
+    assert_eq!(error.rules, 17 * 1001);
+}
+
+#[test]
+fn where_paths_are_denied_mounts_are() {
+    let file = "[[rule]]\nname = \"keys\"\nfile = { path = \"/keys\", operation = \"read\" }\n";
+    let mounts = |text: &str| {
+        let rules = ruleset(&[text]);
+        let answer = rules.activity("mount", "own");
+        answer.map(|answer| (answer.action.name(), answer.rule.rule.clone()))
+    };
+    let by = |action, rule: &str| Some((action, rule.to_owned()));
+    assert_eq!(mounts(file), by("audit", "mount"));
+    assert_eq!(
+        mounts(&format!("mode = \"enforce\"\n{file}")),
+        by("deny", "mount")
+    );
+    // Whatever the file says of it itself holds.
+    assert_eq!(mounts(&format!("allow = [\"mount\"]\n{file}")), None);
+    assert_eq!(
+        mounts(&format!(
+            "mode = \"enforce\"\n{file}[[rule]]\nname = \"own\"\nmode = \"audit\"\nnamed = \"mount\"\n"
+        )),
+        by("audit", "own")
+    );
+    assert_eq!(
+        mounts(
+            "default = { exec = \"deny\" }\n[[rule]]\nname = \"mount\"\neffect = \"allow\"\nexec = \"/bin\"\n"
+        ),
+        by("audit", "mount-2")
+    );
+    assert_eq!(mounts("deny = [\"sysrq\"]\n"), None);
 }

@@ -264,3 +264,56 @@ fn whom_it_talks_to_is_explained() {
         assert!(explain(&[&more], act)[0].action.is_none(), "{lines}");
     }
 }
+
+/// Files: the table says the same, and what is advised lets them pass.
+#[test]
+fn what_is_done_to_files_is_explained() {
+    let text = "name = \"p\"\nmode = \"enforce\"\n\
+        [[rule]]\nname = \"keys\"\nfile = { path = \"/keys\", operation = [\"read\", \"write\"] }\n\
+        [[rule]]\nname = \"public\"\neffect = \"allow\"\n\
+        file = { path = \"/keys/pub\", operation = \"read\" }\n\
+        [[rule]]\nname = \"tools\"\nexec = \"/keys/tools\"\n";
+    let policy = parse(text.as_bytes()).unwrap();
+    let rules = compile(&[&policy]).unwrap();
+    for (operation, path, rule) in [
+        ("read", "/keys/a", Some("keys")),
+        ("read", "/keys/pub", None),
+        ("write", "/keys/pub/b", Some("keys")),
+        ("exec", "/keys/tools/x", Some("tools")),
+        ("remove", "/keys/a", None),
+        ("read", "/keyster", None),
+        ("dance", "/keys/a", None),
+    ] {
+        let act = Act::File { operation, path };
+        let held = explain(&[&policy], act);
+        let denies = held.first().filter(|one| one.action.is_some());
+        assert_eq!(
+            denies.map(|one| one.rule.as_str()),
+            rule,
+            "{operation} {path}"
+        );
+        let table = rules.file(operation, path);
+        assert_eq!(
+            table.map(|one| one.rule.rule.as_str()),
+            rule,
+            "{operation} {path}"
+        );
+        if rule.is_none() {
+            continue;
+        }
+        let Some(Advice::Add(lines)) = allowing(text, Overrides::default(), act) else {
+            panic!("no advice for {act:?}");
+        };
+        let more = parse(format!("{text}\n{lines}").as_bytes()).unwrap();
+        assert!(explain(&[&more], act)[0].action.is_none(), "{lines}");
+    }
+    // Nothing is narrower than the path itself.
+    let itself = Act::File {
+        operation: "read",
+        path: "/keys",
+    };
+    assert!(matches!(
+        allowing(text, Overrides::default(), itself),
+        Some(Advice::Replace { rule, .. }) if rule == "keys"
+    ));
+}

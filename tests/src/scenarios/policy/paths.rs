@@ -295,7 +295,8 @@ fn told(context: &Context, files: &Files) -> Result<()> {
     ])?;
     let hit = report["rules"].as_array().context("rules")?.iter();
     let hit: BTreeSet<_> = hit.filter_map(|rule| rule["rule"].as_str()).collect();
-    ensure!(hit == BTreeSet::from(["deep", "keys", "tools"]), "{report}");
+    // That a directory on the way was moved is told of the directory, which no rule names.
+    ensure!(hit == BTreeSet::from(["keys", "tools"]), "{report}");
     Ok(())
 }
 
