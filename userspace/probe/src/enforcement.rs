@@ -2,7 +2,7 @@
 
 use paddock_abi::policy::{Answers, HitKey, RULESETS};
 
-use crate::{Error, Probe, Slot};
+use crate::{Error, Probe, Slot, on_demand::Demanded};
 
 impl Probe {
     /// Writes what a ruleset says, 1 to [`RULESETS`] - 1; no slot may be bound to it meanwhile.
@@ -31,7 +31,7 @@ impl Probe {
     pub fn any_bound(&mut self, any: bool) -> Result<(), Error> {
         let Self {
             maps,
-            enforcing,
+            demanded: Demanded { enforcing, .. },
             pin_dir,
             manifest,
             written,
@@ -56,7 +56,7 @@ impl Probe {
     /// Whether any ruleset says something of paths; without, no hook of theirs hangs.
     pub fn any_paths(&mut self, any: bool) -> Result<(), Error> {
         let Self {
-            judging_paths,
+            demanded: Demanded { judging_paths, .. },
             pin_dir,
             manifest,
             ..

@@ -83,9 +83,10 @@ impl Probe {
             GuardMode::Enforce => mode::ENFORCE,
             GuardMode::Strict => mode::STRICT,
         };
-        let before = self.guarding.is_whole();
+        let before = self.demanded.guarding.is_whole();
         if mode != mode::OFF {
-            self.guarding
+            self.demanded
+                .guarding
                 .attach(&self.pin_dir, &self.manifest.programs)?;
             // They have to have seen the agent before they refuse anybody.
             if !before {
@@ -94,7 +95,7 @@ impl Probe {
             return set(&mut self.maps.guard, Guard { mode, shower: 0 });
         }
         set(&mut self.maps.guard, Guard { mode, shower: 0 })?;
-        self.guarding.detach(&self.pin_dir)?;
+        self.demanded.guarding.detach(&self.pin_dir)?;
         self.introduce_links(before);
         Ok(())
     }

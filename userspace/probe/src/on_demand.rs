@@ -30,7 +30,56 @@ pub(crate) struct OnDemand {
     /// All that there are.
     whole: bool,
     /// See [`once_only`]: what was wanted once hangs on.
-    pub(crate) once: bool,
+    once: bool,
+}
+
+/// All that there are, by what they are for.
+#[derive(Debug)]
+pub(crate) struct Demanded {
+    pub(crate) enforcing: OnDemand,
+    pub(crate) judging_paths: OnDemand,
+    pub(crate) guarding: OnDemand,
+}
+
+impl Demanded {
+    pub(crate) const fn none() -> Self {
+        Self {
+            enforcing: OnDemand::none(enforces, false),
+            judging_paths: OnDemand::none(judges_paths, false),
+            guarding: OnDemand::none(guards, false),
+        }
+    }
+
+    /// What a predecessor left attached.
+    pub(crate) fn adopt(pin_dir: &Path, programs: &[String], once: bool) -> Result<Self, Error> {
+        let adopt = |belongs| OnDemand::adopt(belongs, pin_dir, programs, once);
+        Ok(Self {
+            enforcing: adopt(enforces)?,
+            judging_paths: adopt(judges_paths)?,
+            guarding: adopt(guards)?,
+        })
+    }
+
+    /// Those that a program is of.
+    pub(crate) fn of(&mut self, program: &str) -> &mut OnDemand {
+        if guards(program) {
+            &mut self.guarding
+        } else if judges_paths(program) {
+            &mut self.judging_paths
+        } else {
+            &mut self.enforcing
+        }
+    }
+
+    pub(crate) fn set_once(&mut self, once: bool) {
+        for all in [
+            &mut self.enforcing,
+            &mut self.judging_paths,
+            &mut self.guarding,
+        ] {
+            all.once = once;
+        }
+    }
 }
 
 /// Whether the kernel attaches a program once only, as before 5.13: one that hangs, or was let go,
@@ -56,15 +105,15 @@ pub(crate) fn hangs(pin_dir: &Path, program: &str) -> bool {
     pins::link_path(pin_dir, program).exists()
 }
 
-pub(crate) fn enforces(program: &str) -> bool {
+fn enforces(program: &str) -> bool {
     is_of(&ENFORCE, program)
 }
 
-pub(crate) fn judges_paths(program: &str) -> bool {
+fn judges_paths(program: &str) -> bool {
     is_of(&PATHS, program)
 }
 
-pub(crate) fn guards(program: &str) -> bool {
+fn guards(program: &str) -> bool {
     is_of(&GUARD, program)
 }
 
@@ -74,7 +123,7 @@ fn is_of(capability: &Capability, program: &str) -> bool {
 }
 
 impl OnDemand {
-    pub(crate) const fn none(belongs: fn(&str) -> bool, once: bool) -> Self {
+    const fn none(belongs: fn(&str) -> bool, once: bool) -> Self {
         Self {
             belongs,
             attached: Vec::new(),
@@ -83,8 +132,7 @@ impl OnDemand {
         }
     }
 
-    /// What a predecessor left attached.
-    pub(crate) fn adopt(
+    fn adopt(
         belongs: fn(&str) -> bool,
         pin_dir: &Path,
         programs: &[String],

@@ -29,7 +29,7 @@ use crate::{
     kernel_types::KernelTypes,
     load::{self, Loaded, OBJECT},
     maps::{Maps, typed},
-    on_demand::{self, OnDemand},
+    on_demand::{self, Demanded},
     paths, peers,
     pins::{self, Manifest},
     program_log::ProgramLog,
@@ -43,9 +43,7 @@ pub struct Probe {
     pub(crate) pin_dir: PathBuf,
     pub(crate) maps: Maps,
     pub(crate) links: Vec<Kept>,
-    pub(crate) enforcing: OnDemand,
-    pub(crate) judging_paths: OnDemand,
-    pub(crate) guarding: OnDemand,
+    pub(crate) demanded: Demanded,
     pub(crate) manifest: Manifest,
     adopted: bool,
     program_log: Option<ProgramLog>,
@@ -119,9 +117,7 @@ impl Probe {
             let link = PinnedLink::from_pin(&path).map_err(|source| Error::link(&path, source))?;
             links.push(Kept::Pinned(link));
         }
-        let adopt = |belongs| OnDemand::adopt(belongs, pin_dir, &manifest.programs, manifest.once);
-        let (enforcing, guarding) = (adopt(on_demand::enforces)?, adopt(on_demand::guards)?);
-        let judging_paths = adopt(on_demand::judges_paths)?;
+        let demanded = Demanded::adopt(pin_dir, &manifest.programs, manifest.once)?;
         let mut maps = Maps::from(|name| {
             MapData::from_pin(pins::map_path(pin_dir, name))
                 .and_then(Map::from_map_data)
@@ -134,9 +130,7 @@ impl Probe {
             pin_dir: pin_dir.clone(),
             maps,
             links,
-            enforcing,
-            judging_paths,
-            guarding,
+            demanded,
             manifest,
             adopted: true,
             program_log: None,
@@ -173,14 +167,12 @@ impl Probe {
         let (attached, host) =
             selftest::run(&ebpf, &mut maps, &observed, attached, &mut statuses, &types)?;
         let mut links = Vec::new();
-        let mut enforcing = OnDemand::none(on_demand::enforces, false);
-        let mut judging_paths = OnDemand::none(on_demand::judges_paths, false);
-        let mut guarding = OnDemand::none(on_demand::guards, false);
+        let mut demanded = Demanded::none();
         // By the first that hangs, while it does.
         let mut once = None;
         let (mut programs, mut held, mut tried) = (Vec::new(), Vec::new(), Vec::new());
         // What the old ones do at the moment, the new ones go on with.
-        let demanded = |name: &str| over && on_demand::hangs(pin_dir, name);
+        let goes_on = |name: &str| over && on_demand::hangs(pin_dir, name);
         for (name, link) in attached.into_iter().flat_map(|rung| rung.links) {
             pin_program(&mut ebpf, pin_dir, name)?;
             programs.push(name.to_owned());
@@ -196,16 +188,9 @@ impl Probe {
                 Attachment::Link(link) if !goes => {
                     links.push(Kept::Pinned(pin(link)?));
                 }
-                Attachment::Link(link) if once || demanded(name) => {
+                Attachment::Link(link) if once || goes_on(name) => {
                     tried.push(name);
-                    let of = if on_demand::guards(name) {
-                        &mut guarding
-                    } else if on_demand::judges_paths(name) {
-                        &mut judging_paths
-                    } else {
-                        &mut enforcing
-                    };
-                    of.keep(name, pin(link)?);
+                    demanded.of(name).keep(name, pin(link)?);
                 }
                 // Loads, attaches, sees: goes until it is wanted.
                 Attachment::Link(_) | Attachment::Waits | Attachment::Called => {}
@@ -216,9 +201,7 @@ impl Probe {
             }
         }
         let once = once.unwrap_or(false);
-        for one in [&mut enforcing, &mut judging_paths, &mut guarding] {
-            one.once = once;
-        }
+        demanded.set_once(once);
         // With them goes what was loaded and does not serve.
         drop(ebpf);
         if over {
@@ -228,7 +211,7 @@ impl Probe {
         let without_link = |program: &str| {
             held.iter().any(|(one, _)| one == program)
                 || on_demand::is_called(program)
-                || (on_demand::is(program) && !demanded(program) && !tried.contains(&program))
+                || (on_demand::is(program) && !goes_on(program) && !tried.contains(&program))
         };
         pins::put_in_force(pin_dir, &programs, without_link)?;
         swap::cross(pin_dir, bridge);
@@ -249,9 +232,7 @@ impl Probe {
             pin_dir: pin_dir.clone(),
             maps,
             links,
-            enforcing,
-            judging_paths,
-            guarding,
+            demanded,
             manifest,
             adopted: over,
             program_log: program_log.map(ProgramLog::new),
@@ -269,14 +250,12 @@ impl Probe {
         let Self {
             pin_dir,
             links,
-            enforcing,
-            judging_paths,
-            guarding,
+            demanded,
             maps,
             ..
         } = self;
         // Handles first: what nobody holds is gone when its pin is.
-        drop((links, enforcing, judging_paths, guarding, maps));
+        drop((links, demanded, maps));
         pins::remove(&pin_dir)
     }
 

@@ -3,6 +3,7 @@
 
 use std::{
     collections::BTreeSet,
+    fmt::Write as _,
     fs,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
@@ -334,8 +335,8 @@ fn other_ways(context: &Context) -> Result<()> {
     let mut script = String::from("ln -s /data/keys/a /tmp/link && cd /data");
     let mut want = String::new();
     for (way, count, refused) in &ways {
-        script += &format!(" && /run/workload {way} {count}");
-        want += &format!("{count} calls, {refused} refused\n");
+        write!(script, " && /run/workload {way} {count}")?;
+        writeln!(want, "{count} calls, {refused} refused")?;
     }
     let flags = ["--cap-add", "SYS_ADMIN"];
     let held = run(context, &data, "held", &flags, &script)?;
@@ -433,11 +434,9 @@ fn only_named(context: &Context) -> Result<()> {
                   /run/workload try rename /data/open:/data/tools/more 13 && \
                   /run/workload try exchange /data/open:/data/tools 17";
     let held = run(context, &data, "held", &[], script)?;
-    let want: String = [(3, 0), (5, 5), (7, 7), (11, 11), (13, 13), (17, 17)]
-        .iter()
-        .map(|(count, refused)| format!("{count} calls, {refused} refused\n"))
-        .collect();
-    ensure!(held == want, "{held}");
+    let want = [(3, 0), (5, 5), (7, 7), (11, 11), (13, 13), (17, 17)];
+    let want = want.map(|(count, refused)| format!("{count} calls, {refused} refused\n"));
+    ensure!(held == want.concat(), "{held}");
     equal(
         "deny",
         hits(context, "held", "deny")?,
