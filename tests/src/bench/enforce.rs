@@ -14,7 +14,7 @@ use anyhow::{Context as _, Result, ensure};
 use super::quantile;
 use crate::{
     context::{Context, finish},
-    scenarios::kernel::host_way,
+    scenarios::{kernel::host_way, policy::enforced},
 };
 
 /// Nets that policies forbid, none of them the loopback's.
@@ -29,21 +29,27 @@ struct Row {
     share: u32,
     /// Of `paddock run` for the call without policy, and under it; none is outside of containers.
     flags: [Option<&'static [&'static str]>; 2],
+    /// In force for the first of the two.
+    base: Option<&'static str>,
     /// Without one it is the container alone.
     policy: Option<fn() -> String>,
 }
+
+/// A call that rules by path are about, which the kernel has to ask for.
+const BY_PATH: &str = "open-file";
 
 const ABLE: &[&str] = &["--userns", "host", "--cap-add", "SYS_ADMIN"];
 /// Nothing but the kernel refuses: the default filter would be first.
 const UNABLE: &[&str] = &["--userns", "host", "--security-opt", "seccomp=unconfined"];
 const PLAIN: &[&str] = &["--userns", "host"];
 
-const ROWS: [Row; 4] = [
+const ROWS: [Row; 8] = [
     Row {
         name: "setns, one's own, no policy, beside outside",
         call: "setns",
         share: 10,
         flags: [None, Some(ABLE)],
+        base: None,
         policy: None,
     },
     Row {
@@ -51,6 +57,7 @@ const ROWS: [Row; 4] = [
         call: "setns",
         share: 10,
         flags: [Some(ABLE), Some(ABLE)],
+        base: None,
         policy: Some(|| WALLS.to_owned()),
     },
     Row {
@@ -58,6 +65,7 @@ const ROWS: [Row; 4] = [
         call: "refused",
         share: 10,
         flags: [Some(UNABLE), Some(ABLE)],
+        base: None,
         policy: Some(|| WALLS.to_owned()),
     },
     Row {
@@ -65,7 +73,40 @@ const ROWS: [Row; 4] = [
         call: "connect",
         share: 2,
         flags: [Some(PLAIN), Some(PLAIN)],
+        base: None,
         policy: Some(|| nets(0)),
+    },
+    Row {
+        name: "open under 100 paths, none of them near",
+        call: BY_PATH,
+        share: 2,
+        flags: [Some(PLAIN), Some(PLAIN)],
+        base: None,
+        policy: Some(|| paths("/srv")),
+    },
+    Row {
+        name: "open under 100 paths, in their directory",
+        call: BY_PATH,
+        share: 2,
+        flags: [Some(PLAIN), Some(PLAIN)],
+        base: None,
+        policy: Some(|| paths("/run")),
+    },
+    Row {
+        name: "the same beside a policy without paths",
+        call: BY_PATH,
+        share: 2,
+        flags: [Some(PLAIN), Some(PLAIN)],
+        base: Some(WALLS),
+        policy: Some(|| paths("/run")),
+    },
+    Row {
+        name: "open outside, beside a policy without paths",
+        call: BY_PATH,
+        share: 2,
+        flags: [None, None],
+        base: Some(WALLS),
+        policy: Some(|| paths("/run")),
     },
 ];
 
@@ -74,13 +115,16 @@ pub fn table(context: &Context, rounds: u32, calls: u32, swaps: u32) -> Result<(
     context.start_agent(&["--detach-on-exit", "--event-rate", "0"])?;
     // The machine settles: some kernels patch and calibrate in their first second.
     timed(context, Some(PLAIN), "getppid", calls)?;
+    let asks = enforced::asks(context)?;
     let mut results: BTreeMap<(&str, usize), Vec<f64>> = BTreeMap::new();
     let mut killed = Vec::new();
     for _ in 0..rounds {
-        for row in &ROWS {
+        for row in ROWS.iter().filter(|row| asks || row.call != BY_PATH) {
             for (under, flags) in row.flags.iter().enumerate() {
-                if let (1, Some(policy)) = (under, row.policy) {
-                    apply(context, &policy())?;
+                match (under, row.base, row.policy) {
+                    (0, Some(base), _) => apply(context, base)?,
+                    (1, _, Some(policy)) => apply(context, &policy())?,
+                    _ => {}
                 }
                 match timed(context, *flags, row.call, (calls / row.share).max(1))? {
                     Some(took) => results.entry((row.name, under)).or_default().push(took),
@@ -93,7 +137,7 @@ pub fn table(context: &Context, rounds: u32, calls: u32, swaps: u32) -> Result<(
         }
     }
     println!("call                                           without ns    with ns  difference ns");
-    for row in &ROWS {
+    for row in ROWS.iter().filter(|row| asks || row.call != BY_PATH) {
         let mut of = |under| {
             let values = results.get_mut(&(row.name, under));
             values.map_or(f64::NAN, |values| quantile(values, 500))
@@ -158,6 +202,15 @@ fn nets(which: u32) -> String {
         );
     }
     text
+}
+
+/// A hundred rules in a directory.
+fn paths(directory: &str) -> String {
+    let rule = |number| {
+        format!("[[rule]]\nfile = {{ path = \"{directory}/{number}\", operation = \"read\" }}\n")
+    };
+    let rules: String = (0..100).map(rule).collect::<Vec<_>>().concat();
+    format!("name = \"bench\"\nmode = \"enforce\"\n{rules}")
 }
 
 fn written(context: &Context, name: &str, text: &str) -> Result<PathBuf> {

@@ -33,7 +33,7 @@ use nix::{
 
 const USAGE: &str = "alloc BYTES | spin SECONDS | setns-loop PATH NSTYPE COUNT | setns-race PATH PATH SECONDS | \
     unshare-loop FLAGS COUNT | unshare-until PATH FLAGS | spawn-between PATH PATH PROGRAM | \
-    timed getppid|setns|refused|unshare|open|connect|spawn COUNT | paced-unshare RATE SECONDS | sleep SECONDS | ids | cat PATH | \
+    timed getppid|setns|refused|unshare|open|open-file|connect|spawn COUNT | paced-unshare RATE SECONDS | sleep SECONDS | ids | cat PATH | \
     write PATH TEXT | stat PATH | overwrite-programs SECONDS | exit CODE | \
     talk tcp|udp ADDRESS PORT COUNT | try chroot|hostname|read|write|both|node|create|remove|mkdir|rmdir|symlink|chmod|chown|truncate|exec|tree|filesystem PATH COUNT | \
     try link|rename|exchange|bind PATH:PATH COUNT | within ROOT COMMAND... | look COUNT | serve PORT UID PATH COUNT | \
@@ -277,6 +277,7 @@ fn spawn_between(start: &str, end: &str, program: &str) -> Result<()> {
 fn timed(call: &str, count: u32) -> Result<()> {
     let own = File::open("/proc/self/ns/uts")?;
     let host = File::open("/run/ns").ok();
+    let program = std::env::current_exe()?;
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
     let act: &dyn Fn() -> Result<()> = match call {
         "getppid" => &|| {
@@ -294,6 +295,10 @@ fn timed(call: &str, count: u32) -> Result<()> {
         "unshare" => &|| Ok(unshare(CloneFlags::CLONE_NEWUTS)?),
         "open" => &|| {
             File::open("/proc/self/status")?;
+            Ok(())
+        },
+        "open-file" => &|| {
+            File::open(&program)?;
             Ok(())
         },
         "connect" => &|| Ok(socket.connect((Ipv4Addr::LOCALHOST, 9))?),
@@ -375,7 +380,7 @@ fn opened(file: std::io::Result<File>) -> nix::Result<()> {
 }
 
 fn errno(error: std::io::Error) -> Errno {
-    Errno::from_raw(error.raw_os_error().unwrap_or(0))
+    Errno::try_from(error).unwrap_or(Errno::UnknownErrno)
 }
 
 /// Makes a character device, as `/dev/node:1:7`, and removes it.

@@ -25,7 +25,7 @@ pub(super) const WALLS: &str = "name = \"walls\"\nmode = \"enforce\"\n\
     [[rule]]\nname = \"joining\"\nnamespace = { target = [\"host\", \"peer\"] }\n";
 
 /// Whether the kernel asks its security modules before the act.
-pub(super) fn asks(context: &Context) -> Result<bool> {
+pub(crate) fn asks(context: &Context) -> Result<bool> {
     served(context, "enforce", "lsm")
 }
 
