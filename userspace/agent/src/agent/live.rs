@@ -155,6 +155,10 @@ fn release_unclaimed(shared: &Shared, mut left: Vec<Slot>) {
     if left.is_empty() {
         return;
     }
+    // What rules counted of them is not of whoever has a slot next.
+    for slot in &left {
+        shared.policies.leave(shared, *slot);
+    }
     if let Err(error) = shared.kernel.release_all(&left) {
         tracing::warn!("cannot free slots: {}", chain(&error));
     }
