@@ -85,7 +85,6 @@ const TRIES: &[Try<'_>] = &[
     ("rename", "keys/a:open/a", 67, 67, 2),
     ("rename", "keys:kept", 71, 71, 2),
     ("rename", "on:off", 73, 73, 1),
-    ("exchange", "open/c:keys/a", 79, 79, 2),
     ("exec", "tools/tool", 83, 83, 1),
     ("exec", "open/tool", 2, 0, 0),
     ("rename", "tools/tool:open/moved", 89, 89, 1),
@@ -93,10 +92,17 @@ const TRIES: &[Try<'_>] = &[
 
 /// Linux 5.10 takes no program before chown.
 const CHOWN: Try<'_> = ("chown", "keys/a", 47, 47, 1);
+/// Before 6.0 each of the two names is asked for by itself.
+const EXCHANGE: [Try<'_>; 2] = [
+    ("exchange", "open/c:keys/a", 79, 79, 2),
+    ("exchange", "open/c:keys/a", 79, 79, 4),
+];
 
 fn tries() -> Result<Vec<Try<'static>>> {
+    let old = fs::read_to_string("/proc/sys/kernel/osrelease")?.starts_with("5.10.");
     let mut all = TRIES.to_vec();
-    if !fs::read_to_string("/proc/sys/kernel/osrelease")?.starts_with("5.10.") {
+    all.push(EXCHANGE[usize::from(old)]);
+    if !old {
         all.push(CHOWN);
     }
     Ok(all)
