@@ -17,7 +17,7 @@ pub mod operation {
 pub const OPERATIONS: usize = 5;
 
 /// Nodes of all rulesets together.
-pub const PATHS: usize = 32_768;
+pub const PATHS: usize = 16_384;
 /// Names of a rule's path at most.
 pub const RULE_NAMES: usize = 16;
 /// Bytes of a name that rules have a word on, at most; nothing is said of longer ones.
