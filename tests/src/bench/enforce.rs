@@ -35,15 +35,15 @@ struct Row {
     policy: Option<fn() -> String>,
 }
 
-/// A call that rules by path are about, which the kernel has to ask for.
-const BY_PATH: &str = "open-file";
+/// Calls that rules by path are about, which the kernel has to ask for.
+const BY_PATH: [&str; 2] = ["open-file", "open-mounted"];
 
 const ABLE: &[&str] = &["--userns", "host", "--cap-add", "SYS_ADMIN"];
 /// Nothing but the kernel refuses: the default filter would be first.
 const UNABLE: &[&str] = &["--userns", "host", "--security-opt", "seccomp=unconfined"];
 const PLAIN: &[&str] = &["--userns", "host"];
 
-const ROWS: [Row; 8] = [
+const ROWS: [Row; 9] = [
     Row {
         name: "setns, one's own, no policy, beside outside",
         call: "setns",
@@ -77,36 +77,44 @@ const ROWS: [Row; 8] = [
         policy: Some(|| nets(0)),
     },
     Row {
-        name: "open under 100 paths, none of them near",
-        call: BY_PATH,
+        name: "open under a policy without paths",
+        call: BY_PATH[0],
         share: 2,
         flags: [Some(PLAIN), Some(PLAIN)],
         base: None,
+        policy: Some(|| WALLS.to_owned()),
+    },
+    Row {
+        name: "under 100 paths, none of them near, beside it",
+        call: BY_PATH[0],
+        share: 2,
+        flags: [Some(PLAIN), Some(PLAIN)],
+        base: Some(WALLS),
         policy: Some(|| paths("/srv")),
     },
     Row {
-        name: "open under 100 paths, in their directory",
-        call: BY_PATH,
+        name: "in their directory, beside it",
+        call: BY_PATH[0],
         share: 2,
         flags: [Some(PLAIN), Some(PLAIN)],
-        base: None,
-        policy: Some(|| paths("/run")),
+        base: Some(WALLS),
+        policy: Some(|| paths("/bin")),
     },
     Row {
-        name: "the same beside a policy without paths",
-        call: BY_PATH,
+        name: "of a file mounted on a mount, beside it",
+        call: BY_PATH[1],
         share: 2,
         flags: [Some(PLAIN), Some(PLAIN)],
         base: Some(WALLS),
         policy: Some(|| paths("/run")),
     },
     Row {
-        name: "open outside, beside a policy without paths",
-        call: BY_PATH,
+        name: "open outside under 100 paths, beside it",
+        call: BY_PATH[0],
         share: 2,
         flags: [None, None],
         base: Some(WALLS),
-        policy: Some(|| paths("/run")),
+        policy: Some(|| paths("/bin")),
     },
 ];
 
@@ -119,7 +127,10 @@ pub fn table(context: &Context, rounds: u32, calls: u32, swaps: u32) -> Result<(
     let mut results: BTreeMap<(&str, usize), Vec<f64>> = BTreeMap::new();
     let mut killed = Vec::new();
     for _ in 0..rounds {
-        for row in ROWS.iter().filter(|row| asks || row.call != BY_PATH) {
+        for row in ROWS
+            .iter()
+            .filter(|row| asks || !BY_PATH.contains(&row.call))
+        {
             for (under, flags) in row.flags.iter().enumerate() {
                 match (under, row.base, row.policy) {
                     (0, Some(base), _) => apply(context, base)?,
@@ -137,7 +148,10 @@ pub fn table(context: &Context, rounds: u32, calls: u32, swaps: u32) -> Result<(
         }
     }
     println!("call                                           without ns    with ns  difference ns");
-    for row in ROWS.iter().filter(|row| asks || row.call != BY_PATH) {
+    for row in ROWS
+        .iter()
+        .filter(|row| asks || !BY_PATH.contains(&row.call))
+    {
         let mut of = |under| {
             let values = results.get_mut(&(row.name, under));
             values.map_or(f64::NAN, |values| quantile(values, 500))

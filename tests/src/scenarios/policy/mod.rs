@@ -90,7 +90,8 @@ fn good(context: &Context) -> Result<()> {
     let want = "policy web, for containers named web-*; refused where a rule of it cannot be enforced\n  \
          sysrq: writing sysrq-trigger: denied\n  \
          miner: traffic to 0.0.0.0/0 port 3333 by tcp, udp; traffic to ::/0 port 3333 by tcp, udp: denied, and the process is killed\n  \
-         keys: read, write of /etc/keys and below: passes, counted as would-deny\n";
+         keys: read, write of /etc/keys and below: passes, counted as would-deny\n  \
+         mount: every mount, the container's own too: passes, counted as would-deny\n";
     ensure!(text == want && output.code == Some(0), "{text}");
     ensure!(output.stderr == alone(context), "{}", output.stderr);
     Ok(())
