@@ -7,7 +7,7 @@
 //! go, since the kernel takes its time over each. What stays of them is the pinned program, which
 //! is attached when it is wanted.
 
-use std::path::Path;
+use std::{path::Path, thread, time::Duration};
 
 use aya::programs::{
     Lsm, ProgramError,
@@ -21,6 +21,10 @@ use crate::{
     load::errno,
     pins,
 };
+
+/// How long one that was let go may stay.
+const TRIES: u32 = 500;
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// Those of one capability. Links are pinned: they outlive the agent.
 #[derive(Debug)]
@@ -205,7 +209,18 @@ fn attach(pin_dir: &Path, program: &str) -> Result<PinnedLink, Error> {
         source: Box::new(source),
     };
     let mut lsm = Lsm::from_pin(&path).map_err(refused)?;
-    let id = lsm.attach().map_err(refused)?;
+    let mut tries = 0;
+    let id = loop {
+        match lsm.attach() {
+            Ok(id) => break id,
+            // The kernel lets go of what hung there a moment ago from a work queue.
+            Err(error) if tries < TRIES && errno(&error) == Some(Errno::EBUSY) => {
+                tries += 1;
+                thread::sleep(PAUSE);
+            }
+            Err(error) => return Err(refused(error)),
+        }
+    };
     let link = FdLink::from(lsm.take_link(id).map_err(refused)?);
     let path = pins::link_path(pin_dir, program);
     link.pin(&path)
