@@ -273,7 +273,7 @@ fn files_of_the_guide_are_policies() {
     let files: Vec<_> = blocks
         .map(|block| block.split("```").next().unwrap_or_default())
         .collect();
-    assert_eq!(files.len(), 3);
+    assert_eq!(files.len(), 4);
     for file in files {
         if let Err(faults) = parse(file.as_bytes()) {
             panic!("{}", faults.lines("docs/guides/policy.md"));
