@@ -184,8 +184,10 @@ fn vain_allows(statements: &[Statement<'_>], sink: &mut Sink<'_>) {
         matches!(other.scope, Scope::Path { .. }) && other.rule.verb == Verb::Deny
     };
     let any_by_path = statements.iter().any(by_path);
-    let mounts = |allow: &Statement<'_>| {
-        any_by_path && matches!(allow.scope, Scope::Acts(named) if named.name == "mount")
+    let goes_along = |allow: &Statement<'_>| {
+        any_by_path
+            && matches!(allow.scope, Scope::Acts(named)
+                if ["mount", "fileless-exec"].contains(&named.name))
     };
     let needed = |allow: &Statement<'_>| {
         let denies = |other: &&Statement<'_>| other.rule.verb == Verb::Deny;
@@ -199,7 +201,7 @@ fn vain_allows(statements: &[Statement<'_>], sink: &mut Sink<'_>) {
         // Of a name with several reaches one is enough.
         let same = |other: &&Statement<'_>| other.at == allow.at;
         if matches!(allow.scope, Scope::Path { .. }) && allow.named
-            || mounts(allow)
+            || goes_along(allow)
             || statements.iter().filter(same).any(needed)
         {
             continue;

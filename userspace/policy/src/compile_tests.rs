@@ -446,4 +446,17 @@ fn where_paths_are_denied_mounts_are() {
         by("audit", "mount-2")
     );
     assert_eq!(mounts("deny = [\"sysrq\"]\n"), None);
+    // Where nothing may be started, what has no path may not.
+    let fileless = |text: &str| {
+        let rules = ruleset(&[text]);
+        let answer = rules.activity("memfd_exec", "own");
+        answer.map(|answer| (answer.action.name(), answer.rule.rule.clone()))
+    };
+    let only = "default = { exec = \"deny\" }\n[[rule]]\neffect = \"allow\"\nexec = \"/bin\"\n";
+    assert_eq!(fileless(only), by("audit", "fileless-exec"));
+    assert_eq!(
+        fileless(&format!("allow = [\"fileless-exec\"]\n{only}")),
+        None
+    );
+    assert_eq!(fileless(file), None);
 }

@@ -154,7 +154,7 @@ fn read(table: &DeTable<'_>, overrides: Overrides, sink: &mut Sink<'_>) -> Optio
         check::all(&drafts, sink);
     }
     let mut rules: Vec<Rule> = drafts.into_iter().map(|draft| draft.rule).collect();
-    rules.extend(no_mounts(&rules));
+    rules.extend(by_path(&rules));
     Some(Policy {
         name: name?,
         description: description.unwrap_or_default(),
@@ -165,30 +165,38 @@ fn read(table: &DeTable<'_>, overrides: Overrides, sink: &mut Sink<'_>) -> Optio
     })
 }
 
-/// Rules by path mean nothing where a container can make another path lead to the same file: with
-/// them goes the right to mount, as least specific of all, unless the file has a word on that.
-fn no_mounts(rules: &[Rule]) -> Option<Rule> {
-    const NAME: &str = "mount";
-    let names_it = |matched: &Match| matches!(matched, Match::Named(named) if named.name == NAME);
+/// What goes with rules by path, as least specific of all, unless the file has a word on it: they
+/// mean nothing where a container can make another path lead to the same file, so the right to
+/// mount; and where no program may be started, those that have no path.
+fn by_path(rules: &[Rule]) -> Vec<Rule> {
+    let denied = |which: fn(&PathRule) -> bool| {
+        let names = move |one: &Match| matches!(one, Match::Path(path) if which(path));
+        let all = rules.iter().filter(|rule| rule.verb == Verb::Deny);
+        all.filter(move |rule| rule.matches.iter().any(names))
+    };
+    let mounts = implied(rules, "mount", &denied(|_| true).collect::<Vec<_>>());
+    let everything = denied(|path| path.path == "/" && path.operations & operation::EXEC != 0);
+    let fileless = implied(rules, "fileless-exec", &everything.collect::<Vec<_>>());
+    mounts.into_iter().chain(fileless).collect()
+}
+
+/// A denial of a named rule for the sake of others.
+fn implied(rules: &[Rule], named: &str, sake: &[&Rule]) -> Option<Rule> {
+    let names_it = |matched: &Match| matches!(matched, Match::Named(one) if one.name == named);
     if rules.iter().any(|rule| rule.matches.iter().any(names_it)) {
         return None;
     }
-    let by_path = |rule: &&Rule| {
-        rule.verb == Verb::Deny && rule.matches.iter().any(|one| matches!(one, Match::Path(_)))
-    };
-    let by_path: Vec<&Rule> = rules.iter().filter(by_path).collect();
-    let first = by_path.first()?;
-    let mut modes = by_path.iter().map(|rule| rule.mode);
-    let enforced = modes.any(|mode| mode == Mode::Enforce);
-    let names = once(NAME.to_owned()).chain((2..).map(|number| format!("{NAME}-{number}")));
+    let first = sake.first()?;
+    let enforced = sake.iter().any(|rule| rule.mode == Mode::Enforce);
+    let free = once(named.to_owned()).chain((2..).map(|number| format!("{named}-{number}")));
     let taken = |name: &String| rules.iter().any(|rule| rule.name == *name);
     Some(Rule {
-        name: names.into_iter().find(|name| !taken(name))?,
+        name: free.into_iter().find(|name| !taken(name))?,
         verb: Verb::Deny,
         mode: if enforced { Mode::Enforce } else { first.mode },
         reaction: Reaction::Deny,
         disarm: None,
-        matches: vec![Match::Named(NamedRule::find(NAME)?)],
+        matches: vec![Match::Named(NamedRule::find(named)?)],
         posture: true,
     })
 }

@@ -438,15 +438,24 @@ fn only_named(context: &Context) -> Result<()> {
                   /run/workload try rename /data/open/tool:/data/tools/more 7 && \
                   /run/workload try link /data/open/tool:/data/tools/more 11 && \
                   /run/workload try rename /data/open:/data/tools/more 13 && \
-                  /run/workload try exchange /data/open:/data/tools 17";
+                  /run/workload try exchange /data/open:/data/tools 17 && \
+                  /run/workload try memory /run/workload 19";
     let held = run(context, &data, "held", &[], script)?;
-    let want = [(3, 0), (5, 5), (7, 7), (11, 11), (13, 13), (17, 17)];
+    let want = [
+        (3, 0),
+        (5, 5),
+        (7, 7),
+        (11, 11),
+        (13, 13),
+        (17, 17),
+        (19, 19),
+    ];
     let want = want.map(|(count, refused)| format!("{count} calls, {refused} refused\n"));
     ensure!(held == want.concat(), "{held}");
     equal(
         "deny",
         hits(context, "held", "deny")?,
-        5 + 7 + 11 + 13 + 17_u32,
+        5 + 7 + 11 + 13 + 17 + 19_u32,
     )?;
     context.ok(&["policy", "rm", "paths"]).map(drop)
 }
