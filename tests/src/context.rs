@@ -8,7 +8,7 @@ use std::{
     process::{Child, Command, Stdio},
     sync::{Mutex, MutexGuard, PoisonError},
     thread,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -46,6 +46,8 @@ struct Resident {
     pid: i32,
     /// How much it had logged before.
     logged: u64,
+    /// What it had told before is older.
+    since: SystemTime,
 }
 
 /// What a finished command left.
@@ -75,7 +77,25 @@ impl Context {
         context.start_agent(&USUAL)?;
         // It keeps the parents of containers' cgroups until it ends; they are no leak.
         context.ok(&["run", "--rm", "host", "true"])?;
+        context.load_all()?;
         Ok(context)
+    }
+
+    /// It keeps the programs that it loads when the first policy of paths is in force, where the
+    /// kernel takes any.
+    fn load_all(&self) -> Result<()> {
+        let file = self.state.with_extension("policy");
+        fs::write(
+            &file,
+            "name = \"first\"\n[[rule]]\nname = \"one\"\nfile = { path = \"/none\", operation = \"read\" }\n",
+        )?;
+        let name = file.display().to_string();
+        let applied = self.paddock(&["policy", "apply", &name]);
+        fs::remove_file(&file)?;
+        if applied?.code == Some(0) {
+            self.ok(&["policy", "rm", "first"])?;
+        }
+        Ok(())
     }
 
     /// A scenario's own view of a running agent and of its directories.
@@ -89,6 +109,7 @@ impl Context {
             resident: Some(Resident {
                 pid: host.agent_pid()?,
                 logged: fs::metadata(host.log_path())?.len(),
+                since: SystemTime::now(),
             }),
         })
     }
@@ -117,6 +138,25 @@ impl Context {
     pub fn json<A: AsRef<OsStr>>(&self, args: &[A]) -> Result<Value> {
         let text = self.ok(args)?;
         serde_json::from_str(&text).with_context(|| format!("no JSON: {text}"))
+    }
+
+    /// `events --format json`: what was told since the scenario began.
+    pub fn events(&self) -> Result<String> {
+        let all = self.ok(&["events", "--format", "json"])?;
+        let Some(resident) = self.resident else {
+            return Ok(all);
+        };
+        let since = resident.since.duration_since(UNIX_EPOCH)?.as_nanos();
+        let mut own = String::new();
+        for line in all.lines() {
+            let event: Value = serde_json::from_str(line)?;
+            let time = event["time_ns"].as_u64().context("no time")?;
+            if u128::from(time) >= since {
+                own.push_str(line);
+                own.push('\n');
+            }
+        }
+        Ok(own)
     }
 
     pub fn command<A: AsRef<OsStr>>(&self, args: &[A]) -> Command {
@@ -279,6 +319,7 @@ impl Context {
             }
         }
         if self.resident.is_some() {
+            self.lift_policies()?;
             return self.is_as_before();
         }
         if self.agent().is_some() {
@@ -316,6 +357,20 @@ impl Context {
 }
 
 impl Context {
+    /// What a scenario that failed left in force would meet those after it; the corpus goes on
+    /// with its own.
+    fn lift_policies(&self) -> Result<()> {
+        let files = fs::read_dir(self.state.join("policies"));
+        for file in files.into_iter().flatten().flatten() {
+            let file = file.file_name().to_string_lossy().into_owned();
+            let name = file.strip_suffix(".toml").unwrap_or_default();
+            if !name.is_empty() && !name.starts_with("corpus-") {
+                self.ok(&["policy", "rm", name])?;
+            }
+        }
+        Ok(())
+    }
+
     /// The agent that others use too is there and has no containers.
     fn is_as_before(&self) -> Result<()> {
         UnixStream::connect(self.state.join("paddock.sock")).context("the agent is gone")?;

@@ -331,11 +331,7 @@ pub(crate) struct About {
 /// Of the current task, whose user is `uid` on the host.
 #[inline(always)]
 pub(crate) fn about(uid: u32) -> About {
-    if HAS_TYPED_TASK.load() == 0 {
-        about_by::<Anywhere>(current(), uid)
-    } else {
-        about_by::<Typed>(current_typed(), uid)
-    }
+    about_by::<Anywhere>(current(), uid)
 }
 
 /// Likewise for programs that may not ask for its type.

@@ -394,6 +394,16 @@ impl Kernel {
 
     /// Whether any ruleset says something of paths.
     pub(crate) fn any_paths(&self, any: bool) -> Result<(), Error> {
+        let late = if any {
+            self.with(None, |probe| Ok(probe.late()))?
+        } else {
+            None
+        };
+        if let Some(late) = late {
+            // Others go on with the probe meanwhile.
+            let arrived = late.load()?;
+            self.with((), |probe| probe.arrived(arrived))?;
+        }
         self.with((), |probe| probe.any_paths(any))
     }
 

@@ -25,6 +25,8 @@ pub(crate) enum Attachment {
     Called,
     /// Nothing: it is attached when it is wanted.
     Waits,
+    /// Nothing, and it is not loaded: so is it when it is wanted.
+    Late,
 }
 
 /// Where a program hangs that nothing but its holder keeps there.

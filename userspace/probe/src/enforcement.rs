@@ -53,7 +53,8 @@ impl Probe {
         Ok(())
     }
 
-    /// Whether any ruleset says something of paths; without, no hook of theirs hangs.
+    /// Whether any ruleset says something of paths; without, no hook of theirs hangs. What is
+    /// [`late`](Self::late) is to be there.
     pub fn any_paths(&mut self, any: bool) -> Result<(), Error> {
         let Self {
             demanded: Demanded { judging_paths, .. },

@@ -51,6 +51,8 @@ pub enum Error {
         path: PathBuf,
         source: Box<aya::programs::ProgramError>,
     },
+    #[error("cannot load {program}, which judges paths: {reason}")]
+    Late { program: String, reason: String },
     #[error(
         "policies name {nets} nets, of which {most} have room at once (each counts once for every \
          protocol that it is told apart by); merge nets, or let fewer policies differ"

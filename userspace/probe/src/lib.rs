@@ -22,6 +22,7 @@ mod hook;
 mod identity;
 mod kernel_types;
 mod ladder;
+mod late;
 mod load;
 mod maps;
 mod memory;
@@ -51,6 +52,7 @@ pub use events::{BATCH, Batch, EventReader};
 pub use files::{FileId, RuntimeFile};
 pub use guard::{Changed, GuardMode, Touched};
 pub use identity::{CgroupKey, NsInums, Slot};
+pub use late::{Arrived, Late};
 pub use memory::MapMemory;
 pub use paddock_abi::{
     activity::{Activity, Pair, TABLE as VERDICTS, Verdict},

@@ -15,6 +15,7 @@ use crate::{
     hook::Hook,
     kernel_types::KernelTypes,
     ladder::{Capability, ENFORCE, LADDER, QUESTION, Rung},
+    late,
     maps::PINNED,
     memory_lock,
     offsets::Offsets,
@@ -296,6 +297,9 @@ fn attach_all(
         let wanted = || kernel.over && on_demand::hangs(kernel.pin_dir, name);
         let waits = on_demand::is(name) && !links.is_empty() && !wanted();
         let place = |program: &mut Program| {
+            if waits && late::may_be(name, *hook) {
+                return Ok(Attachment::Late);
+            }
             verify(program, *hook, kernel.btf)?;
             if waits {
                 return Ok(Attachment::Waits);

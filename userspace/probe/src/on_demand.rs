@@ -3,9 +3,9 @@
 //! guarded.
 //!
 //! A hook that ends at its first word still costs every open and every call on the machine the
-//! way into it. These are loaded with the others; the first of each capability is tried and let
-//! go, since the kernel takes its time over each. What stays of them is the pinned program, which
-//! is attached when it is wanted.
+//! way into it. These are loaded with the others, or later still (`late`); the first of each
+//! capability is tried and let go, since the kernel takes its time over each. What stays of them
+//! is the pinned program, which is attached when it is wanted.
 
 use std::{path::Path, thread, time::Duration};
 
@@ -113,7 +113,7 @@ fn enforces(program: &str) -> bool {
     is_of(&ENFORCE, program)
 }
 
-fn judges_paths(program: &str) -> bool {
+pub(crate) fn judges_paths(program: &str) -> bool {
     is_of(&PATHS, program)
 }
 

@@ -33,6 +33,9 @@ pub(crate) struct Manifest {
     pub(crate) program_log: bool,
     pub(crate) capabilities: Vec<CapabilityStatus>,
     pub(crate) programs: Vec<String>,
+    /// Those that are loaded when they are wanted.
+    #[serde(default)]
+    pub(crate) late: Vec<String>,
     /// Those of them that have no link.
     pub(crate) held: Vec<(String, Place)>,
     /// Whether the kernel attaches a program once only.
@@ -146,6 +149,10 @@ pub(crate) fn any_map(pin_dir: &Path) -> bool {
         .flatten()
         .flatten()
         .any(|entry| entry.file_name().to_string_lossy().starts_with("map_"))
+}
+
+pub(crate) fn remove_program(pin_dir: &Path, program: &str) -> Result<(), Error> {
+    remove_if_there(&program_path(pin_dir, program))
 }
 
 pub(crate) fn remove_link(pin_dir: &Path, program: &str) -> Result<(), Error> {
@@ -278,6 +285,7 @@ mod tests {
             program_log: false,
             capabilities: Vec::new(),
             programs: Vec::new(),
+            late: Vec::new(),
             held: Vec::new(),
             once: false,
             host: [0; 8],

@@ -27,6 +27,7 @@ use crate::{
     attachment::{self, Attachment, Kept},
     guard::Written,
     kernel_types::KernelTypes,
+    late,
     load::{self, Loaded, OBJECT},
     maps::{Maps, typed},
     on_demand::{self, Demanded},
@@ -171,9 +172,10 @@ impl Probe {
         // By the first that hangs, while it does.
         let mut once = None;
         let (mut programs, mut held, mut tried) = (Vec::new(), Vec::new(), Vec::new());
+        let (attached, late) = late::apart(attached);
         // What the old ones do at the moment, the new ones go on with.
         let goes_on = |name: &str| over && on_demand::hangs(pin_dir, name);
-        for (name, link) in attached.into_iter().flat_map(|rung| rung.links) {
+        for (name, link) in attached {
             pin_program(&mut ebpf, pin_dir, name)?;
             programs.push(name.to_owned());
             let path = pins::new_link_path(pin_dir, name);
@@ -192,12 +194,12 @@ impl Probe {
                     tried.push(name);
                     demanded.of(name).keep(name, pin(link)?);
                 }
-                // Loads, attaches, sees: goes until it is wanted.
-                Attachment::Link(_) | Attachment::Waits | Attachment::Called => {}
                 Attachment::Held(link, place) => {
                     held.push((name.to_owned(), place));
                     links.push(Kept::Held(link));
                 }
+                // Loads, attaches, sees: goes until it is wanted.
+                _ => {}
             }
         }
         let once = once.unwrap_or(false);
@@ -222,6 +224,7 @@ impl Probe {
             program_log: config.program_log,
             capabilities: statuses,
             programs,
+            late,
             held,
             once,
             host,

@@ -130,12 +130,28 @@ fn setns_calls(records: &[Record]) -> Vec<(Verdict, Target, Option<u32>)> {
         .collect()
 }
 
-fn config(name: &str) -> Config {
-    let pin_dir = std::env::temp_dir().join(format!("paddock-probe-{name}-{}", std::process::id()));
-    Config {
-        pin_dir: pin_dir.join("bpf"),
-        force: Vec::new(),
-        program_log: false,
+/// What a test that fails leaves in the kernel goes with it.
+struct Pins(PathBuf);
+
+impl Pins {
+    fn new(name: &str) -> Self {
+        let own = format!("paddock-probe-{name}-{}", std::process::id());
+        Self(std::env::temp_dir().join(own))
+    }
+
+    fn config(&self) -> Config {
+        Config {
+            pin_dir: self.0.join("bpf"),
+            force: Vec::new(),
+            program_log: false,
+        }
+    }
+}
+
+impl Drop for Pins {
+    fn drop(&mut self) {
+        let _ = Probe::unload_pins(&self.0.join("bpf"));
+        let _ = fs::remove_dir(&self.0);
     }
 }
 
@@ -146,13 +162,15 @@ fn containers_are_judged_by_whose_the_target_is() {
         .build()
         .unwrap();
     let _inside = runtime.enter();
-    let config = config("judged");
+    let pins = Pins::new("judged");
+    let config = pins.config();
     let mut probe = Probe::load(&config).unwrap();
     // Whether anything is enforced differs by kernel, and nothing is here.
+    let enforces = |capability: &str| matches!(capability, "enforce" | "paths" | "guard");
     let off: Vec<_> = probe
         .capabilities()
         .into_iter()
-        .filter(|c| c.rung.is_none() && !matches!(c.capability.as_str(), "enforce" | "guard"))
+        .filter(|status| status.rung.is_none() && !enforces(&status.capability))
         .collect();
     assert!(off.is_empty(), "off: {off:?}");
     let mut events = probe.take_events().unwrap();
@@ -245,7 +263,6 @@ fn containers_are_judged_by_whose_the_target_is() {
     assert_eq!(probe.tracked().unwrap(), [(two.key(), second)]);
     probe.unload().unwrap();
     assert!(!config.pin_dir.exists());
-    fs::remove_dir(config.pin_dir.parent().unwrap()).unwrap();
 }
 
 /// Set-up makes a namespace outside of the slot; the child's exec inside makes it the slot's.
@@ -353,7 +370,8 @@ fn floods_are_accounted(
 
 #[test]
 fn a_successor_takes_over_without_a_gap() {
-    let config = config("adopted");
+    let pins = Pins::new("adopted");
+    let config = pins.config();
     let cgroup = Cgroup::new("adopted");
     let mut probe = Probe::load(&config).unwrap();
     let slot = probe.allocate_slot().unwrap();
@@ -394,5 +412,4 @@ fn a_successor_takes_over_without_a_gap() {
     Probe::unload_pins(&config.pin_dir).unwrap();
     Probe::unload_pins(&config.pin_dir).unwrap();
     assert!(!config.pin_dir.exists());
-    fs::remove_dir(config.pin_dir.parent().unwrap()).unwrap();
 }

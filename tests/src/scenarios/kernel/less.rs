@@ -180,7 +180,7 @@ fn rate_of_a_container(context: &Context) -> Result<()> {
     );
     ensure!(container_closes(&metrics, "loud"), "{}", metrics.0);
     let told = || -> Result<Vec<Value>> {
-        let events = context.ok(&["events", "--format", "json"])?;
+        let events = context.events()?;
         let events = events.lines().map(serde_json::from_str::<Value>);
         let all: Vec<_> = events.collect::<Result<_, _>>()?;
         Ok(all

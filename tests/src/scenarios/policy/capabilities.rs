@@ -17,10 +17,10 @@ use crate::{
 };
 
 pub const ALL: &[Scenario] = &[
-    Scenario::new("policy::capability::by_name", by_name).alone(),
-    Scenario::new("policy::capability::found_and_killed", found_and_killed).alone(),
-    Scenario::new("policy::capability::a_look_is_no_use", look).alone(),
-    Scenario::new("policy::capability::a_server_under_hardened", hardened).alone(),
+    Scenario::new("policy::capability::by_name", by_name),
+    Scenario::new("policy::capability::found_and_killed", found_and_killed),
+    Scenario::new("policy::capability::a_look_is_no_use", look),
+    Scenario::new("policy::capability::a_server_under_hardened", hardened),
 ];
 
 /// Whether the kernel asks; where not, such a policy is refused with these words.
@@ -150,7 +150,7 @@ fn by_name(context: &Context) -> Result<()> {
 
 /// The event names it, `policy explain` says what allows it, `policy test` judges it.
 fn explained(context: &Context, files: &Files) -> Result<()> {
-    let events = context.ok(&["events", "--format", "json"])?;
+    let events = context.events()?;
     let denial = events
         .lines()
         .filter_map(|line| serde_json::from_str::<Value>(line).ok())

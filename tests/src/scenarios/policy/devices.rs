@@ -13,9 +13,9 @@ use crate::{
 
 pub const ALL: &[Scenario] = &[
     Scenario::new("policy::device::by_number", by_number).alone(),
-    Scenario::new("policy::device::found", found).alone(),
-    Scenario::new("policy::device::killed_for_it", killed).alone(),
-    Scenario::new("policy::device::so_many_and_no_more", too_many).alone(),
+    Scenario::new("policy::device::found", found),
+    Scenario::new("policy::device::killed_for_it", killed),
+    Scenario::new("policy::device::so_many_and_no_more", too_many),
 ];
 
 /// All of memory's but null; full may be made.
@@ -124,7 +124,7 @@ fn by_number(context: &Context) -> Result<()> {
 /// The event has it as a policy file would, of each device a few; `policy explain` says what to
 /// write.
 fn told(context: &Context, files: &Files) -> Result<()> {
-    let text = context.ok(&["events", "--format", "json"])?;
+    let text = context.events()?;
     let events: Vec<Value> = text
         .lines()
         .filter_map(|line| serde_json::from_str::<Value>(line).ok())

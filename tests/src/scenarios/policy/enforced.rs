@@ -13,10 +13,10 @@ use crate::{
 };
 
 pub const ALL: &[Scenario] = &[
-    Scenario::new("policy::setns_is_judged_by_target", by_target).alone(),
+    Scenario::new("policy::setns_is_judged_by_target", by_target),
     Scenario::new("policy::one_that_never_stops", never_stops).alone(),
     Scenario::new("policy::what_cannot_be_read_stays_in_force", unread).alone(),
-    Scenario::new("policy::wrong_ones_leave_what_is_in_force", wrong).alone(),
+    Scenario::new("policy::wrong_ones_leave_what_is_in_force", wrong),
 ];
 
 pub(super) const HITS: &str = "paddock_container_policy_hits_total";
@@ -101,7 +101,7 @@ fn by_target(context: &Context) -> Result<()> {
 
 /// A denial of then beside what is in force now; what is advised lets the kernel let it pass.
 fn explained(context: &Context, files: &Files) -> Result<()> {
-    let events = context.ok(&["events", "--format", "json"])?;
+    let events = context.events()?;
     let mut events = events
         .lines()
         .filter_map(|line| serde_json::from_str(line).ok());

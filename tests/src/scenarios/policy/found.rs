@@ -20,8 +20,10 @@ use crate::{
     scenarios::kernel::equal,
 };
 
-pub const ALL: &[Scenario] =
-    &[Scenario::new("policy::found_ones_are_judged_by_target", by_target).alone()];
+pub const ALL: &[Scenario] = &[Scenario::new(
+    "policy::found_ones_are_judged_by_target",
+    by_target,
+)];
 
 /// Those that busybox, too, can make, and what joining the host's needs no second step for.
 const TYPES: [&str; 4] = ["uts", "ipc", "net", "mnt"];

@@ -71,7 +71,7 @@ fn guarded(context: &Context) -> Result<()> {
             counted(context, kind, "denied", count)?;
             counted(context, kind, "seen", 0)?;
         }
-        let events = context.ok(&["events", "--format", "json"])?;
+        let events = context.events()?;
         ensure!(
             events.contains("\"event\":\"tampering\""),
             "no event: {events}"

@@ -20,9 +20,9 @@ use crate::{
 };
 
 pub const ALL: &[Scenario] = &[
-    Scenario::new("policy::network::one_way_out", one_way_out).alone(),
-    Scenario::new("policy::network::killed_for_it", killed).alone(),
-    Scenario::new("policy::network::swapped_meanwhile", swapped).alone(),
+    Scenario::new("policy::network::one_way_out", one_way_out),
+    Scenario::new("policy::network::killed_for_it", killed),
+    Scenario::new("policy::network::swapped_meanwhile", swapped),
 ];
 
 /// Answers connections with a byte until it is dropped, and knows how many there were.
@@ -192,7 +192,7 @@ fn one_way_out(context: &Context) -> Result<()> {
         rule["denied"] == tries && rule["means"]["cgroup"] == serde_json::json!(["network egress"]),
         "{rules}"
     );
-    let events = context.ok(&["events", "--format", "json"])?;
+    let events = context.events()?;
     let peer = serde_json::json!({
         "direction": "egress", "protocol": "udp", "address": SIX, "port": listener.port,
     });

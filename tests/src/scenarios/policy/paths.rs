@@ -24,9 +24,9 @@ use crate::{
 
 pub const ALL: &[Scenario] = &[
     Scenario::new("policy::path::by_name_and_operation", by_name).alone(),
-    Scenario::new("policy::path::other_ways_to_it", other_ways).alone(),
-    Scenario::new("policy::path::found_and_killed", found_and_killed).alone(),
-    Scenario::new("policy::path::nothing_runs_but_what_is_named", only_named).alone(),
+    Scenario::new("policy::path::other_ways_to_it", other_ways),
+    Scenario::new("policy::path::found_and_killed", found_and_killed),
+    Scenario::new("policy::path::nothing_runs_but_what_is_named", only_named),
 ];
 
 /// Whether the kernel asks; where not, such a policy is refused with these words.
@@ -251,7 +251,7 @@ fn by_name(context: &Context) -> Result<()> {
 
 /// The event has operation and path, and `policy explain` says what to write.
 fn told(context: &Context, files: &Files) -> Result<()> {
-    let text = context.ok(&["events", "--format", "json"])?;
+    let text = context.events()?;
     let events: Vec<Value> = text
         .lines()
         .filter_map(|line| serde_json::from_str::<Value>(line).ok())
@@ -440,7 +440,7 @@ fn only_named(context: &Context) -> Result<()> {
                   /run/workload try rename /data/open:/data/tools/more 13 && \
                   /run/workload try exchange /data/open:/data/tools 17 && \
                   /run/workload try memory /run/workload 19";
-    let held = run(context, &data, "held", &[], script)?;
+    let held = run(context, &data, "closed", &[], script)?;
     let want = [
         (3, 0),
         (5, 5),
@@ -454,7 +454,7 @@ fn only_named(context: &Context) -> Result<()> {
     ensure!(held == want.concat(), "{held}");
     equal(
         "deny",
-        hits(context, "held", "deny")?,
+        hits(context, "closed", "deny")?,
         5 + 7 + 11 + 13 + 17 + 19_u32,
     )?;
     context.ok(&["policy", "rm", "paths"]).map(drop)

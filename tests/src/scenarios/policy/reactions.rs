@@ -101,7 +101,7 @@ fn cgroup_of(context: &Context, name: &str) -> Result<String> {
 }
 
 fn reactions(context: &Context, action: &str) -> Result<Vec<Value>> {
-    let events = context.ok(&["events", "--format", "json"])?;
+    let events = context.events()?;
     let events = events
         .lines()
         .filter_map(|line| serde_json::from_str(line).ok());

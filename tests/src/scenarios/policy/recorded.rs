@@ -12,8 +12,8 @@ use crate::{
 
 pub const ALL: &[Scenario] = &[
     Scenario::new("policy::recorded_events_are_judged", judged),
-    Scenario::new("policy::what_it_did_is_learned", learned).alone(),
-    Scenario::new("policy::wrong_records_are_told_by_line", wrong).alone(),
+    Scenario::new("policy::what_it_did_is_learned", learned),
+    Scenario::new("policy::wrong_records_are_told_by_line", wrong),
 ];
 
 const POLICY: &str = "name = \"walls\"\nmode = \"enforce\"\ndeny = [\"namespace-escape\"]\n\
@@ -31,7 +31,7 @@ fn judged(context: &Context) -> Result<()> {
         context.ok(&args)?;
     }
     let files = Files::new()?;
-    let events = context.ok(&["events", "--format", "json"])?;
+    let events = context.events()?;
     let first = |kinds: &[&str]| {
         let mut lines = events
             .lines()

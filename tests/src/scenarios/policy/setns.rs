@@ -24,9 +24,9 @@ use crate::{
 };
 
 pub const ALL: &[Scenario] = &[
-    Scenario::new("policy::setns::of_every_type_by_every_door", every).alone(),
-    Scenario::new("policy::setns::a_swapped_descriptor_leads_nowhere", swapped).alone(),
-    Scenario::new("policy::setns::killed_before_it", killed).alone(),
+    Scenario::new("policy::setns::of_every_type_by_every_door", every),
+    Scenario::new("policy::setns::a_swapped_descriptor_leads_nowhere", swapped),
+    Scenario::new("policy::setns::killed_before_it", killed),
     Scenario::new("policy::setns::what_an_exec_leaves_is_judged", left_behind).alone(),
     Scenario::new("policy::setns::said_of_whom_it_is_true", said).alone(),
     Scenario::new("policy::setns::closed_where_nobody_listens", unheard).alone(),
