@@ -153,7 +153,7 @@ fn memory_limit_kills(context: &Context) -> Result<()> {
         events.lines().any(|line| line == "oom_kill 1"),
         "the kernel counts: {events}"
     );
-    ensure!(scratch.0.stats()?.memory_oom_kills == Some(1));
+    ensure!(scratch.0.stats()?.totals.memory_oom_kills == Some(1));
     Ok(())
 }
 

@@ -19,6 +19,7 @@ pub mod init;
 pub mod kernel;
 pub mod life;
 pub mod limits;
+pub mod metrics;
 pub mod namespaces;
 pub mod networks;
 pub mod ns;
@@ -114,6 +115,7 @@ pub fn all() -> Vec<Scenario> {
         life::attach::ALL,
         life::restart::ALL,
         life::oom::ALL,
+        metrics::ALL,
         oom::ALL,
         kernel::calls::ALL,
         kernel::counts::ALL,

@@ -270,6 +270,16 @@ impl Container {
         Some(stats)
     }
 
+    pub(crate) fn running_since_ns(&self) -> Option<u64> {
+        let life = self.life();
+        life.started_at_ns.filter(|_| life.state == State::Running)
+    }
+
+    /// Since somebody started it.
+    pub(crate) fn restarts(&self) -> u32 {
+        self.facts().backoff.restarts
+    }
+
     /// Asks the kernel, so that nobody's memory of it can be wrong.
     pub(crate) fn is_paused(&self, hierarchies: &Hierarchies) -> bool {
         self.state() == State::Running
@@ -407,7 +417,9 @@ impl Container {
     /// What the OOM killer did in this run, as far as it is known; `kernel` is of all runs.
     pub(crate) fn oom(&self, kernel: &SlotCounters, stats: Option<&Stats>) -> Option<OomReport> {
         let facts = self.facts();
-        let of_cgroup = stats.and_then(|stats| stats.memory_oom_kills).unwrap_or(0);
+        let of_cgroup = stats
+            .and_then(|stats| stats.totals.memory_oom_kills)
+            .unwrap_or(0);
         let kills = counters::oom_kills(kernel).saturating_sub(facts.oom.before);
         let kills = if facts.slot.is_some() {
             kills
@@ -417,7 +429,7 @@ impl Container {
         if kills == 0 && !facts.oom.main {
             return None;
         }
-        let groups = stats.and_then(|stats| stats.memory_oom_group_kills);
+        let groups = stats.and_then(|stats| stats.totals.memory_oom_group_kills);
         let victim = if groups.unwrap_or(0) > 0 {
             OomVictim::Group
         } else if facts.oom.main {
@@ -452,7 +464,7 @@ impl Container {
             facts
                 .last
                 .as_ref()
-                .and_then(|last| last.memory_oom_kills)
+                .and_then(|last| last.cgroup.memory_oom_kills)
                 .unwrap_or(0)
         };
         ContainerSummary {

@@ -1,43 +1,26 @@
 //! What is counted of one container, from both halves, in a form that can be summed and kept.
 
-use paddock_cgroups::Stats;
+use paddock_cgroups::{Stats, Totals};
 use paddock_probe::{Constraint, EscapeKind, Level, Outcome, SlotCounters};
-use serde::{Deserialize, Serialize};
 
 /// A container's counters; gauges live in [`Stats`] alone.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Counters {
     /// All zero without a kernel half.
     pub(crate) kernel: SlotCounters,
-    pub(crate) cpu: CpuCounters,
-    /// The cgroup's own count of kills: a cross-check, and all there is without a kernel half.
-    pub(crate) memory_oom_kills: Option<u64>,
-    /// Whole cgroups killed at once, v2 only.
-    pub(crate) memory_oom_group_kills: Option<u64>,
+    /// Its own count of OOM kills is a cross-check, and all there is without a kernel half.
+    pub(crate) cgroup: Totals,
     /// See [`Counters::oom_difference`]; `None` where nobody counts both.
     pub(crate) oom_mismatch: Option<u64>,
     /// Limits that somebody else had changed and that were written again.
     pub(crate) limits_restored: u64,
 }
 
-/// Counters of the cpu controllers, `None` where the host has not got them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub(crate) struct CpuCounters {
-    pub(crate) usage_usec: Option<u64>,
-    pub(crate) user_usec: Option<u64>,
-    pub(crate) system_usec: Option<u64>,
-    pub(crate) periods: Option<u64>,
-    pub(crate) throttled_periods: Option<u64>,
-    pub(crate) throttled_usec: Option<u64>,
-}
-
 impl Default for Counters {
     fn default() -> Self {
         Self {
             kernel: SlotCounters::ZERO,
-            cpu: CpuCounters::default(),
-            memory_oom_kills: None,
-            memory_oom_group_kills: None,
+            cgroup: Totals::default(),
             oom_mismatch: None,
             limits_restored: 0,
         }
@@ -46,19 +29,9 @@ impl Default for Counters {
 
 impl Counters {
     pub(crate) fn new(kernel: &SlotCounters, stats: &Stats) -> Self {
-        let cpu = CpuCounters {
-            usage_usec: stats.cpu_usage_usec,
-            user_usec: stats.cpu_user_usec,
-            system_usec: stats.cpu_system_usec,
-            periods: stats.cpu_periods,
-            throttled_periods: stats.cpu_throttled_periods,
-            throttled_usec: stats.cpu_throttled_usec,
-        };
         Self {
             kernel: *kernel,
-            cpu,
-            memory_oom_kills: stats.memory_oom_kills,
-            memory_oom_group_kills: stats.memory_oom_group_kills,
+            cgroup: stats.totals,
             oom_mismatch: None,
             limits_restored: 0,
         }
@@ -70,24 +43,9 @@ impl Counters {
             *sum = sum.saturating_add(cell);
         }
         self.limits_restored = self.limits_restored.saturating_add(other.limits_restored);
-        let Self { cpu, .. } = self;
-        for (sum, value) in [
-            (&mut cpu.usage_usec, other.cpu.usage_usec),
-            (&mut cpu.user_usec, other.cpu.user_usec),
-            (&mut cpu.system_usec, other.cpu.system_usec),
-            (&mut cpu.periods, other.cpu.periods),
-            (&mut cpu.throttled_periods, other.cpu.throttled_periods),
-            (&mut cpu.throttled_usec, other.cpu.throttled_usec),
-            (&mut self.memory_oom_kills, other.memory_oom_kills),
-            (
-                &mut self.memory_oom_group_kills,
-                other.memory_oom_group_kills,
-            ),
-            (&mut self.oom_mismatch, other.oom_mismatch),
-        ] {
-            if let Some(value) = value {
-                *sum = Some(sum.unwrap_or(0).saturating_add(value));
-            }
+        self.cgroup.add(&other.cgroup);
+        if let Some(mismatch) = other.oom_mismatch {
+            *self.oom_mismatch.get_or_insert(0) += mismatch;
         }
     }
 }
@@ -98,8 +56,8 @@ impl Counters {
     pub(crate) fn oom_difference(&self, leaf: bool) -> Option<u64> {
         let below = if leaf { self.kernel.oom_nested() } else { 0 };
         let seen = oom_kills(&self.kernel) + self.kernel.oom_before();
-        let twice = self.memory_oom_group_kills.unwrap_or(0);
-        let cgroup = self.memory_oom_kills?;
+        let twice = self.cgroup.memory_oom_group_kills.unwrap_or(0);
+        let cgroup = self.cgroup.memory_oom_kills?;
         let uncounted = below + self.kernel.oom_outside();
         Some(difference(seen.saturating_sub(uncounted), cgroup, twice))
     }
@@ -151,22 +109,5 @@ mod tests {
         assert_eq!(difference(5, 6, 1), 0);
         assert_eq!(difference(5, 5, 1), 0);
         assert_eq!(difference(5, 7, 1), 1);
-    }
-
-    #[test]
-    fn absent_and_zero_differ_in_sums() {
-        let with = |usage| {
-            let stats = Stats {
-                cpu_usage_usec: usage,
-                ..Stats::default()
-            };
-            Counters::new(&SlotCounters::ZERO, &stats)
-        };
-        let mut sum = Counters::default();
-        sum.add(&with(None));
-        assert_eq!(sum.cpu.usage_usec, None);
-        sum.add(&with(Some(0)));
-        sum.add(&with(Some(7)));
-        assert_eq!((sum.cpu.usage_usec, sum.cpu.user_usec), (Some(7), None));
     }
 }

@@ -39,7 +39,7 @@ pub(crate) fn leaf_only(hierarchies: &Hierarchies) -> bool {
 /// What the cgroup has counted so far.
 pub(crate) fn counted(cgroup: &Cgroup) -> u64 {
     let stats = cgroup.stats().unwrap_or_default();
-    stats.memory_oom_kills.unwrap_or(0)
+    stats.totals.memory_oom_kills.unwrap_or(0)
 }
 
 /// Path of the cgroup whose limit a process of the container hit; `None` where it is gone.

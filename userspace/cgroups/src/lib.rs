@@ -38,4 +38,4 @@ pub use limits::{
     CpuLimits, CpusetLimits, Device, IoLimits, Layout, Limits, MemoryLimits, RdmaLimit,
 };
 pub use restore::{Repair, Restored};
-pub use stats::Stats;
+pub use stats::{HugePages, Stats, Totals};

@@ -47,7 +47,7 @@ pub(super) fn refused(context: &Context, flag: &str, want: &str) -> Result<()> {
     Ok(())
 }
 
-pub(super) fn cgroup_of(context: &Context, name: &str) -> Result<String> {
+pub(crate) fn cgroup_of(context: &Context, name: &str) -> Result<String> {
     let cgroup = context.inspect(name)?["cgroup"].clone();
     Ok(cgroup.as_str().context("no cgroup")?.to_owned())
 }

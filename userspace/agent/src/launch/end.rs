@@ -229,7 +229,7 @@ async fn was_oom_killed(
     exit: &Exit,
     kernel: &SlotCounters,
 ) -> bool {
-    let by_cgroup = exit.stats.memory_oom_kills.unwrap_or(0) > 0;
+    let by_cgroup = exit.stats.totals.memory_oom_kills.unwrap_or(0) > 0;
     let init = container
         .request
         .as_ref()

@@ -6,6 +6,7 @@
 
 use std::{io, path::Path, time::Duration};
 
+use paddock_cgroups::Totals;
 use paddock_probe::{NsInums, Shares, SlotCounters};
 use paddock_runtime::{
     record::{Exit, Failed, Started},
@@ -16,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use super::backoff::Backoff;
 use crate::{
     api::{CreateRequest, OomReport},
-    counters::{Counters, CpuCounters},
+    counters::Counters,
     disk::{read_json, write_json},
 };
 
@@ -94,10 +95,7 @@ pub(super) struct Outcome {
 pub(super) struct Sums {
     /// [`SlotCounters`]' cells.
     kernel: Vec<u64>,
-    cpu: CpuCounters,
-    memory_oom_kills: Option<u64>,
-    #[serde(default)]
-    memory_oom_group_kills: Option<u64>,
+    cgroup: Totals,
     #[serde(default)]
     oom_mismatch: Option<u64>,
     #[serde(default)]
@@ -149,9 +147,7 @@ impl Sums {
     pub(super) fn new(counters: &Counters) -> Self {
         Self {
             kernel: counters.kernel.cells.to_vec(),
-            cpu: counters.cpu,
-            memory_oom_kills: counters.memory_oom_kills,
-            memory_oom_group_kills: counters.memory_oom_group_kills,
+            cgroup: counters.cgroup,
             oom_mismatch: counters.oom_mismatch,
             limits_restored: counters.limits_restored,
         }
@@ -162,9 +158,7 @@ impl Sums {
         let cells = self.kernel.clone().try_into().ok();
         Counters {
             kernel: cells.map_or(SlotCounters::ZERO, |cells| SlotCounters { cells }),
-            cpu: self.cpu,
-            memory_oom_kills: self.memory_oom_kills,
-            memory_oom_group_kills: self.memory_oom_group_kills,
+            cgroup: self.cgroup,
             oom_mismatch: self.oom_mismatch,
             limits_restored: self.limits_restored,
         }
@@ -246,7 +240,7 @@ mod tests {
     fn an_outcome_keeps_the_counters() {
         let mut counters = Counters::default();
         counters.kernel.cells[5] = 3;
-        counters.cpu.usage_usec = Some(9);
+        counters.cgroup.cpu_usage_usec = Some(9);
         let outcome = Outcome {
             oom_killed: true,
             oom: None,

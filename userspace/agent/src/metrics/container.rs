@@ -38,11 +38,11 @@ const OOM_MISMATCH: Family = Family::gauge(
 );
 const NAMESPACE_CALLS: Family = Family::counter(
     "paddock_container_namespace_calls_total",
-    "Namespace types touched by setns, unshare and clone (clone3 too; its failures are not seen).",
+    "Namespace types touched by setns, unshare and clone (clone3 too; its failures are not seen). A series begins with its first one.",
 );
 const ESCAPES: Family = Family::counter(
     "paddock_container_escapes_total",
-    "What is the host's or another's and a process of the container got hold of (allowed) or reached for in vain (failed).",
+    "What is the host's or another's and a process of the container got hold of (allowed; 0 from birth) or reached for in vain (failed; from the first one).",
 );
 const ACTIVITIES: Family = Family::counter(
     "paddock_container_activities_total",
@@ -50,19 +50,27 @@ const ACTIVITIES: Family = Family::counter(
 );
 const RECORDS: Family = Family::counter(
     "paddock_container_records_total",
-    "Records about the container on both rings: seen = submitted + lost_ring_full + lost_pressure + lost_rate_limited.",
+    "Records about the container on both rings: seen = submitted + lost_ring_full + lost_pressure + lost_rate_limited. A series begins with its first one.",
 );
 
 const POLICY_HITS: Family = Family::counter(
     "paddock_container_policy_hits_total",
     "Acts that a policy's rule forbids, by what came of them: deny (refused), kill (whoever tried was killed), audit (let through, would have been denied). A series begins with its first one.",
 );
+const STARTED: Family = Family::gauge(
+    "paddock_container_start_time_seconds",
+    "When the container's present run began, in seconds since the epoch.",
+);
+const RESTARTS: Family = Family::counter(
+    "paddock_container_restarts_total",
+    "Runs of the container after its first one, begun by its restart policy.",
+);
 const LIMITS_RESTORED: Family = Family::counter(
     "paddock_container_limits_restored_total",
     "Files of the container's limits that somebody else had changed and paddock wrote again.",
 );
 
-pub(super) const FAMILIES: [Family; 9] = [
+pub(super) const FAMILIES: [Family; 11] = [
     INFO,
     OOM_KILLS,
     OOM_MISMATCH,
@@ -71,6 +79,8 @@ pub(super) const FAMILIES: [Family; 9] = [
     ACTIVITIES,
     RECORDS,
     POLICY_HITS,
+    STARTED,
+    RESTARTS,
     LIMITS_RESTORED,
 ];
 
@@ -110,6 +120,8 @@ pub(super) fn collect(shared: &Shared, exported: &Exported) -> Vec<MetricFamily>
         families.extend(kernel_families(&readings));
         families.push(POLICY_HITS.with(policy_hits(shared, exported)));
     }
+    families.push(STARTED.with(exported.containers.iter().filter_map(started)));
+    families.push(RESTARTS.with(exported.containers.iter().filter_map(restarts)));
     families.push(LIMITS_RESTORED.with(readings.iter().map(|one| {
         let labels = vec![("container", one.name.clone())];
         (labels, float(one.counters.limits_restored))
@@ -179,6 +191,22 @@ fn info(container: &Container) -> Labels {
     ]
 }
 
+/// While it runs.
+fn started(container: &Arc<Container>) -> Option<(Labels, f64)> {
+    let started = container.running_since_ns()?;
+    let labels = vec![("container", container.name.clone())];
+    Some((labels, float(started / 1_000_000) / 1e3))
+}
+
+/// A found one is started again by others, as another one.
+fn restarts(container: &Arc<Container>) -> Option<(Labels, f64)> {
+    if container.origin == Origin::Found {
+        return None;
+    }
+    let labels = vec![("container", container.name.clone())];
+    Some((labels, f64::from(container.restarts())))
+}
+
 fn oom_kills(name: &str, counters: &SlotCounters) -> Vec<(Labels, f64)> {
     OOM_KINDS
         .into_iter()
@@ -194,17 +222,21 @@ fn oom_kills(name: &str, counters: &SlotCounters) -> Vec<(Labels, f64)> {
 }
 
 fn namespace_calls(name: &str, counters: &SlotCounters) -> Vec<(Labels, f64)> {
-    let mut series = Vec::with_capacity(40);
+    let mut series = Vec::new();
     for syscall in [NsSyscall::Setns, NsSyscall::Unshare, NsSyscall::Clone] {
         for ty in NsType::ALL {
             for (outcome, word) in outcomes(syscall) {
+                let count = counters.ns_calls(syscall, ty, *outcome);
+                if count == 0 {
+                    continue;
+                }
                 let labels = vec![
                     ("container", name.to_owned()),
                     ("syscall", syscall_name(syscall).to_owned()),
                     ("namespace", ty.name().to_owned()),
                     ("outcome", (*word).to_owned()),
                 ];
-                series.push((labels, float(counters.ns_calls(syscall, ty, *outcome))));
+                series.push((labels, float(count)));
             }
         }
     }
@@ -223,19 +255,21 @@ fn escapes(name: &str, counters: &SlotCounters) -> Vec<(Labels, f64)> {
     let mut series = Vec::new();
     for kind in EscapeKind::ALL {
         for (outcome, result) in [(Outcome::Allowed, "allowed"), (Outcome::Failed, "failed")] {
+            let count = counters.escapes(kind, outcome);
+            if count == 0 && outcome == Outcome::Failed {
+                continue;
+            }
             let labels = vec![
                 ("container", name.to_owned()),
                 ("kind", kind.name().to_owned()),
                 ("outcome", result.to_owned()),
             ];
-            series.push((labels, float(counters.escapes(kind, outcome))));
+            series.push((labels, float(count)));
         }
     }
     series
 }
 
-/// Not at zero from birth: it would be two hundred series a container of which few ever move.
-/// What alerts ask for, `ESCAPES`, is.
 fn activities(name: &str, counters: &SlotCounters) -> Vec<(Labels, f64)> {
     let mut series = Vec::new();
     for activity in Activity::ALL {
@@ -286,6 +320,7 @@ fn records(name: &str, counters: &SlotCounters) -> Vec<(Labels, f64)> {
     [("seen", sum.seen)]
         .into_iter()
         .chain(sum.parts())
+        .filter(|(_, count)| *count > 0)
         .map(|(stage, count)| {
             let labels = vec![("container", name.to_owned()), ("stage", stage.to_owned())];
             (labels, float(count))

@@ -35,6 +35,10 @@ const ATTACHED: Family = Family::gauge(
     "paddock_probe_attached",
     "1 with the kind of hook (rung) that serves a capability, 0 with rung=\"none\" when nothing does.",
 );
+const REFUSED: Family = Family::gauge(
+    "paddock_probe_refused_rungs",
+    "Rungs better than the one that serves a capability, which this kernel refused, or all where none serves: what grows has become worse.",
+);
 const PROGRAM_SECONDS: Family = Family::counter(
     "paddock_program_run_seconds_total",
     "Time spent in a program; counted while kernel.bpf_stats_enabled is 1.",
@@ -65,13 +69,14 @@ const DISARMED: Family = Family::gauge(
 );
 const BUILD: Family = Family::gauge("paddock_build_info", "Version of paddock, always 1.");
 
-pub(super) const FAMILIES: [Family; 14] = [
+pub(super) const FAMILIES: [Family; 15] = [
     OOM_KILLS,
     CONTAINERS,
     FOLDED,
     RECORDS,
     UNDECODABLE,
     ATTACHED,
+    REFUSED,
     PROGRAM_SECONDS,
     PROGRAM_RUNS,
     PROGRAM_MISSES,
@@ -102,6 +107,11 @@ pub(super) fn collect(shared: &Shared, exported: &Exported) -> Vec<MetricFamily>
         ];
         (labels, f64::from(u8::from(status.rung.is_some())))
     });
+    let refused = shared.kernel.capabilities().iter().map(|status| {
+        let labels = vec![("capability", status.capability.clone())];
+        let refused = u64::try_from(status.refused.len()).unwrap_or(u64::MAX);
+        (labels, float(refused))
+    });
     let programs = shared.kernel.programs();
     let program = |name: &str| -> Labels { vec![("program", name.to_owned())] };
     let folded = u64::try_from(exported.folded.len()).unwrap_or(u64::MAX);
@@ -112,6 +122,7 @@ pub(super) fn collect(shared: &Shared, exported: &Exported) -> Vec<MetricFamily>
         RECORDS.with(records(shared)),
         UNDECODABLE.with([(vec![], float(shared.kernel.undecodable()))]),
         ATTACHED.with(attached),
+        REFUSED.with(refused),
         PROGRAM_SECONDS.with(
             programs
                 .iter()

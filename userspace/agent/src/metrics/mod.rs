@@ -38,7 +38,7 @@ const SCRAPE_DURATION: Family = Family {
 fn families() -> impl Iterator<Item = &'static Family> {
     container::FAMILIES
         .iter()
-        .chain(&cgroup::FAMILIES)
+        .chain(cgroup::families())
         .chain(&host::FAMILIES)
         .chain([&SCRAPE_DURATION])
 }

@@ -197,20 +197,20 @@ pub(crate) fn stats(place: &Place, stats: &mut Stats) -> Result<(), Error> {
         let Some(text) = file::read_optional(&place.file("io.stat"))? else {
             return Ok(());
         };
-        stats.io_read_bytes = Some(sum(&text, "rbytes="));
-        stats.io_write_bytes = Some(sum(&text, "wbytes="));
-        stats.io_reads = Some(sum(&text, "rios="));
-        stats.io_writes = Some(sum(&text, "wios="));
+        stats.totals.io_read_bytes = Some(sum(&text, "rbytes="));
+        stats.totals.io_write_bytes = Some(sum(&text, "wbytes="));
+        stats.totals.io_reads = Some(sum(&text, "rios="));
+        stats.totals.io_writes = Some(sum(&text, "wios="));
         return Ok(());
     }
     let text = |name| file::read_optional(&place.file(name));
     if let Some(text) = text("blkio.throttle.io_service_bytes_recursive")? {
-        stats.io_read_bytes = Some(sum_v1(&text, "Read"));
-        stats.io_write_bytes = Some(sum_v1(&text, "Write"));
+        stats.totals.io_read_bytes = Some(sum_v1(&text, "Read"));
+        stats.totals.io_write_bytes = Some(sum_v1(&text, "Write"));
     }
     if let Some(text) = text("blkio.throttle.io_serviced_recursive")? {
-        stats.io_reads = Some(sum_v1(&text, "Read"));
-        stats.io_writes = Some(sum_v1(&text, "Write"));
+        stats.totals.io_reads = Some(sum_v1(&text, "Read"));
+        stats.totals.io_writes = Some(sum_v1(&text, "Write"));
     }
     Ok(())
 }
@@ -302,7 +302,10 @@ mod tests {
         dir.file("io.stat", "8:0 rbytes=1 wbytes=2 rios=3 wios=4 dbytes=0 dios=0\n8:16 rbytes=10 wbytes=0 rios=1 wios=0\n");
         let mut found = Stats::default();
         stats(&place(&dir, Version::V2), &mut found).unwrap();
-        assert_eq!((found.io_read_bytes, found.io_writes), (Some(11), Some(4)));
+        assert_eq!(
+            (found.totals.io_read_bytes, found.totals.io_writes),
+            (Some(11), Some(4))
+        );
         dir.file(
             "blkio.throttle.io_service_bytes_recursive",
             "8:0 Read 5\n8:0 Write 6\n8:0 Total 11\nTotal 11\n",
@@ -310,7 +313,11 @@ mod tests {
         let mut found = Stats::default();
         stats(&place(&dir, Version::V1), &mut found).unwrap();
         assert_eq!(
-            (found.io_read_bytes, found.io_write_bytes, found.io_reads),
+            (
+                found.totals.io_read_bytes,
+                found.totals.io_write_bytes,
+                found.totals.io_reads
+            ),
             (Some(5), Some(6), None)
         );
     }

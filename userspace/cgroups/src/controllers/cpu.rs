@@ -220,12 +220,17 @@ pub(crate) fn stats_v2(place: &Place, stats: &mut Stats) -> Result<(), Error> {
     let Some(text) = file::read_optional(&place.file("cpu.stat"))? else {
         return Ok(());
     };
-    stats.cpu_usage_usec = file::flat_key(&text, "usage_usec");
-    stats.cpu_user_usec = file::flat_key(&text, "user_usec");
-    stats.cpu_system_usec = file::flat_key(&text, "system_usec");
-    stats.cpu_periods = file::flat_key(&text, "nr_periods");
-    stats.cpu_throttled_periods = file::flat_key(&text, "nr_throttled");
-    stats.cpu_throttled_usec = file::flat_key(&text, "throttled_usec");
+    stats.totals.cpu_usage_usec = file::flat_key(&text, "usage_usec");
+    stats.totals.cpu_user_usec = file::flat_key(&text, "user_usec");
+    stats.totals.cpu_system_usec = file::flat_key(&text, "system_usec");
+    stats.totals.cpu_periods = file::flat_key(&text, "nr_periods");
+    stats.totals.cpu_throttled_periods = file::flat_key(&text, "nr_throttled");
+    stats.totals.cpu_throttled_usec = file::flat_key(&text, "throttled_usec");
+    if let Some(text) = file::read_optional(&place.file("cpu.max"))? {
+        let mut words = text.split(' ').map(str::parse);
+        stats.cpu_quota_usec = words.next().and_then(Result::ok);
+        stats.cpu_period_usec = words.next().and_then(Result::ok);
+    }
     Ok(())
 }
 
@@ -234,9 +239,9 @@ pub(crate) fn stats_cpuacct(place: &Place, stats: &mut Stats) -> Result<(), Erro
     let usec = |name: &str| -> Result<Option<u64>, Error> {
         Ok(file::read_u64_optional(&place.file(name))?.map(|nanos| nanos / 1000))
     };
-    stats.cpu_usage_usec = usec("cpuacct.usage")?;
-    stats.cpu_user_usec = usec("cpuacct.usage_user")?;
-    stats.cpu_system_usec = usec("cpuacct.usage_sys")?;
+    stats.totals.cpu_usage_usec = usec("cpuacct.usage")?;
+    stats.totals.cpu_user_usec = usec("cpuacct.usage_user")?;
+    stats.totals.cpu_system_usec = usec("cpuacct.usage_sys")?;
     Ok(())
 }
 
@@ -245,9 +250,14 @@ pub(crate) fn stats_v1(place: &Place, stats: &mut Stats) -> Result<(), Error> {
     let Some(text) = file::read_optional(&place.file("cpu.stat"))? else {
         return Ok(());
     };
-    stats.cpu_periods = file::flat_key(&text, "nr_periods");
-    stats.cpu_throttled_periods = file::flat_key(&text, "nr_throttled");
-    stats.cpu_throttled_usec = file::flat_key(&text, "throttled_time").map(|nanos| nanos / 1000);
+    stats.totals.cpu_periods = file::flat_key(&text, "nr_periods");
+    stats.totals.cpu_throttled_periods = file::flat_key(&text, "nr_throttled");
+    stats.totals.cpu_throttled_usec =
+        file::flat_key(&text, "throttled_time").map(|nanos| nanos / 1000);
+    // -1 is none.
+    let quota = file::read_optional(&place.file("cpu.cfs_quota_us"))?;
+    stats.cpu_quota_usec = quota.and_then(|text| text.parse().ok());
+    stats.cpu_period_usec = file::read_u64_optional(&place.file("cpu.cfs_period_us"))?;
     Ok(())
 }
 
@@ -391,9 +401,9 @@ mod tests {
         let mut stats = Stats::default();
         stats_cpuacct(&place, &mut stats).unwrap();
         stats_v1(&place, &mut stats).unwrap();
-        assert_eq!(stats.cpu_usage_usec, Some(5000));
-        assert_eq!(stats.cpu_user_usec, None);
-        assert_eq!(stats.cpu_throttled_periods, Some(4));
-        assert_eq!(stats.cpu_throttled_usec, Some(7000));
+        assert_eq!(stats.totals.cpu_usage_usec, Some(5000));
+        assert_eq!(stats.totals.cpu_user_usec, None);
+        assert_eq!(stats.totals.cpu_throttled_periods, Some(4));
+        assert_eq!(stats.totals.cpu_throttled_usec, Some(7000));
     }
 }

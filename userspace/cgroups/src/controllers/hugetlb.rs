@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, fs};
 
-use crate::{Error, change::Change, discovery::Version};
+use crate::{Error, Stats, change::Change, discovery::Version, file, stats::HugePages};
 
 use super::{Place, memory::same_bytes};
 
@@ -36,6 +36,20 @@ pub(crate) fn plan(place: &Place, limits: &BTreeMap<String, u64>) -> Result<Vec<
         }
     }
     Ok(changes)
+}
+
+pub(crate) fn stats(place: &Place, stats: &mut Stats) -> Result<(), Error> {
+    let last = match place.version {
+        Version::V1 => "usage_in_bytes",
+        Version::V2 => "current",
+    };
+    for size in sizes(place, last) {
+        let path = place.file(&format!("hugetlb.{size}.{last}"));
+        if let Some(usage_bytes) = file::read_u64_optional(&path)? {
+            stats.huge_pages.push(HugePages { size, usage_bytes });
+        }
+    }
+    Ok(())
 }
 
 /// As in the names of the files.

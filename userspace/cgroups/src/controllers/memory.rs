@@ -332,13 +332,16 @@ pub(crate) fn accounts_swap(place: &Place) -> bool {
 }
 
 pub(crate) fn stats(place: &Place, stats: &mut Stats) -> Result<(), Error> {
-    let [usage, peak, max, events, inactive] = match place.version {
+    let [usage, peak, max, events, inactive, anon, cache, faults] = match place.version {
         Version::V1 => [
             "memory.usage_in_bytes",
             "memory.max_usage_in_bytes",
             "memory.limit_in_bytes",
             "memory.oom_control",
             "total_inactive_file",
+            "total_rss",
+            "total_cache",
+            "total_pgmajfault",
         ],
         Version::V2 => [
             "memory.current",
@@ -346,6 +349,9 @@ pub(crate) fn stats(place: &Place, stats: &mut Stats) -> Result<(), Error> {
             "memory.max",
             "memory.events",
             "inactive_file",
+            "anon",
+            "file",
+            "pgmajfault",
         ],
     };
     let text = |name: &str| file::read_optional(&place.file(name));
@@ -360,9 +366,29 @@ pub(crate) fn stats(place: &Place, stats: &mut Stats) -> Result<(), Error> {
     };
     stats.memory_limit_bytes = text(max)?.as_deref().and_then(limit);
     let events = text(events)?.unwrap_or_default();
-    stats.memory_oom_kills = file::flat_key(&events, "oom_kill");
-    stats.memory_oom_group_kills = file::flat_key(&events, "oom_group_kill");
-    let inactive = text("memory.stat")?.and_then(|text| file::flat_key(&text, inactive));
+    let totals = &mut stats.totals;
+    for (key, field) in [
+        ("low", &mut totals.memory_low_events),
+        ("high", &mut totals.memory_high_events),
+        ("max", &mut totals.memory_max_events),
+        ("oom", &mut totals.memory_oom_events),
+        ("oom_kill", &mut totals.memory_oom_kills),
+        ("oom_group_kill", &mut totals.memory_oom_group_kills),
+    ] {
+        *field = file::flat_key(&events, key);
+    }
+    if place.version == Version::V1 {
+        // Where memory with swap has the same limit the kernel asks that one first.
+        let count = |name| file::read_u64_optional(&place.file(name));
+        totals.memory_max_events = count("memory.failcnt")?
+            .map(|memory| Ok(memory + count("memory.memsw.failcnt")?.unwrap_or(0)))
+            .transpose()?;
+    }
+    let stat = text("memory.stat")?.unwrap_or_default();
+    let inactive = file::flat_key(&stat, inactive);
+    totals.memory_major_faults = file::flat_key(&stat, faults);
+    stats.memory_anon_bytes = file::flat_key(&stat, anon);
+    stats.memory_file_bytes = file::flat_key(&stat, cache);
     stats.memory_working_set_bytes = stats
         .memory_usage_bytes
         .map(|usage| usage.saturating_sub(inactive.unwrap_or(0)));

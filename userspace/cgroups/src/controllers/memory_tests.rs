@@ -167,7 +167,7 @@ fn readings_of_both_versions() {
     stats(&place(&dir, Version::V1), &mut found).unwrap();
     assert_eq!(found.memory_working_set_bytes, Some(600));
     assert_eq!(found.memory_limit_bytes, None);
-    assert_eq!(found.memory_oom_kills, Some(3));
+    assert_eq!(found.totals.memory_oom_kills, Some(3));
 
     dir.file("memory.current", "1000\n");
     dir.file("memory.max", "4096\n");
@@ -176,6 +176,6 @@ fn readings_of_both_versions() {
     stats(&place(&dir, Version::V2), &mut found).unwrap();
     assert_eq!(found.memory_working_set_bytes, Some(991));
     assert_eq!(found.memory_limit_bytes, Some(4096));
-    assert_eq!(found.memory_oom_kills, Some(2));
+    assert_eq!(found.totals.memory_oom_kills, Some(2));
     assert_eq!(found.memory_peak_bytes, None);
 }

@@ -9,6 +9,7 @@ pub(crate) mod hugetlb;
 pub(crate) mod keyed;
 pub(crate) mod memory;
 pub(crate) mod pids;
+pub(crate) mod pressure;
 pub(crate) mod unified;
 
 use std::path::PathBuf;

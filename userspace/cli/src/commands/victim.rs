@@ -19,7 +19,11 @@ const PATIENCE: Duration = Duration::from_secs(3);
 
 /// What to say of an end by lack of memory. Asked only where the cgroup counted a kill.
 pub(crate) fn line(state_dir: &Path, id: &str, name: &str, exit: &Exit) -> Option<String> {
-    let kills = exit.stats.memory_oom_kills.filter(|kills| *kills > 0)?;
+    let kills = exit
+        .stats
+        .totals
+        .memory_oom_kills
+        .filter(|kills| *kills > 0)?;
     let rest = format!("/wait?ended_at_ns={}", exit.finished_at_ns);
     let told: Option<WaitReply> = Client::new(state_dir).ok().and_then(|client| {
         client

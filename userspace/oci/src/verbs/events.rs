@@ -54,14 +54,14 @@ fn data(stats: &Stats) -> Value {
     json!({
         "cpu": {
             "usage": {
-                "total": nanoseconds(stats.cpu_usage_usec),
-                "kernel": nanoseconds(stats.cpu_system_usec),
-                "user": nanoseconds(stats.cpu_user_usec),
+                "total": nanoseconds(stats.totals.cpu_usage_usec),
+                "kernel": nanoseconds(stats.totals.cpu_system_usec),
+                "user": nanoseconds(stats.totals.cpu_user_usec),
             },
             "throttling": {
-                "periods": stats.cpu_periods.unwrap_or(0),
-                "throttledPeriods": stats.cpu_throttled_periods.unwrap_or(0),
-                "throttledTime": nanoseconds(stats.cpu_throttled_usec),
+                "periods": stats.totals.cpu_periods.unwrap_or(0),
+                "throttledPeriods": stats.totals.cpu_throttled_periods.unwrap_or(0),
+                "throttledTime": nanoseconds(stats.totals.cpu_throttled_usec),
             },
         },
         "memory": {
