@@ -90,7 +90,7 @@ fn a_container_is_born_with_what_alerts_ask_for_at_zero() {
     // What no alert asks for begins with its first one: a container's series are few.
     assert_eq!(
         text.lines().filter(|line| !line.starts_with('#')).count(),
-        13
+        12
     );
     assert!(
         !text.contains("memory_usage"),
