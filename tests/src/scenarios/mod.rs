@@ -34,6 +34,7 @@ pub mod remap;
 pub mod rootfs;
 pub mod seccomp;
 pub mod sharing;
+pub mod stats;
 pub mod trace;
 pub mod users;
 
@@ -116,6 +117,7 @@ pub fn all() -> Vec<Scenario> {
         life::restart::ALL,
         life::oom::ALL,
         metrics::ALL,
+        stats::ALL,
         oom::ALL,
         kernel::calls::ALL,
         kernel::counts::ALL,

@@ -7,6 +7,8 @@
 //! | `POST /v1/containers/{ref}/start` | | 200 [`StartedReply`] |
 //! | `GET /v1/containers?all=true` | | 200 `[ContainerSummary]` |
 //! | `GET /v1/containers/{ref}` | | 200 [`ContainerDetail`] |
+//! | `GET /v1/containers/{ref}/stats` | | 200 [`ContainerStats`], null where it does not run |
+//! | `GET /v1/stats` | | 200 `[ContainerStats]`, of all that run |
 //! | `POST /v1/containers/{ref}/exec` | [`ExecRequest`] | 201 [`Created`] |
 //! | `POST /v1/containers/{ref}/kill?signal=15` | | 204 |
 //! | `POST /v1/containers/{ref}/stop?timeout=10&signal=15` | | 204 |
@@ -448,6 +450,25 @@ pub struct ContainerDetail {
     /// CNI networks that it is on.
     #[serde(default)]
     pub networks: Vec<NetworkDetail>,
+}
+
+/// What a running container uses.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ContainerStats {
+    pub id: String,
+    pub name: String,
+    pub origin: Origin,
+    /// Nanoseconds since the epoch.
+    pub time_ns: u64,
+    /// 100 is one CPU's whole time; absent where the host counts none.
+    pub cpu_percent: Option<f64>,
+    /// Over which it is: since somebody last looked, which the agent does every ten seconds.
+    pub cpu_window_ns: Option<u64>,
+    #[serde(flatten)]
+    pub stats: Stats,
+    /// Processes the OOM killer took, of all runs.
+    pub oom_kills: u64,
+    pub escapes: u64,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]

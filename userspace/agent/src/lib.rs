@@ -29,6 +29,7 @@ pub mod ns;
 mod oom;
 mod options;
 mod policies;
+mod rates;
 mod readiness;
 mod registry;
 mod runtime_files;

@@ -308,6 +308,11 @@ impl Cgroup {
         stats::read(self)
     }
 
+    /// CPU time used, in microseconds: one file.
+    pub fn cpu_usage(&self) -> Result<Option<u64>, Error> {
+        stats::cpu_usage(self)
+    }
+
     /// The directory of the hierarchy that has `controller`, if any.
     pub(crate) fn place(&self, controller: &str) -> Option<Place> {
         self.hierarchies

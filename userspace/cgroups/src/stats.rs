@@ -74,6 +74,13 @@ pub struct Stats {
     pub cpu_quota_usec: Option<u64>,
     #[serde(default)]
     pub cpu_period_usec: Option<u64>,
+    /// Share of the last ten seconds in which some task waited, in hundredths of a percent.
+    #[serde(default)]
+    pub cpu_waiting_avg10: Option<u32>,
+    #[serde(default)]
+    pub memory_waiting_avg10: Option<u32>,
+    #[serde(default)]
+    pub io_waiting_avg10: Option<u32>,
     pub memory_usage_bytes: Option<u64>,
     /// `usage - inactive_file`, as docker shows it.
     pub memory_working_set_bytes: Option<u64>,
@@ -133,6 +140,20 @@ pub(crate) fn read(cgroup: &Cgroup) -> Result<Stats, Error> {
         hugetlb::stats(&place, &mut stats)?;
     }
     Ok(stats)
+}
+
+/// What [`Totals::cpu_usage_usec`] is.
+pub(crate) fn cpu_usage(cgroup: &Cgroup) -> Result<Option<u64>, Error> {
+    if let Some(place) = v1(cgroup, "cpuacct") {
+        return cpu::usage_v1(&place);
+    }
+    match cgroup.unified_dir() {
+        Some(dir) => cpu::usage_v2(&Place {
+            dir,
+            version: Version::V2,
+        }),
+        None => Ok(None),
+    }
 }
 
 fn v1(cgroup: &Cgroup, controller: &str) -> Option<Place> {

@@ -62,6 +62,7 @@ pub(crate) enum Command {
     Create(Box<commands::create::Create>),
     Start(commands::start::Start),
     Ps(commands::ps::Ps),
+    Stats(commands::stats::Stats),
     Logs(commands::logs::Logs),
     Exec(commands::exec::Exec),
     Attach(commands::attach::Attach),

@@ -19,7 +19,7 @@ use crate::{
     chain::chain,
     clock, found, guard, launch, metrics,
     policies::reactions,
-    runtime_files, server,
+    rates, runtime_files, server,
     shared::Shared,
     telling, withheld,
 };
@@ -44,6 +44,7 @@ pub(super) async fn live(shared: Arc<Shared>, web: Option<TcpListener>) -> Resul
     let listener = shared.instance.bind_socket()?;
     tokio::spawn(launch::keep(Arc::clone(&shared)));
     tokio::spawn(launch::keep_limits(Arc::clone(&shared)));
+    tokio::spawn(rates::keep(Arc::clone(&shared)));
     tokio::spawn(found::run(Arc::clone(&shared)));
     tokio::spawn(withheld::watch(Arc::clone(&shared)));
     guard::warn(&shared);

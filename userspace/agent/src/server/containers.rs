@@ -17,8 +17,8 @@ use serde::Deserialize;
 use super::error::Failure;
 use crate::{
     api::{
-        ContainerDetail, ContainerSummary, CreateRequest, Created, ExecRequest, StartedReply,
-        State, WaitReply,
+        ContainerDetail, ContainerStats, ContainerSummary, CreateRequest, Created, ExecRequest,
+        StartedReply, State, WaitReply,
     },
     container::Container,
     launch,
@@ -120,6 +120,32 @@ pub(super) async fn inspect(
     });
     let detail = detail.await.map_err(|_| launch::Error::Ending)?;
     Ok(Json(detail))
+}
+
+/// Of all that run.
+pub(super) async fn all_stats(
+    Extract(shared): Agent,
+) -> Result<Json<Vec<ContainerStats>>, Failure> {
+    // Reads cgroup files.
+    let all = tokio::task::spawn_blocking(move || {
+        let containers = shared.registry.all();
+        let stats = containers
+            .iter()
+            .filter_map(|container| container.use_now(&shared.kernel, &shared.hierarchies));
+        stats.collect()
+    });
+    Ok(Json(all.await.map_err(|_| launch::Error::Ending)?))
+}
+
+/// Of one; null where it does not run.
+pub(super) async fn stats(
+    Extract(shared): Agent,
+    Path(reference): Path<String>,
+) -> Result<Json<Option<ContainerStats>>, Failure> {
+    let container = find(&shared, &reference).await?;
+    let one =
+        tokio::task::spawn_blocking(move || container.use_now(&shared.kernel, &shared.hierarchies));
+    Ok(Json(one.await.map_err(|_| launch::Error::Ending)?))
 }
 
 pub(super) async fn start(

@@ -105,6 +105,8 @@ fn routes(shared: Arc<Shared>) -> Router {
         )
         .route("/v1/containers/{reference}/wait", post(containers::wait))
         .route("/v1/containers/{reference}/logs", get(containers::logs))
+        .route("/v1/containers/{reference}/stats", get(containers::stats))
+        .route("/v1/stats", get(containers::all_stats))
         .route("/v1/events", get(events::stream))
         .route("/v1/events/{id}/explain", get(policies::explain))
         .route("/v1/namespaces", get(namespaces))

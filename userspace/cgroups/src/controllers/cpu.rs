@@ -234,6 +234,16 @@ pub(crate) fn stats_v2(place: &Place, stats: &mut Stats) -> Result<(), Error> {
     Ok(())
 }
 
+pub(crate) fn usage_v1(place: &Place) -> Result<Option<u64>, Error> {
+    let nanos = file::read_u64_optional(&place.file("cpuacct.usage"))?;
+    Ok(nanos.map(|nanos| nanos / 1000))
+}
+
+pub(crate) fn usage_v2(place: &Place) -> Result<Option<u64>, Error> {
+    let text = file::read_optional(&place.file("cpu.stat"))?;
+    Ok(text.and_then(|text| file::flat_key(&text, "usage_usec")))
+}
+
 /// v1's `cpuacct` counts nanoseconds.
 pub(crate) fn stats_cpuacct(place: &Place, stats: &mut Stats) -> Result<(), Error> {
     let usec = |name: &str| -> Result<Option<u64>, Error> {

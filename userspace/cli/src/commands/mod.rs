@@ -19,6 +19,7 @@ pub(crate) mod restart;
 pub(crate) mod rm;
 pub(crate) mod run;
 pub(crate) mod start;
+pub(crate) mod stats;
 pub(crate) mod stop;
 pub(crate) mod unload;
 pub(crate) mod unpause;
@@ -87,6 +88,7 @@ pub(crate) fn dispatch(args: Args) -> anyhow::Result<u8> {
         Command::Attach(command) => command.run(&context),
         Command::Restart(command) => command.run(&context),
         Command::Ps(command) => command.run(&context),
+        Command::Stats(command) => command.run(&context),
         Command::Logs(command) => command.run(&context),
         Command::Exec(command) => command.run(&context),
         Command::Stop(command) => command.run(&context),
