@@ -15,6 +15,7 @@ pub mod launchers;
 pub mod leaks;
 pub mod metrics;
 pub mod process;
+pub mod prometheus;
 pub mod raw;
 pub mod registry;
 pub mod runner;

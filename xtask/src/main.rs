@@ -37,7 +37,10 @@ enum Task {
     /// Build, then play the demo
     Run(run::Args),
     /// Format, clippy, licences, alert rules
-    Lint,
+    Lint {
+        /// Only those whose name contains this, such as dashboards
+        name: Option<String>,
+    },
     /// Lints, unit tests, scenarios on this machine and in guests
     Test(test::Args),
     /// Measurements, side by side in one run
@@ -54,9 +57,9 @@ fn main() -> ExitCode {
         Task::Setup(args) => setup::main(&tree, &args).map(|()| 0),
         Task::Build => build::main(&tree).map(|()| 0),
         Task::Run(args) => run::main(&tree, &args).map(|()| 0),
-        Task::Lint => setup::prepare(&tree, Purpose::Test).and_then(|toolchain| {
+        Task::Lint { name } => setup::prepare(&tree, Purpose::Test).and_then(|toolchain| {
             build::kernel_half(&tree, &toolchain)?;
-            lint::all(&tree, &toolchain).map(|()| 0)
+            lint::named(&tree, &toolchain, name.as_deref().unwrap_or_default()).map(|()| 0)
         }),
         Task::Test(args) => test::main(&tree, &args),
         Task::Bench(args) => bench::main(&tree, &args),

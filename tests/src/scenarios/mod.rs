@@ -7,6 +7,7 @@ pub mod apparmor;
 pub mod article;
 pub mod cgroups;
 pub mod corpus;
+pub mod dashboards;
 pub mod delegation;
 pub mod devices;
 pub mod faults;
@@ -141,6 +142,7 @@ pub fn all() -> Vec<Scenario> {
         portability::ALL,
         &corpus::all(),
         agent::ALL,
+        dashboards::ALL,
         prometheus::ALL,
         &images::ALL.concat(),
         faults::ALL,

@@ -78,7 +78,7 @@ fn problems(rules: &str, tests: &str, pages: &BTreeSet<String>) -> Vec<String> {
     problems
 }
 
-fn find_promtool(tree: &Tree) -> Result<std::path::PathBuf> {
+pub(super) fn find_promtool(tree: &Tree) -> Result<std::path::PathBuf> {
     let path = setup::path_with_extracted(tree)?;
     std::env::split_paths(&path)
         .map(|dir| dir.join("promtool"))

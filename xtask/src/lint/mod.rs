@@ -1,6 +1,8 @@
-//! `cargo xtask lint`: format, clippy on both halves, licences and sources, alert rules.
+//! `cargo xtask lint`: format, clippy on both halves, licences and sources, alert rules,
+//! dashboards.
 
 mod alerts;
+mod dashboards;
 mod deny;
 mod licence;
 
@@ -18,10 +20,16 @@ use crate::{
 /// Runs all of them, so that one call tells everything; needs a built kernel half, since
 /// `probe` includes it.
 pub(crate) fn all(tree: &Tree, toolchain: &KernelToolchain) -> Result<()> {
-    let lints: [(&str, &dyn Fn() -> Result<()>); 5] = [
+    named(tree, toolchain, "")
+}
+
+/// Those whose name contains `filter`.
+pub(crate) fn named(tree: &Tree, toolchain: &KernelToolchain, filter: &str) -> Result<()> {
+    let lints: [(&str, &dyn Fn() -> Result<()>); 6] = [
         ("format", &|| format(tree)),
         ("licences, versions, sources", &|| deny::check(tree)),
         ("alert rules", &|| alerts::check(tree)),
+        ("dashboards", &|| dashboards::check(tree)),
         ("clippy on the kernel half", &|| {
             let mut command = kernel_cargo(tree, toolchain, "clippy");
             cmd::run_to_stderr(command.args(["--", "-D", "warnings"]))
@@ -32,11 +40,17 @@ pub(crate) fn all(tree: &Tree, toolchain: &KernelToolchain) -> Result<()> {
         }),
     ];
     let mut failed = Vec::new();
-    for (name, lint) in lints {
+    let chosen = lints.iter().filter(|(name, _)| name.contains(filter));
+    anyhow::ensure!(
+        chosen.clone().next().is_some(),
+        "no lint is called {filter}: {}",
+        lints.map(|(name, _)| name).join(", ")
+    );
+    for (name, lint) in chosen {
         step(&format!("lint: {name}"));
         if let Err(error) = lint() {
             eprintln!("{error:#}");
-            failed.push(name);
+            failed.push(*name);
         }
     }
     if failed.is_empty() {

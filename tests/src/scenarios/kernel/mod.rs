@@ -84,7 +84,7 @@ pub(crate) fn equal(what: &str, saw: f64, want: u32) -> Result<()> {
 }
 
 /// Flags of a container that may unshare and join: the host's user namespace, CAP_SYS_ADMIN.
-pub(super) fn able<'a>(name: &'a str, volumes: &[&'a str]) -> Vec<&'a str> {
+pub(crate) fn able<'a>(name: &'a str, volumes: &[&'a str]) -> Vec<&'a str> {
     let mut args = vec![
         "run",
         "--name",

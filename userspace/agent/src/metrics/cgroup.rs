@@ -12,7 +12,7 @@ use super::{
 type One<T> = (Option<(&'static str, &'static str)>, fn(&T) -> Option<f64>);
 type Series<T> = &'static [One<T>];
 
-const COUNTERS: [(Family, Series<Totals>); 20] = [
+const COUNTERS: [(Family, Series<Totals>); 19] = [
     (
         Family::counter(
             "paddock_container_cpu_usage_seconds_total",
@@ -65,13 +65,6 @@ const COUNTERS: [(Family, Series<Totals>); 20] = [
             "Time in which a task of the container waited for a CPU (PSI some).",
         ),
         &[(None, |totals| totals.cpu_waiting_usec.map(seconds))],
-    ),
-    (
-        Family::counter(
-            "paddock_container_pressure_cpu_stalled_seconds_total",
-            "Time in which all tasks of the container waited for a CPU at once (PSI full).",
-        ),
-        &[(None, |totals| totals.cpu_stalled_usec.map(seconds))],
     ),
     (
         Family::counter(

@@ -42,7 +42,7 @@ const NAMESPACE_CALLS: Family = Family::counter(
 );
 const ESCAPES: Family = Family::counter(
     "paddock_container_escapes_total",
-    "What is the host's or another's and a process of the container got hold of (allowed; 0 from birth) or reached for in vain (failed; from the first one).",
+    "What is the host's or another's and a process of the container got hold of (allowed) or reached for in vain (failed).",
 );
 const ACTIVITIES: Family = Family::counter(
     "paddock_container_activities_total",
@@ -255,16 +255,12 @@ fn escapes(name: &str, counters: &SlotCounters) -> Vec<(Labels, f64)> {
     let mut series = Vec::new();
     for kind in EscapeKind::ALL {
         for (outcome, result) in [(Outcome::Allowed, "allowed"), (Outcome::Failed, "failed")] {
-            let count = counters.escapes(kind, outcome);
-            if count == 0 && outcome == Outcome::Failed {
-                continue;
-            }
             let labels = vec![
                 ("container", name.to_owned()),
                 ("kind", kind.name().to_owned()),
                 ("outcome", result.to_owned()),
             ];
-            series.push((labels, float(count)));
+            series.push((labels, float(counters.escapes(kind, outcome))));
         }
     }
     series
