@@ -13,6 +13,7 @@ pub mod image;
 pub mod kernels;
 pub mod launchers;
 pub mod leaks;
+pub mod load;
 pub mod metrics;
 pub mod process;
 pub mod prometheus;

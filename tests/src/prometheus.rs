@@ -1,6 +1,7 @@
 //! A real Prometheus on loopback that scrapes an agent each second.
 
 use std::{
+    fmt::Write as _,
     fs,
     io::{Read as _, Write as _},
     net::{TcpListener, TcpStream},
@@ -14,30 +15,49 @@ use serde_json::Value;
 
 use crate::context::{Context, eventually, pure_v2};
 
+const RULES: &str = include_str!("../../dashboards/prometheus/paddock.rules.yml");
+
 /// Ended, with all that it stored, when dropped.
 #[derive(Debug)]
 pub struct Prometheus {
     server: Child,
-    address: String,
+    pub address: String,
     dir: PathBuf,
+}
+
+/// Besides the target.
+#[derive(Clone, Debug, Default)]
+pub struct Config {
+    /// Where an Alertmanager listens, which gets what the rules of dashboards/prometheus say.
+    pub alertmanager: Option<String>,
 }
 
 impl Prometheus {
     /// Scraping the context's agent; `None` in guests, which carry none.
     pub fn of(context: &Context) -> Result<Option<Self>> {
+        Self::start(context, &Config::default())
+    }
+
+    pub fn start(context: &Context, wanted: &Config) -> Result<Option<Self>> {
         let dir = context.state.with_extension("prometheus");
         let target = context.address()?;
         let config = dir.join("prometheus.yml");
         // Free now; Prometheus has no way to choose one itself.
         let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
         fs::create_dir(&dir)?;
-        fs::write(
-            &config,
-            format!(
-                "global: {{scrape_interval: 1s}}\nscrape_configs:\n- job_name: paddock\n  \
-                 static_configs: [{{targets: ['{target}']}}]\n"
-            ),
-        )?;
+        let mut text = format!(
+            "global: {{scrape_interval: 1s, evaluation_interval: 1s}}\nscrape_configs:\n\
+             - job_name: paddock\n  static_configs: [{{targets: ['{target}']}}]\n"
+        );
+        if let Some(alertmanager) = &wanted.alertmanager {
+            fs::write(dir.join("rules.yml"), RULES)?;
+            let _ = write!(
+                text,
+                "rule_files: [rules.yml]\nalerting:\n  alertmanagers:\n  - static_configs: \
+                 [{{targets: ['{alertmanager}']}}]\n"
+            );
+        }
+        fs::write(&config, text)?;
         let started = Command::new("prometheus")
             .arg(format!("--config.file={}", config.display()))
             .arg(format!(
@@ -89,17 +109,79 @@ impl Prometheus {
     }
 
     fn result(&self, path: &str) -> Result<Vec<Value>> {
-        let mut stream = TcpStream::connect(&self.address)?;
-        stream.set_read_timeout(Some(Duration::from_mins(1)))?;
-        // An answer to HTTP/1.0 is in one piece.
-        write!(stream, "GET {path} HTTP/1.0\r\n\r\n")?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        let (_, body) = answer.split_once("\r\n\r\n").context("no body")?;
-        let body: Value = serde_json::from_str(body).with_context(|| body.to_owned())?;
+        let body = get(&self.address, path)?;
         ensure!(body["status"] == "success", "{body}");
         let found = body["data"]["result"].as_array().context("no result")?;
         Ok(found.clone())
+    }
+}
+
+/// Hands what it gets to a webhook at once; ended when dropped.
+#[derive(Debug)]
+pub struct Alertmanager {
+    server: Child,
+    pub address: String,
+    dir: PathBuf,
+}
+
+impl Alertmanager {
+    /// `None` in guests, which carry none.
+    pub fn start(context: &Context, webhook: Option<&str>) -> Result<Option<Self>> {
+        let dir = context.state.with_extension("alertmanager");
+        let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
+        fs::create_dir(&dir)?;
+        let config = dir.join("alertmanager.yml");
+        let mut text = "route: {receiver: hook, group_by: [alertname, container], \
+            group_wait: 100ms, group_interval: 1s}\nreceivers:\n- name: hook\n"
+            .to_owned();
+        if let Some(webhook) = webhook {
+            let _ = writeln!(text, "  webhook_configs:\n  - url: http://{webhook}/");
+        }
+        fs::write(&config, text)?;
+        let started = Command::new("prometheus-alertmanager")
+            .arg(format!("--config.file={}", config.display()))
+            .arg(format!("--storage.path={}", dir.join("data").display()))
+            .arg(format!("--web.listen-address={address}"))
+            // Alone: no gossip, no port for it.
+            .arg("--cluster.listen-address=")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
+        match started {
+            Ok(server) => Ok(Some(Self {
+                server,
+                address,
+                dir,
+            })),
+            Err(error) => {
+                fs::remove_dir_all(&dir)?;
+                let missing = error.raw_os_error() == Some(nix::libc::ENOENT);
+                ensure!(
+                    missing && pure_v2(),
+                    "prometheus-alertmanager: {error}: use `cargo xtask test`"
+                );
+                Ok(None)
+            }
+        }
+    }
+}
+
+impl Alertmanager {
+    /// Of the alerts that it has now.
+    pub fn names(&self) -> Result<Vec<String>> {
+        let alerts = get(&self.address, "/api/v2/alerts")?;
+        let alerts = alerts.as_array().context("no alerts")?;
+        let name = |alert: &Value| Some(alert["labels"]["alertname"].as_str()?.to_owned());
+        Ok(alerts.iter().filter_map(name).collect())
+    }
+}
+
+impl Drop for Alertmanager {
+    fn drop(&mut self) {
+        let _ = self.server.kill();
+        let _ = self.server.wait();
+        let _ = fs::remove_dir_all(&self.dir);
     }
 }
 
@@ -109,6 +191,17 @@ impl Drop for Prometheus {
         let _ = self.server.wait();
         let _ = fs::remove_dir_all(&self.dir);
     }
+}
+
+fn get(address: &str, path: &str) -> Result<Value> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(Duration::from_mins(1)))?;
+    // An answer to HTTP/1.0 is in one piece.
+    write!(stream, "GET {path} HTTP/1.0\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    let (_, body) = answer.split_once("\r\n\r\n").context("no body")?;
+    serde_json::from_str(body).with_context(|| body.to_owned())
 }
 
 fn encoded(text: &str) -> String {

@@ -36,6 +36,8 @@ enum Task {
     Build,
     /// Build, then play the demo
     Run(run::Args),
+    /// Build, then an agent under load with Prometheus and Alertmanager on loopback
+    Demo(run::Args),
     /// Format, clippy, licences, alert rules
     Lint {
         /// Only those whose name contains this, such as dashboards
@@ -57,6 +59,7 @@ fn main() -> ExitCode {
         Task::Setup(args) => setup::main(&tree, &args).map(|()| 0),
         Task::Build => build::main(&tree).map(|()| 0),
         Task::Run(args) => run::main(&tree, &args).map(|()| 0),
+        Task::Demo(args) => run::observed(&tree, &args).map(|()| 0),
         Task::Lint { name } => setup::prepare(&tree, Purpose::Test).and_then(|toolchain| {
             build::kernel_half(&tree, &toolchain)?;
             lint::named(&tree, &toolchain, name.as_deref().unwrap_or_default()).map(|()| 0)

@@ -6,6 +6,7 @@
 
 pub mod acts;
 pub mod byhand;
+pub mod observed;
 pub mod stage;
 
 use std::{path::PathBuf, sync::Arc};

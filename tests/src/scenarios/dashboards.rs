@@ -1,14 +1,14 @@
 //! Every query of every dashboard answers, on a real Prometheus that scrapes a real agent while
 //! containers do what the dashboards are for: one that does not is a panel that stays empty.
 
-use std::{collections::BTreeMap, fs, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
-use super::kernel::{able, host_way};
 use crate::{
     context::{Context, eventually},
+    load,
     prometheus::Prometheus,
     runner::Scenario,
 };
@@ -46,14 +46,18 @@ const VARIABLES: [(&str, &str); 5] = [
     ("$__range", "30s"),
 ];
 
-const POLICY: &str = "[[rule]]\nname = \"joining\"\nnamespace = { target = [\"host\"] }\n";
-
 fn every_query_answers(context: &Context) -> Result<()> {
     context.start_agent(&["--detach-on-exit"])?;
     let Some(prometheus) = Prometheus::of(context)? else {
         return Ok(());
     };
-    load(context)?;
+    load::begin(context)?;
+    answered(&prometheus)?;
+    load::end(context)
+}
+
+/// Waits until all do; an error that names those that do not.
+pub fn answered(prometheus: &Prometheus) -> Result<()> {
     let mut unanswered = queries()?;
     let mut failed = None;
     let answered = eventually("every query answers", || {
@@ -78,67 +82,7 @@ fn every_query_answers(context: &Context) -> Result<()> {
             .collect();
         bail!("no answer:\n{}", left.join("\n"));
     }
-    let names = [
-        "busy", "tunneler", "reacher", "walled", "audited", "restless",
-    ];
-    names
-        .iter()
-        .try_for_each(|name| context.ok(&["rm", "-f", name]).map(drop))
-}
-
-/// Kills, escapes, attempts, denials and what would be, restarts, over and over.
-fn load(context: &Context) -> Result<()> {
-    for (name, mode) in [("walled", "enforce"), ("audited", "audit")] {
-        let text =
-            format!("name = \"{name}\"\nmode = \"{mode}\"\n[select]\nname = \"{name}\"\n{POLICY}");
-        let path = context.state.with_extension(format!("{name}.toml"));
-        fs::write(&path, text)?;
-        let applied = context.ok(&["policy", "apply", &path.display().to_string()]);
-        fs::remove_file(&path)?;
-        applied?;
-    }
-    let (volume, way) = (context.workload_volume(), host_way("uts"));
-    let join = "while :; do /run/workload setns-loop /run/ns uts 1; sleep 0.3; done";
-    for name in ["tunneler", "reacher", "walled", "audited"] {
-        let mut args = able(name, &[&volume, &way]);
-        if name == "reacher" {
-            args.retain(|word| !["--cap-add", "SYS_ADMIN"].contains(word));
-        }
-        args.insert(1, "-d");
-        args.extend(["sh", "-c", join]);
-        context.ok(&args)?;
-    }
-    let work = "while :; do tail /dev/zero; for each in 1 2 3; do (timeout 1 sh -c 'while :; do :; done') & done; wait; done";
-    context.ok(&[
-        "run",
-        "-d",
-        "--name",
-        "busy",
-        "--memory",
-        "64m",
-        "--cpus",
-        "0.4",
-        "--pids-limit",
-        "40",
-        "host",
-        "sh",
-        "-c",
-        work,
-    ])?;
-    context
-        .ok(&[
-            "run",
-            "-d",
-            "--name",
-            "restless",
-            "--restart",
-            "always",
-            "host",
-            "sh",
-            "-c",
-            "exit 1",
-        ])
-        .map(drop)
+    Ok(())
 }
 
 /// By board and panel, or variable.

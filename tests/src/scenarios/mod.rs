@@ -3,6 +3,7 @@
 use crate::runner::Scenario;
 
 pub mod agent;
+pub mod alerts;
 pub mod apparmor;
 pub mod article;
 pub mod cgroups;
@@ -142,6 +143,7 @@ pub fn all() -> Vec<Scenario> {
         portability::ALL,
         &corpus::all(),
         agent::ALL,
+        alerts::ALL,
         dashboards::ALL,
         prometheus::ALL,
         &images::ALL.concat(),

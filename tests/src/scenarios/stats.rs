@@ -37,14 +37,12 @@ fn start(context: &Context) -> Result<()> {
 fn used(cgroup: &str) -> Result<f64> {
     let path = cgroup_file(cgroup, "cpu.stat", ("cpuacct", "cpuacct.usage"));
     let text = fs::read_to_string(&path)?;
-    match text.trim().parse::<f64>() {
-        Ok(nanos) => Ok(nanos / 1e3),
-        Err(_) => {
-            let mut lines = text.lines();
-            let usage = lines.find_map(|line| line.strip_prefix("usage_usec "));
-            Ok(usage.context("no usage")?.parse()?)
-        }
+    if let Ok(nanos) = text.trim().parse::<f64>() {
+        return Ok(nanos / 1e3);
     }
+    let mut lines = text.lines();
+    let usage = lines.find_map(|line| line.strip_prefix("usage_usec "));
+    Ok(usage.context("no usage")?.parse()?)
 }
 
 fn are_what_the_files_say(context: &Context) -> Result<()> {

@@ -125,7 +125,7 @@ mod tests {
         let mut samples = Samples::default();
         samples.add(start, 1_000_000);
         samples.add(after(start, 10_000), 2_000_000);
-        let age = Duration::from_secs(60);
+        let age = Duration::from_mins(1);
         let rate = samples.rate(after(start, 10_100), 2_010_000, age);
         assert!(close(rate, 10_100, 10.0), "{rate:?}");
         let rate = samples.rate(after(start, 12_000), 6_000_000, age);

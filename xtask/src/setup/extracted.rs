@@ -21,11 +21,16 @@ struct Package {
     programs: &'static [&'static str],
 }
 
-const PACKAGES: [Package; 3] = [
+const PACKAGES: [Package; 4] = [
     Package {
         name: "prometheus",
         dir: "usr/bin",
         programs: &["prometheus", "promtool"],
+    },
+    Package {
+        name: "prometheus-alertmanager",
+        dir: "usr/bin",
+        programs: &["prometheus-alertmanager"],
     },
     Package {
         name: "apparmor",

@@ -1,0 +1,156 @@
+//! An OOM kill and an escape reach whoever is on call: through a real Prometheus with the rules
+//! of dashboards/prometheus and a real Alertmanager to a webhook. On the host only: guests carry
+//! neither.
+
+use std::{
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::{TcpListener, TcpStream},
+    sync::{Arc, Mutex, PoisonError},
+    thread,
+    time::{Duration, SystemTime},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+
+use super::kernel::{able, host_way};
+use crate::{
+    context::{Context, eventually},
+    prometheus::{Alertmanager, Config, Prometheus},
+    runner::Scenario,
+};
+
+pub const ALL: &[Scenario] = &[Scenario::new("alerts::reach_a_webhook", reach_a_webhook)];
+
+/// Two scrapes, and one look at the rules.
+const SOON: Duration = Duration::from_secs(3);
+
+const IDLE: Duration = Duration::from_secs(4);
+
+/// What was posted to it, alert by alert.
+struct Webhook {
+    address: String,
+    alerts: Arc<Mutex<Vec<Value>>>,
+}
+
+impl Webhook {
+    fn start() -> Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0")?;
+        let address = listener.local_addr()?.to_string();
+        let alerts = Arc::new(Mutex::new(Vec::new()));
+        let kept = Arc::clone(&alerts);
+        // Ends with the process: nobody connects any more.
+        thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                if let Ok(posted) = receive(client) {
+                    let new = posted["alerts"].as_array().cloned().unwrap_or_default();
+                    let mut alerts = kept.lock().unwrap_or_else(PoisonError::into_inner);
+                    alerts.extend(new);
+                }
+            }
+        });
+        Ok(Self { address, alerts })
+    }
+
+    fn alert(&self, name: &str, container: &str) -> Option<Value> {
+        let alerts = self.alerts.lock().unwrap_or_else(PoisonError::into_inner);
+        let fits = |alert: &&Value| {
+            alert["labels"]["alertname"] == name && alert["labels"]["container"] == container
+        };
+        alerts.iter().find(fits).cloned()
+    }
+}
+
+/// One request; a connection is used for one.
+fn receive(client: TcpStream) -> Result<Value> {
+    client.set_read_timeout(Some(Duration::from_secs(10)))?;
+    let mut reader = BufReader::new(client);
+    let mut length = 0;
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line)?;
+        if line.trim().is_empty() {
+            break;
+        }
+        if let Some((name, value)) = line.split_once(':')
+            && name.eq_ignore_ascii_case("content-length")
+        {
+            length = value.trim().parse()?;
+        }
+    }
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body)?;
+    reader
+        .get_mut()
+        .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")?;
+    Ok(serde_json::from_slice(&body)?)
+}
+
+fn reach_a_webhook(context: &Context) -> Result<()> {
+    context.start_agent(&["--detach-on-exit"])?;
+    let webhook = Webhook::start()?;
+    let Some(alertmanager) = Alertmanager::start(context, Some(&webhook.address))? else {
+        return Ok(());
+    };
+    let config = Config {
+        alertmanager: Some(alertmanager.address.clone()),
+    };
+    let prometheus = Prometheus::start(context, &config)?.context("no Prometheus")?;
+    let (volume, way) = (context.workload_volume(), host_way("uts"));
+    // By this clock: both wait so long before they do it.
+    let before = SystemTime::now() + IDLE;
+    context.ok(&[
+        "run",
+        "-d",
+        "-i",
+        "--name",
+        "hungry",
+        "--memory",
+        "64m",
+        "host",
+        "sh",
+        "-c",
+        "sleep 4; tail /dev/zero",
+    ])?;
+    let mut args = able("digger", &[&volume, &way]);
+    args.insert(1, "-d");
+    args.extend([
+        "sh",
+        "-c",
+        "sleep 4; /run/workload setns-loop /run/ns uts 1; sleep 600",
+    ]);
+    context.ok(&args)?;
+    // Seen at zero before it happens.
+    for name in ["hungry", "digger"] {
+        eventually("it is scraped", || {
+            let query = format!("sum(paddock_container_escapes_total{{container=\"{name}\"}})");
+            Ok(!prometheus.query(&query)?.is_empty())
+        })?;
+    }
+    for (alert, container) in [
+        ("ContainerOOMKilled", "hungry"),
+        ("NamespaceEscapeDetected", "digger"),
+    ] {
+        eventually(alert, || Ok(webhook.alert(alert, container).is_some()))?;
+        let told = webhook.alert(alert, container).context("no alert")?;
+        ensure!(
+            told["status"] == "firing"
+                && told["annotations"]["runbook"] == format!("docs/runbooks/{alert}.md"),
+            "{told}"
+        );
+        let began = told["startsAt"].as_str().context("no startsAt")?;
+        let began = time_of(began)?;
+        let late = began.duration_since(before).unwrap_or_default();
+        ensure!(late <= SOON, "{alert} {late:?} after it happened: {told}");
+    }
+    context.ok(&["rm", "-f", "hungry", "digger"]).map(drop)
+}
+
+/// RFC 3339 in UTC, as Alertmanager writes it.
+fn time_of(text: &str) -> Result<SystemTime> {
+    let date = std::process::Command::new("date")
+        .args(["-u", "+%s.%N", "-d", text])
+        .output()?;
+    let seconds: f64 = String::from_utf8(date.stdout)?.trim().parse()?;
+    Ok(SystemTime::UNIX_EPOCH + Duration::from_secs_f64(seconds))
+}
