@@ -257,4 +257,4 @@ pub enum Kind {
 
 #[cfg(test)]
 #[path = "event_docs.rs"]
-mod docs;
+pub(crate) mod docs;

@@ -18,7 +18,7 @@ fn verdicts_are_documented() {
     current("verdicts.md", &verdicts());
 }
 
-fn current(name: &str, want: &str) {
+pub(crate) fn current(name: &str, want: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../../docs")
         .join(name);

@@ -105,7 +105,7 @@ const COUNTERS: [(Family, Series<Totals>); 19] = [
         Family::counter(
             "paddock_container_memory_events_total",
             "What memory limits came to: low (reclaimed below its protection), high (slowed down), max (the limit was met), oom (no room was found). A series begins with its first one.",
-        ),
+        ).by(&["event"]),
         &[
             (Some(("event", "low")), |totals| {
                 any(totals.memory_low_events)
@@ -250,7 +250,8 @@ const GAUGES: [(Family, Series<Stats>); 11] = [
 const HUGE_PAGES: Family = Family::gauge(
     "paddock_container_hugetlb_usage_bytes",
     "Huge pages in use, by size; a series where any are.",
-);
+)
+.by(&["pagesize"]);
 
 /// Without a quota the kernel says 0 of all three.
 fn quota(totals: &Totals, value: Option<u64>) -> Option<u64> {

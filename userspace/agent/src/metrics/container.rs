@@ -27,11 +27,20 @@ use crate::{
 const INFO: Family = Family::gauge(
     "paddock_container_info",
     "What a container is, always 1; join on container. There as long as its counters are.",
-);
+)
+.by(&[
+    "container_id",
+    "image",
+    "cgroup_path",
+    "origin",
+    "parent",
+    "pod",
+    "namespace",
+]);
 const OOM_KILLS: Family = Family::counter(
     "paddock_container_oom_kills_total",
     "Processes of the container that the OOM killer took, by what was short, and where the limit stands: own, nested (below the container's cgroup), ancestor, host.",
-);
+).by(&["constraint", "level"]);
 const OOM_MISMATCH: Family = Family::gauge(
     "paddock_container_oom_mismatch",
     "OOM kills by which the kernel half's count and the cgroup's own differ: 0 unless one of them missed some.",
@@ -39,24 +48,24 @@ const OOM_MISMATCH: Family = Family::gauge(
 const NAMESPACE_CALLS: Family = Family::counter(
     "paddock_container_namespace_calls_total",
     "Namespace types touched by setns, unshare and clone (clone3 too; its failures are not seen). A series begins with its first one.",
-);
+).by(&["syscall", "namespace", "outcome"]);
 const ESCAPES: Family = Family::counter(
     "paddock_container_escapes_total",
     "What is the host's or another's and a process of the container got hold of (allowed) or reached for in vain (failed).",
-);
+).by(&["kind", "outcome"]);
 const ACTIVITIES: Family = Family::counter(
     "paddock_container_activities_total",
     "Activities that concern the container's walls, by verdict; a series begins with its first one. docs/verdicts.md names them.",
-);
+).by(&["activity", "verdict"]);
 const RECORDS: Family = Family::counter(
     "paddock_container_records_total",
     "Records about the container on both rings: seen = submitted + lost_ring_full + lost_pressure + lost_rate_limited. A series begins with its first one.",
-);
+).by(&["stage"]);
 
 const POLICY_HITS: Family = Family::counter(
     "paddock_container_policy_hits_total",
     "Acts that a policy's rule forbids, by what came of them: deny (refused), kill (whoever tried was killed), audit (let through, would have been denied). A series begins with its first one.",
-);
+).by(&["policy", "rule", "action"]);
 const STARTED: Family = Family::gauge(
     "paddock_container_start_time_seconds",
     "When the container's present run began, in seconds since the epoch.",

@@ -120,6 +120,30 @@ fn gauges_go_and_counters_stay() {
     ));
 }
 
+/// docs/metrics.md has them from the families.
+#[test]
+fn labels_are_those_that_a_family_names() {
+    let mut readings = vec![reading("full", Some(full()))];
+    for cell in &mut readings[0].counters.kernel.cells {
+        *cell = 1;
+    }
+    let text = text(&readings);
+    let mut seen = 0;
+    for line in text.lines().filter(|line| !line.starts_with('#')) {
+        let (name, rest) = line.split_once('{').unwrap();
+        let family = families().find(|family| family.name == name).unwrap();
+        let labels: BTreeSet<_> = rest
+            .split("\",")
+            .map(|pair| pair.split('=').next().unwrap())
+            .collect();
+        let mut want: BTreeSet<_> = family.labels.iter().copied().collect();
+        want.insert("container");
+        assert_eq!(labels, want, "{line}");
+        seen += 1;
+    }
+    assert!(seen > 250, "{seen}");
+}
+
 #[test]
 fn what_tells_series_apart() {
     let text = text(&[reading("full", Some(full()))]);

@@ -18,6 +18,8 @@ pub(super) struct Family {
     pub(super) name: &'static str,
     pub(super) help: &'static str,
     pub(super) kind: Kind,
+    /// Beside `container`, which every family of containers has.
+    pub(super) labels: &'static [&'static str],
 }
 
 /// Labels of one series; any order, the exposition has them sorted.
@@ -29,6 +31,7 @@ impl Family {
             name,
             help,
             kind: Kind::Counter,
+            labels: &[],
         }
     }
 
@@ -37,7 +40,13 @@ impl Family {
             name,
             help,
             kind: Kind::Gauge,
+            labels: &[],
         }
+    }
+
+    pub(super) const fn by(mut self, labels: &'static [&'static str]) -> Self {
+        self.labels = labels;
+        self
     }
 
     pub(super) fn desc(&self) -> Result<Desc, prometheus::Error> {

@@ -18,7 +18,8 @@ const OOM_KILLS: Family = Family::counter(
 const CONTAINERS: Family = Family::gauge(
     "paddock_containers",
     "Containers known to the agent, by state.",
-);
+)
+.by(&["state"]);
 const FOLDED: Family = Family::gauge(
     "paddock_containers_folded",
     "Living containers beyond the cap on labels, whose series are summed as container=\"_other\".",
@@ -26,7 +27,7 @@ const FOLDED: Family = Family::gauge(
 const RECORDS: Family = Family::counter(
     "paddock_records_total",
     "The kernel half's records by ring: seen = submitted + lost_ring_full + lost_pressure + lost_rate_limited; submitted = delivered + what is under way.",
-);
+).by(&["ring", "stage"]);
 const UNDECODABLE: Family = Family::counter(
     "paddock_records_undecodable_total",
     "Delivered records that this agent could not understand.",
@@ -34,27 +35,29 @@ const UNDECODABLE: Family = Family::counter(
 const ATTACHED: Family = Family::gauge(
     "paddock_probe_attached",
     "1 with the kind of hook (rung) that serves a capability, 0 with rung=\"none\" when nothing does.",
-);
+).by(&["capability", "rung"]);
 const REFUSED: Family = Family::gauge(
     "paddock_probe_refused_rungs",
     "Rungs better than the one that serves a capability, which this kernel refused, or all where none serves: what grows has become worse.",
-);
+).by(&["capability"]);
 const PROGRAM_SECONDS: Family = Family::counter(
     "paddock_program_run_seconds_total",
     "Time spent in a program; counted while kernel.bpf_stats_enabled is 1.",
-);
+)
+.by(&["program"]);
 const PROGRAM_RUNS: Family = Family::counter(
     "paddock_program_runs_total",
     "Runs of a program; counted while kernel.bpf_stats_enabled is 1.",
-);
+)
+.by(&["program"]);
 const PROGRAM_MISSES: Family = Family::counter(
     "paddock_program_missed_runs_total",
     "Runs of a program that the kernel left out, since it had preempted a task inside of it on the same processor. What setns and unshare lose so is taken up by probes where a kernel has them.",
-);
+).by(&["program"]);
 const MISSED: Family = Family::counter(
     "paddock_births_missed_total",
     "New cgroups that found no slot laid out, by where they were made: what happened in one until the agent read of it is not counted as its own.",
-);
+).by(&["place"]);
 const HITS_LOST: Family = Family::counter(
     "paddock_policy_hits_unnamed_total",
     "Acts that a policy forbids which found no room to be counted by container and rule: more than 16,384 combinations hit.",
@@ -62,12 +65,13 @@ const HITS_LOST: Family = Family::counter(
 const TAMPERING: Family = Family::counter(
     "paddock_tampering_total",
     "Attempts of others at what is paddock's own in the kernel: its maps, programs, links, their pins, the pins' mount, the agent's process. Outcome denied: refused; seen: let through, or known by what it left.",
-);
+).by(&["kind", "outcome"]);
 const DISARMED: Family = Family::gauge(
     "paddock_policy_rules_disarmed",
     "1 where a policy's rule hit more containers than its disarm allows and only counts now, until its policy is applied or gets its mode anew; 0 for other rules that have a disarm.",
-);
-const BUILD: Family = Family::gauge("paddock_build_info", "Version of paddock, always 1.");
+).by(&["policy", "rule"]);
+const BUILD: Family =
+    Family::gauge("paddock_build_info", "Version of paddock, always 1.").by(&["version"]);
 
 pub(super) const FAMILIES: [Family; 15] = [
     OOM_KILLS,

@@ -11,6 +11,8 @@
 
 mod cgroup;
 mod container;
+#[cfg(test)]
+mod docs;
 mod family;
 mod host;
 mod web;
@@ -24,15 +26,14 @@ use prometheus::{
     proto::MetricFamily,
 };
 
-use self::family::{Family, Kind};
+use self::family::Family;
 pub(crate) use self::web::router;
 use crate::{clock, shared::Shared};
 
-const SCRAPE_DURATION: Family = Family {
-    name: "paddock_scrape_duration_seconds",
-    help: "Time this scrape took to collect paddock's own families.",
-    kind: Kind::Gauge,
-};
+const SCRAPE_DURATION: Family = Family::gauge(
+    "paddock_scrape_duration_seconds",
+    "Time this scrape took to collect paddock's own families.",
+);
 
 /// Every family there is, for the registry's check of names.
 fn families() -> impl Iterator<Item = &'static Family> {
