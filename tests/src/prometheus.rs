@@ -15,6 +15,7 @@ use serde_json::Value;
 
 use crate::context::{Context, eventually, pure_v2};
 
+const ALERTMANAGER: &str = "prometheus-alertmanager";
 const RULES: &str = include_str!("../../dashboards/prometheus/paddock.rules.yml");
 
 /// Ended, with all that it stored, when dropped.
@@ -138,7 +139,24 @@ impl Alertmanager {
             let _ = writeln!(text, "  webhook_configs:\n  - url: http://{webhook}/");
         }
         fs::write(&config, text)?;
-        let started = Command::new("prometheus-alertmanager")
+        let Some(program) = on_path(ALERTMANAGER) else {
+            fs::remove_dir_all(&dir)?;
+            ensure!(
+                pure_v2(),
+                "{ALERTMANAGER} is not here: use `cargo xtask test`"
+            );
+            return Ok(None);
+        };
+        // Debian's takes its templates from a fixed place, where a package that was only
+        // extracted has not put them: into a mount namespace of its own, over what is there.
+        let share = program.ancestors().nth(2).context("no root")?.join("share");
+        let script = "test -e /usr/share/prometheus/alertmanager/default.tmpl || \
+                      mount -t overlay overlay -o lowerdir=\"$1\":/usr/share /usr/share; \
+                      shift; exec \"$@\"";
+        let server = Command::new("unshare")
+            .args(["-m", "sh", "-c", script, "sh"])
+            .arg(share)
+            .arg(program)
             .arg(format!("--config.file={}", config.display()))
             .arg(format!("--storage.path={}", dir.join("data").display()))
             .arg(format!("--web.listen-address={address}"))
@@ -147,23 +165,14 @@ impl Alertmanager {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
-            .spawn();
-        match started {
-            Ok(server) => Ok(Some(Self {
-                server,
-                address,
-                dir,
-            })),
-            Err(error) => {
-                fs::remove_dir_all(&dir)?;
-                let missing = error.raw_os_error() == Some(nix::libc::ENOENT);
-                ensure!(
-                    missing && pure_v2(),
-                    "prometheus-alertmanager: {error}: use `cargo xtask test`"
-                );
-                Ok(None)
-            }
-        }
+            .spawn()?;
+        let server = Self {
+            server,
+            address,
+            dir,
+        };
+        eventually("Alertmanager answers", || Ok(server.names().is_ok()))?;
+        Ok(Some(server))
     }
 }
 
@@ -191,6 +200,13 @@ impl Drop for Prometheus {
         let _ = self.server.wait();
         let _ = fs::remove_dir_all(&self.dir);
     }
+}
+
+fn on_path(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path)
+        .map(|dir| dir.join(program))
+        .find(|file| file.is_file())
 }
 
 fn get(address: &str, path: &str) -> Result<Value> {

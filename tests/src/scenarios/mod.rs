@@ -11,6 +11,7 @@ pub mod corpus;
 pub mod dashboards;
 pub mod delegation;
 pub mod devices;
+pub mod events;
 pub mod faults;
 pub mod files;
 pub mod found;
@@ -118,6 +119,7 @@ pub fn all() -> Vec<Scenario> {
         life::attach::ALL,
         life::restart::ALL,
         life::oom::ALL,
+        events::ALL,
         metrics::ALL,
         stats::ALL,
         oom::ALL,

@@ -18,7 +18,7 @@
 //! | `POST /v1/containers/{ref}/wait?ended_at_ns=N` | | 200 [`WaitReply`], when it ended, or its present run did, or a run that ended at N or later |
 //! | `DELETE /v1/containers/{ref}?force=false` | | 204 |
 //! | `GET /v1/containers/{ref}/logs` | | 200, JSON lines of [`LogLine`] |
-//! | `GET /v1/events?follow=true&container=REF` | | 200, JSON lines of [`crate::event::Event`] |
+//! | `GET /v1/events?follow=true&container=REF&kind=K,K&verdict=V,V&since_ns=N&until_ns=N` | | 200, JSON lines of [`crate::event::Event`] |
 //! | `GET /v1/events/{id}/explain` | | 200 [`Explanation`] |
 //! | `GET /v1/policies` | | 200 `[PolicySummary]` |
 //! | `PUT /v1/policies?mode=M&when_unenforceable=W` | a policy file | 200 [`PolicySummary`]: in force, in the place of one of its name |

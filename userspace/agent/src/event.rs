@@ -53,6 +53,16 @@ pub enum Verdict {
     Escape,
 }
 
+impl Verdict {
+    /// Each with its name in JSON.
+    pub const ALL: [(Self, &'static str); 4] = [
+        (Self::Benign, "benign"),
+        (Self::Notable, "notable"),
+        (Self::EscapeAttempt, "escape_attempt"),
+        (Self::Escape, "escape"),
+    ];
+}
+
 /// One namespace type in a setns, unshare or clone.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
@@ -253,6 +263,42 @@ pub enum Kind {
         path: String,
         cgroup_id: u64,
     },
+}
+
+/// The names that events have in JSON.
+pub const KINDS: [&str; 12] = [
+    "container",
+    "namespace_call",
+    "oom_kill",
+    "exec",
+    "exit",
+    "activity",
+    "denial",
+    "tampering",
+    "reaction",
+    "lost",
+    "limited",
+    "cgroup",
+];
+
+impl Kind {
+    /// One of [`KINDS`].
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Container { .. } => "container",
+            Self::NamespaceCall { .. } => "namespace_call",
+            Self::OomKill { .. } => "oom_kill",
+            Self::Exec { .. } => "exec",
+            Self::Exit { .. } => "exit",
+            Self::Activity { .. } => "activity",
+            Self::Denial { .. } => "denial",
+            Self::Tampering { .. } => "tampering",
+            Self::Reaction { .. } => "reaction",
+            Self::Lost { .. } => "lost",
+            Self::Limited { .. } => "limited",
+            Self::Cgroup { .. } => "cgroup",
+        }
+    }
 }
 
 #[cfg(test)]

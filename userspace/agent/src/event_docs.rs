@@ -6,11 +6,23 @@ use std::{fmt::Write as _, fs, path::Path};
 use paddock_probe::{VERDICTS, Verdict};
 use serde_json::Value;
 
-use super::Event;
+use super::{Event, KINDS};
 
 #[test]
 fn events_are_documented() {
     current("events.md", &events());
+}
+
+#[test]
+fn each_kind_is_named() {
+    let schema = serde_json::to_value(schemars::schema_for!(Event)).unwrap();
+    let variants = schema["oneOf"].as_array().unwrap().iter();
+    let names: Vec<_> = variants
+        .map(|variant| variant["properties"]["event"]["const"].as_str().unwrap())
+        .collect();
+    let mut known = KINDS.to_vec();
+    known.sort_by_key(|kind| names.iter().position(|name| name == kind));
+    assert_eq!(known, names);
 }
 
 #[test]

@@ -9,13 +9,15 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use http_body_util::channel::{Channel, Sender};
-use serde::Deserialize;
 use tokio::{
     sync::{broadcast::error::RecvError, watch},
-    time::timeout,
+    time::{Instant, sleep_until, timeout},
 };
 
-use super::error::Failure;
+use super::{
+    error::Failure,
+    event_filter::{Filter, Options},
+};
 use crate::{
     bus::{self, Subscription},
     event::Event,
@@ -27,35 +29,12 @@ const CHUNKS: usize = 4;
 /// How soon a follower that left is noticed where nothing happens.
 const SILENCE: Duration = Duration::from_secs(15);
 
-#[derive(Debug, Deserialize)]
-pub(super) struct Options {
-    #[serde(default)]
-    follow: bool,
-    /// Name, id, or an id's beginning.
-    container: Option<String>,
-}
-
-/// Which events a reader wants.
-#[derive(Debug)]
-enum Filter {
-    All,
-    Id(String),
-    /// Nobody known now: as the events themselves name it.
-    Reference(String),
-}
-
 pub(super) async fn stream(
     Extract(shared): Extract<Arc<Shared>>,
     options: Result<Query<Options>, QueryRejection>,
 ) -> Result<Response, Failure> {
     let Query(options) = options?;
-    let filter = match options.container {
-        None => Filter::All,
-        Some(reference) => match shared.registry.find(&reference) {
-            Ok(container) => Filter::Id(container.id.clone()),
-            Err(_) => Filter::Reference(reference),
-        },
-    };
+    let filter = Filter::new(&shared.registry, &options)?;
     let (sender, body) = Channel::<Bytes, Infallible>::new(CHUNKS);
     let subscription = shared.bus.subscribe();
     let shutdown = shared.shutdown.subscribe();
@@ -87,9 +66,11 @@ async fn send(
     if !follow {
         return;
     }
+    let until = filter.ends_in().map(|left| Instant::now() + left);
     loop {
         let received = tokio::select! {
             received = timeout(SILENCE, receiver.recv()) => received,
+            () = over(until) => return,
             _ = shutdown.wait_for(|down| *down) => return,
         };
         let line = match received {
@@ -110,19 +91,11 @@ async fn send(
     }
 }
 
-impl Filter {
-    fn wants(&self, event: &Event) -> bool {
-        match self {
-            Self::All => true,
-            Self::Id(id) => event.container_id.as_ref() == Some(id),
-            Self::Reference(reference) => {
-                event.container.as_ref() == Some(reference)
-                    || event
-                        .container_id
-                        .as_ref()
-                        .is_some_and(|id| id.starts_with(reference))
-            }
-        }
+/// A reader without an end waits for ever.
+async fn over(until: Option<Instant>) {
+    match until {
+        Some(until) => sleep_until(until).await,
+        None => std::future::pending().await,
     }
 }
 

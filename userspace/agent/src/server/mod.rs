@@ -3,6 +3,7 @@
 mod connection;
 mod containers;
 mod error;
+mod event_filter;
 mod events;
 mod policies;
 

@@ -14,7 +14,7 @@ use crate::{
     client::{Client, encode},
     human,
     output::{self, Format, print},
-    table,
+    table, times,
 };
 
 /// Show what happened to containers
@@ -26,6 +26,18 @@ pub(crate) struct Events {
     /// Only this container's
     #[arg(long, value_name = "NAME")]
     container: Option<String>,
+    /// Only of these kinds, such as oom_kill or denial
+    #[arg(long, value_name = "KIND", value_delimiter = ',')]
+    kind: Vec<String>,
+    /// Only what was judged so: benign, notable, escape_attempt, escape
+    #[arg(long, value_name = "VERDICT", value_delimiter = ',')]
+    verdict: Vec<String>,
+    /// Not what is older: a time, seconds since 1970, or a time ago such as 10m
+    #[arg(long, value_name = "TIME", value_parser = times::parse)]
+    since: Option<u64>,
+    /// Not what is newer; --follow ends there
+    #[arg(long, value_name = "TIME", value_parser = times::parse)]
+    until: Option<u64>,
     /// JSON is one event a line
     #[arg(long, value_enum, default_value_t)]
     format: Format,
@@ -34,11 +46,7 @@ pub(crate) struct Events {
 impl Events {
     pub(crate) fn run(&self, context: &Context) -> anyhow::Result<u8> {
         let client = Client::new(&context.state_dir)?;
-        let container = self
-            .container
-            .as_deref()
-            .map_or_else(String::new, |name| format!("&container={}", encode(name)));
-        let path = format!("/v1/events?follow={}{container}", self.follow);
+        let path = self.path();
         if self.format == Format::Json {
             client.lines(&path, |line| Ok(print(&format!("{line}\n"))?))?;
             return Ok(0);
@@ -62,6 +70,26 @@ impl Events {
             Ok(())
         })?;
         Ok(0)
+    }
+}
+
+impl Events {
+    fn path(&self) -> String {
+        let mut path = format!("/v1/events?follow={}", self.follow);
+        let number = |number: Option<u64>| number.map(|number| number.to_string());
+        let words = |words: &[String]| (!words.is_empty()).then(|| words.join(","));
+        for (key, value) in [
+            ("container", self.container.clone()),
+            ("kind", words(&self.kind)),
+            ("verdict", words(&self.verdict)),
+            ("since_ns", number(self.since)),
+            ("until_ns", number(self.until)),
+        ] {
+            if let Some(value) = value {
+                let _ = write!(path, "&{key}={}", encode(&value));
+            }
+        }
+        path
     }
 }
 
