@@ -28,6 +28,7 @@ pub mod networks;
 pub mod ns;
 pub mod oci;
 pub mod oom;
+pub mod page;
 pub mod policy;
 pub mod portability;
 pub mod privilege;
@@ -120,6 +121,7 @@ pub fn all() -> Vec<Scenario> {
         life::restart::ALL,
         life::oom::ALL,
         events::ALL,
+        page::ALL,
         metrics::ALL,
         stats::ALL,
         oom::ALL,

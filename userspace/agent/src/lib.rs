@@ -28,6 +28,7 @@ mod naming;
 pub mod ns;
 mod oom;
 mod options;
+mod page;
 mod policies;
 mod rates;
 mod readiness;

@@ -1,11 +1,14 @@
-//! The pages on `--web.listen-address`: metrics, health, readiness, and links to them.
+//! The pages on `--web.listen-address`: metrics, health, readiness, and one for people.
 
 use std::{fmt::Write as _, sync::Arc};
 
 use axum::{
     Router,
     extract::State as Extract,
-    http::{StatusCode, header::CONTENT_TYPE},
+    http::{
+        StatusCode,
+        header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE},
+    },
     response::{Html, IntoResponse, Response},
     routing::get,
 };
@@ -16,9 +19,9 @@ use super::{registry, text};
 use crate::shared::Shared;
 
 const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
-const PAGE: &str = "<!DOCTYPE html><html lang=\"en\"><title>paddock</title><h1>paddock</h1>\
-    <ul><li><a href=\"/metrics\">Metrics</a><li><a href=\"/healthz\">Health</a>\
-    <li><a href=\"/readyz\">Readiness</a></ul></html>\n";
+/// The page has its style in itself and nothing else, whatever a container put into its names.
+const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; \
+    form-action 'none'; frame-ancestors 'none'";
 
 #[derive(Clone, Debug)]
 struct Web {
@@ -36,11 +39,26 @@ pub(crate) fn router(shared: Arc<Shared>) -> Result<Router, prometheus::Error> {
         turn: Arc::new(Semaphore::new(1)),
     };
     Ok(Router::new()
-        .route("/", get(async || Html(PAGE)))
+        .route("/", get(page))
         .route("/metrics", get(metrics))
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(ready))
         .with_state(web))
+}
+
+/// Reads cgroup files, so it waits for its turn as a scrape does.
+async fn page(Extract(web): Extract<Web>) -> Response {
+    let Ok(_turn) = web.turn.acquire().await else {
+        return StatusCode::SERVICE_UNAVAILABLE.into_response();
+    };
+    let shared = Arc::clone(&web.shared);
+    match tokio::task::spawn_blocking(move || crate::page::page(&shared)).await {
+        Ok(page) => ([(CONTENT_SECURITY_POLICY, POLICY)], Html(page)).into_response(),
+        Err(error) => {
+            tracing::error!("page: {error}");
+            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+        }
+    }
 }
 
 async fn metrics(Extract(web): Extract<Web>) -> Response {
