@@ -20,19 +20,21 @@ const LONGEST: usize = 60;
 const HEAD: &str = "<!DOCTYPE html><html lang=\"en\"><head><meta charset=\"utf-8\">\
 <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\
 <meta http-equiv=\"refresh\" content=\"5\"><title>paddock</title><style>\
-:root{color-scheme:light dark;--line:#8885;--host:#c33;--shared:#b80;--own:#283;--soft:#888}\
+:root{color-scheme:light dark;--line:#8885;--bad:#c33;--host:#667;--shared:#b80;--own:#283;--soft:#888}\
 body{font:15px/1.4 system-ui,sans-serif;margin:1rem auto;max-width:72rem;padding:0 .8rem}\
 h1{font-size:1.3rem;margin:0}h2{font-size:1.05rem;margin:1.4rem 0 .4rem}\
 p{margin:.3rem 0}nav a{margin-right:1rem}.scroll{overflow-x:auto}\
 table{border-collapse:collapse;width:100%}th,td{padding:.25rem .5rem;text-align:left;\
 border-bottom:1px solid var(--line);white-space:nowrap}th{font-weight:600}\
 td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}\
-.bad{color:var(--host);font-weight:600}.soft{color:var(--soft)}\
+.bad{color:var(--bad);font-weight:600}.soft{color:var(--soft)}\
 .ns td{text-align:center;padding:.2rem .3rem}.ns td:first-child,.ns th:first-child{text-align:left}\
 .ns span{display:inline-block;min-width:3.2rem;border-radius:.25rem;padding:0 .3rem;color:#fff}\
 .host{background:var(--host)}.shared{background:var(--shared)}.own{background:var(--own)}\
 .bar{display:inline-block;width:5rem;height:.6rem;border:1px solid var(--line);vertical-align:middle}\
-.bar i{display:block;height:100%;background:var(--own)}.bar i.near{background:var(--host)}\
+.bar i{display:block;height:100%;background:var(--own)}.bar i.near{background:var(--bad)}.ns th{text-align:center}td.what{white-space:normal}\
+@media(max-width:40rem){.wide{display:none}th,td{padding:.25rem .3rem}\
+.ns span{min-width:0;font-size:.8rem}.ns th{font-size:.8rem}}\
 </style></head><body>";
 
 /// The whole page. Blocking: cgroup files.
@@ -113,8 +115,8 @@ fn table(text: &mut String, rows: &[(ContainerSummary, Option<ContainerStats>)])
         return;
     }
     text.push_str(
-        "<div class=\"scroll\"><table><tr><th>Name<th>Image<th>State<th class=\"n\">CPU\
-         <th class=\"n\">Memory<th><th class=\"n\">OOM<th class=\"n\">Escapes</tr>",
+        "<div class=\"scroll\"><table><tr><th>Name<th class=\"wide\">Image<th>State<th class=\"n\">CPU\
+         <th class=\"n\">Memory<th class=\"wide\"><th class=\"n\">OOM<th class=\"n\">Escapes</tr>",
     );
     for (container, stats) in rows {
         let count = |count: u64| {
@@ -123,14 +125,14 @@ fn table(text: &mut String, rows: &[(ContainerSummary, Option<ContainerStats>)])
         };
         let _ = write!(
             text,
-            "<tr><td>{}<td>{}<td>{}",
+            "<tr><td>{}<td class=\"wide\">{}<td>{}",
             Text(&container.name),
             Text(&container.image),
             state(container)
         );
         match stats {
             Some(stats) => used(text, stats),
-            None => text.push_str("<td><td><td>"),
+            None => text.push_str("<td><td><td class=\"wide\">"),
         }
         let _ = write!(
             text,
@@ -168,7 +170,7 @@ fn used(text: &mut String, stats: &ContainerStats) {
     let memory = stats.stats.memory_working_set_bytes;
     let _ = write!(
         text,
-        "<td class=\"n\">{percent}<td class=\"n\">{}<td>",
+        "<td class=\"n\">{percent}<td class=\"n\">{}<td class=\"wide\">",
         memory.map_or_else(String::new, mebibytes)
     );
     let limit = stats.stats.memory_limit_bytes.filter(|limit| *limit > 0);
@@ -254,15 +256,18 @@ fn is_told(kind: &Kind) -> bool {
 }
 
 fn events<'e>(text: &mut String, last: impl Iterator<Item = &'e Event>) {
-    text.push_str("<h2>What happened last</h2><div class=\"scroll\"><table>");
+    text.push_str("<h2>What happened last, UTC</h2><div class=\"scroll\"><table>");
     for event in last {
         let (class, what) = words(&event.kind);
         let time = humantime::format_rfc3339_seconds(
             std::time::UNIX_EPOCH + std::time::Duration::from_nanos(event.time_ns),
-        );
+        )
+        .to_string();
+        // `2026-01-02T15:04:05Z`
+        let clock = time.get(11..19).unwrap_or(&time);
         let _ = write!(
             text,
-            "<tr><td class=\"soft\">{time}<td>{}<td class=\"{class}\">{}</tr>",
+            "<tr><td class=\"soft\" title=\"{time}\">{clock}<td>{}<td class=\"what {class}\">{}</tr>",
             Text(event.container.as_deref().unwrap_or("-")),
             Text(&what)
         );
