@@ -32,6 +32,12 @@ enum Bench {
         #[arg(long = "vm", value_name = "VERSION")]
         guests: Vec<String>,
     },
+    /// What an agent costs beside many containers: idle, scrapes, `ps` and `stats`
+    Scale {
+        /// So many containers, one row each
+        #[arg(default_values_t = [10, 100, 1000])]
+        containers: Vec<u32>,
+    },
     /// Starting and entering a container, beside crun, runc and the floor
     Launch {
         /// Kernel series of the guests; without one, the newest
@@ -101,6 +107,13 @@ fn program(bench: &Bench) -> Program {
             guest: "3 20000 20".to_owned(),
             tools: &[],
             series: or(guests, &["6.1", "newest"]),
+        },
+        Bench::Scale { containers } => Program {
+            name: "paddock-bench-scale",
+            here: containers.iter().map(u32::to_string).collect(),
+            guest: String::new(),
+            tools: &[],
+            series: Vec::new(),
         },
         Bench::Launch {
             guests,

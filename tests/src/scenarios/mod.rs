@@ -43,10 +43,8 @@ pub mod trace;
 pub mod users;
 
 /// What asks the kernel half, which is another one on each kernel; of the corpus what is forbidden.
-const OF_EACH_KERNEL: [&str; 9] = [
-    "agent",
+const OF_EACH_KERNEL: [&str; 7] = [
     "corpus::enforced",
-    "faults",
     "found",
     "kernel",
     "oom",
