@@ -85,6 +85,8 @@ fn are_what_the_files_say(context: &Context) -> Result<()> {
     ensure!(names == ["NAME", "busy", "idle"], "{table}");
     // One that is paused is still there and uses nothing.
     context.ok(&["pause", "busy"])?;
+    // Looks that come close together keep the older one.
+    std::thread::sleep(Duration::from_secs(1));
     context.ok(&["stats", "busy"])?;
     std::thread::sleep(Duration::from_secs(1));
     let paused: Value = context.json(&["stats", "busy", "--format", "json"])?;
