@@ -133,6 +133,11 @@ fn refusals_are_one_line(context: &Context) -> Result<()> {
         absent.code == Some(1) && absent.stderr == "paddock: no container nobody\n",
         "{absent:?}"
     );
+    let odd = context.paddock(&["stats", "no/body ?"])?;
+    ensure!(
+        odd.code == Some(1) && odd.stderr == "paddock: no container no/body ?\n",
+        "{odd:?}"
+    );
     context.ok(&["run", "--name", "over", "host", "true"])?;
     let ended = context.paddock(&["stats", "over"])?;
     ensure!(

@@ -11,12 +11,8 @@ use paddock_runtime::record::Failed;
 use tokio::sync::{Mutex as Turn, Notify, watch};
 
 use crate::{
-    api::{
-        ContainerDetail, ContainerStats, ContainerSummary, CreateRequest, OomReport, OomVictim,
-        Origin, State,
-    },
+    api::{ContainerDetail, ContainerSummary, CreateRequest, OomReport, OomVictim, Origin, State},
     bus::Subject,
-    clock,
     counters::{self, Counters},
     kernel::Kernel,
     launch::{Backoff, Link},
@@ -284,37 +280,6 @@ impl Container {
     /// Since somebody started it.
     pub(crate) fn restarts(&self) -> u32 {
         self.facts().backoff.restarts
-    }
-
-    /// What it uses now; `None` where it does not run.
-    pub(crate) fn use_now(
-        &self,
-        kernel: &Kernel,
-        hierarchies: &Hierarchies,
-    ) -> Option<ContainerStats> {
-        let (now, time_ns) = (Instant::now(), clock::now_ns());
-        let (counters, stats) = self.read(kernel, hierarchies);
-        let stats = stats?;
-        let age = self
-            .running_since_ns()
-            .map(|since| Duration::from_nanos(time_ns.saturating_sub(since)))?;
-        let rate = stats.totals.cpu_usage_usec.and_then(|usage| {
-            let mut facts = self.facts();
-            let rate = facts.cpu.rate(now, usage, age);
-            facts.cpu.add(now, usage);
-            rate
-        });
-        Some(ContainerStats {
-            id: self.id.clone(),
-            name: self.name.clone(),
-            origin: self.origin,
-            time_ns,
-            cpu_percent: rate.map(|rate| rate.percent),
-            cpu_window_ns: rate.and_then(|rate| u64::try_from(rate.window.as_nanos()).ok()),
-            stats,
-            oom_kills: counters::oom_kills(&counters.kernel),
-            escapes: counters::escapes(&counters.kernel),
-        })
     }
 
     /// Asks the kernel, so that nobody's memory of it can be wrong.

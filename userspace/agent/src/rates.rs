@@ -1,4 +1,4 @@
-//! How much CPU each container uses at present. Whoever asks gets the answer at once, since the
+//! What each container uses at present, CPU by rate. Whoever asks gets the answer at once, since the
 //! agent has looked before: at one file of each container, every ten seconds.
 
 use std::{
@@ -6,9 +6,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use paddock_cgroups::Cgroup;
+use paddock_cgroups::{Cgroup, Hierarchies};
 
-use crate::{api::State, container::Container, shared::Shared};
+use crate::{
+    api::{ContainerStats, State},
+    clock,
+    container::Container,
+    counters,
+    kernel::Kernel,
+    shared::Shared,
+};
 
 const EVERY: Duration = Duration::from_secs(10);
 /// The kernel brings a cgroup's CPU time up to date in steps: over less than this it says little.
@@ -64,6 +71,44 @@ impl Samples {
         let used = Duration::from_micros(usage_usec - before);
         let percent = used.as_secs_f64() / window.as_secs_f64() * 100.0;
         percent.is_finite().then_some(CpuRate { window, percent })
+    }
+}
+
+impl Container {
+    /// What it uses now; `None` where it does not run.
+    pub(crate) fn use_now(
+        &self,
+        kernel: &Kernel,
+        hierarchies: &Hierarchies,
+    ) -> Option<ContainerStats> {
+        let (now, time_ns) = (Instant::now(), clock::now_ns());
+        let (counters, stats) = self.read(kernel, hierarchies);
+        let stats = stats?;
+        // Without a kernel half the cgroup's own count is all there is.
+        let oom_kills = match self.facts().slot {
+            Some(_) => counters::oom_kills(&counters.kernel),
+            None => stats.totals.memory_oom_kills.unwrap_or(0),
+        };
+        let age = self
+            .running_since_ns()
+            .map(|since| Duration::from_nanos(time_ns.saturating_sub(since)))?;
+        let rate = stats.totals.cpu_usage_usec.and_then(|usage| {
+            let mut facts = self.facts();
+            let rate = facts.cpu.rate(now, usage, age);
+            facts.cpu.add(now, usage);
+            rate
+        });
+        Some(ContainerStats {
+            id: self.id.clone(),
+            name: self.name.clone(),
+            origin: self.origin,
+            time_ns,
+            cpu_percent: rate.map(|rate| rate.percent),
+            cpu_window_ns: rate.and_then(|rate| u64::try_from(rate.window.as_nanos()).ok()),
+            stats,
+            oom_kills,
+            escapes: counters::escapes(&counters.kernel),
+        })
     }
 }
 

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::Context;
 use crate::{
-    client::{Client, Error},
+    client::{Client, Error, encode},
     human,
     output::{self, Format},
     table::{self, Column},
@@ -88,7 +88,7 @@ impl Stats {
         }
         let mut found = Vec::new();
         for name in &self.names {
-            let one: Value = client.get(&format!("/v1/containers/{name}/stats"))?;
+            let one: Value = client.get(&format!("/v1/containers/{}/stats", encode(name)))?;
             anyhow::ensure!(!one.is_null(), "{name} is not running");
             found.push(one);
         }
