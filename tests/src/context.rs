@@ -163,6 +163,8 @@ impl Context {
         let mut command = Command::new(&self.bin);
         command.arg("--state-dir").arg(&self.state).args(args);
         command.env("PADDOCK_DATA_DIR", &self.data);
+        // What this machine's operator configured is not tested here.
+        command.env("PADDOCK_CONFIG", "none");
         command
     }
 
@@ -221,6 +223,7 @@ impl Context {
                 command.args(words).arg(agent.get_program());
                 command.args(agent.get_args());
                 command.env("PADDOCK_DATA_DIR", &self.data);
+                command.env("PADDOCK_CONFIG", "none");
                 command
             }
             None => agent,

@@ -7,6 +7,7 @@ pub mod alerts;
 pub mod apparmor;
 pub mod article;
 pub mod cgroups;
+pub mod config;
 pub mod corpus;
 pub mod dashboards;
 pub mod delegation;
@@ -145,6 +146,7 @@ pub fn all() -> Vec<Scenario> {
         portability::ALL,
         &corpus::all(),
         agent::ALL,
+        config::ALL,
         alerts::ALL,
         dashboards::ALL,
         prometheus::ALL,

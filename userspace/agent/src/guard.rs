@@ -14,7 +14,7 @@ const LOOK: Duration = Duration::from_secs(5);
 
 /// What holds from now on, by what is in force.
 pub(crate) fn follow(shared: &Shared, policies: &Policies) {
-    let mode = match shared.options.guard {
+    let mode = match shared.live().guard {
         Guarding::Auto if policies.enforce() => GuardMode::Enforce,
         Guarding::Auto | Guarding::Off => GuardMode::Off,
         Guarding::Audit => GuardMode::Audit,
@@ -28,7 +28,7 @@ pub(crate) fn follow(shared: &Shared, policies: &Policies) {
 
 /// Says once what an operator asked for in vain.
 pub(crate) fn warn(shared: &Shared) {
-    let asked = matches!(shared.options.guard, Guarding::Enforce | Guarding::Strict);
+    let asked = matches!(shared.live().guard, Guarding::Enforce | Guarding::Strict);
     if asked && let Some(reason) = shared.kernel.why_not("guard") {
         tracing::warn!("others' touching what is paddock's is noticed only: {reason}");
     }
@@ -36,13 +36,13 @@ pub(crate) fn warn(shared: &Shared) {
 
 /// Looks until the agent ends: the truth also where nothing asks before somebody touches.
 pub(crate) async fn watch(shared: Arc<Shared>) {
-    if shared.options.guard == Guarding::Off {
-        return;
-    }
     let mut look = interval(LOOK);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         look.tick().await;
+        if shared.live().guard == Guarding::Off {
+            continue;
+        }
         let looker = Arc::clone(&shared);
         let found = tokio::task::spawn_blocking(move || looker.kernel.changed()).await;
         for one in found.unwrap_or_default() {

@@ -14,8 +14,8 @@ use std::{
 use paddock_cgroups::CgroupIds;
 use paddock_probe::{
     Answers, CapabilityStatus, CgroupKey, Changed, Error, EventReader, FileId, GuardMode, HitKey,
-    MapMemory, NsInums, PathName, Peers, Probe, ProgramStats, Ring, RingCounters, RuntimeFile,
-    Shares, Slot, SlotCounters, Tampered, Touched, preempts,
+    MapMemory, NsInums, PathName, Peers, Probe, ProgramStats, RecordRate, Ring, RingCounters,
+    RuntimeFile, Shares, Slot, SlotCounters, Tampered, Touched, preempts,
 };
 use paddock_runtime::uninterrupted::Uninterrupted;
 
@@ -94,6 +94,16 @@ impl Kernel {
             lost: AtomicU64::new(0),
             changed: Default::default(),
         }
+    }
+
+    /// What each container may tell from now on.
+    pub(crate) fn limit_records(&self, rate: Option<RecordRate>) -> Result<(), Error> {
+        self.with((), |probe| probe.limit_records(rate))
+    }
+
+    /// Returns when nobody has it: at once, unless somebody waits for ever.
+    pub(crate) fn unharmed(&self) {
+        drop(self.lock());
     }
 
     /// Why there is no kernel half.

@@ -41,5 +41,5 @@ mod withheld;
 
 pub use agent::{Error, run};
 pub use instance::{AgentFile, cgroup_parent, delegated_base};
-pub use options::{Cni, DEFAULT_LISTEN_ADDRESS, Guarding, Options, ProbeMode};
+pub use options::{Cni, DEFAULT_LISTEN_ADDRESS, Guarding, Live, Options, ProbeMode, Reload};
 pub use paddock_probe::RecordRate;

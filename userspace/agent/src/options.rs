@@ -1,6 +1,7 @@
-//! How an agent is started: what the command line decided.
+//! How an agent is started: what command line, environment and configuration decided, and which
+//! part of that may change while it lives.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{fmt, net::SocketAddr, path::PathBuf};
 
 use paddock_probe::RecordRate;
 
@@ -15,23 +16,31 @@ pub struct Options {
     pub listen_address: Option<SocketAddr>,
     /// End when no container runs and no client is connected.
     pub ephemeral: bool,
-    /// Take the kernel half down at the end, instead of leaving it counting.
-    pub detach_on_exit: bool,
-    /// Globs of cgroup paths (`/byhand*`) that are containers, besides the known runtimes' ones.
-    pub track: Vec<String>,
     /// Load the programs' own debug lines.
     pub program_log: bool,
     /// `(capability, rung)`: tests force a lower rung.
     pub force_rungs: Vec<(String, String)>,
     pub probe: ProbeMode,
+    pub live: Live,
+}
+
+/// What SIGHUP may change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Live {
+    /// Take the kernel half down at the end, instead of leaving it counting.
+    pub detach_on_exit: bool,
+    /// Globs of cgroup paths (`/byhand*`) that are containers, besides the known runtimes' ones.
+    pub track: Vec<String>,
     /// How many records each container may tell; `None`: as many as it makes.
     pub record_rate: Option<RecordRate>,
     pub cni: Cni,
     pub guard: Guarding,
+    /// Absolute; policy files (`*.toml`) that are to be in force.
+    pub policy_dir: Option<PathBuf>,
 }
 
 /// Where the operator's container networks are.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cni {
     /// Network lists (`*.conflist`).
     pub lists: PathBuf,
@@ -67,3 +76,22 @@ pub enum Guarding {
 
 /// Port by convention beside the others of 97xx; loopback, since metrics name what runs here.
 pub const DEFAULT_LISTEN_ADDRESS: &str = "127.0.0.1:9750";
+
+/// What command line, environment and configuration say now; the log's filter is set by it, too.
+pub struct Reload(Box<dyn Fn() -> Result<Options, String> + Send + Sync>);
+
+impl Reload {
+    pub fn new(read: impl Fn() -> Result<Options, String> + Send + Sync + 'static) -> Self {
+        Self(Box::new(read))
+    }
+
+    pub(crate) fn read(&self) -> Result<Options, String> {
+        (self.0)()
+    }
+}
+
+impl fmt::Debug for Reload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Reload")
+    }
+}

@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     net::SocketAddr,
     sync::{
-        Mutex, PoisonError,
+        Arc, Mutex, PoisonError, RwLock,
         atomic::{AtomicUsize, Ordering},
     },
 };
@@ -24,14 +24,16 @@ use crate::{
     kernel::{Kernel, keys},
     launch::{Filters, Keeper, Restorer},
     namespaces,
-    options::Options,
+    options::{Live, Options},
     policies::{Policies, Who},
     registry::Registry,
 };
 
 #[derive(Debug)]
 pub(crate) struct Shared {
+    /// As it was started; what may change since is in [`live`](Self::live).
     pub(crate) options: Options,
+    pub(crate) live: RwLock<Arc<Live>>,
     pub(crate) instance: Instance,
     pub(crate) hierarchies: Hierarchies,
     pub(crate) delegation: Delegation,
@@ -118,6 +120,12 @@ impl Shared {
         let slot = keys(ids).find_map(|key| inherited.get(&key).copied())?;
         inherited.retain(|_, other| *other != slot);
         Some(slot)
+    }
+
+    /// What holds now; to be asked each time.
+    pub(crate) fn live(&self) -> Arc<Live> {
+        // It is replaced as a whole, so a panic elsewhere leaves one or the other.
+        Arc::clone(&self.live.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     pub(crate) fn begin_shutdown(&self) {

@@ -5,9 +5,11 @@
 
 use std::{ffi::OsString, io::Write as _, path::PathBuf, process::ExitCode};
 
-use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand, error::ErrorKind};
+use clap::{
+    ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, error::ErrorKind,
+};
 
-use crate::{commands, exit};
+use crate::{commands, config, exit};
 
 /// The instance that is meant where none is named.
 pub(crate) const STATE_DIR: &str = "/run/paddock";
@@ -82,6 +84,7 @@ pub(crate) enum Command {
     Check(commands::check::Check),
     Policy(commands::policy::Policy),
     Agent(commands::agent::Agent),
+    Config(commands::config::Config),
     Unload(commands::unload::Unload),
 }
 
@@ -107,7 +110,14 @@ pub(crate) fn parse(words: impl Iterator<Item = OsString>) -> Result<Args, ExitC
         // The list of all says what each is for.
         command.build();
     }
-    let matches = command.try_get_matches_from_mut(&words);
+    let mut matches = command.try_get_matches_from_mut(&words);
+    if let Some(agent) = agent(&matches) {
+        let more = config::words(agent).map_err(|error| {
+            config::tell(&error);
+            ExitCode::from(exit::FAILURE)
+        })?;
+        matches = command.try_get_matches_from_mut(words.iter().chain(&more));
+    }
     let args = matches.and_then(|mut matches| {
         let args = Args::from_arg_matches_mut(&mut matches);
         args.map_err(|error| error.format(&mut command))
@@ -129,6 +139,28 @@ pub(crate) fn parse(words: impl Iterator<Item = OsString>) -> Result<Args, ExitC
         }
         ExitCode::from(usage_code(command))
     })
+}
+
+/// `paddock agent` by the command line that this process was started with, the files being what
+/// they are now.
+pub(crate) fn parse_again() -> Result<commands::agent::Agent, String> {
+    let words: Vec<OsString> = std::env::args_os().collect();
+    let mut command = Args::command();
+    let first = command.try_get_matches_from_mut(&words);
+    let agent = agent(&first).ok_or("this is no agent's command line")?;
+    let more = config::words(agent).map_err(|error| error.to_string())?;
+    let args = command
+        .try_get_matches_from_mut(words.iter().chain(&more))
+        .and_then(|mut matches| Args::from_arg_matches_mut(&mut matches))
+        .map_err(|error| usage_line(&error, Some("agent")))?;
+    match args.command {
+        Command::Agent(agent) => Ok(agent),
+        _ => Err("this is no agent's command line".to_owned()),
+    }
+}
+
+fn agent(matches: &Result<ArgMatches, clap::Error>) -> Option<&ArgMatches> {
+    matches.as_ref().ok()?.subcommand_matches("agent")
 }
 
 fn usage_code(command: Option<&str>) -> u8 {

@@ -9,6 +9,7 @@ mod args;
 mod attach;
 mod client;
 mod commands;
+mod config;
 mod ephemeral;
 mod exit;
 mod human;

@@ -97,7 +97,8 @@ impl<'t> Sink<'t> {
 }
 
 /// A word of the file in quotes.
-pub(crate) fn quote(word: &str) -> String {
+#[must_use]
+pub fn quote(word: &str) -> String {
     let mut characters = word.chars();
     let short: String = characters.by_ref().take(QUOTED).collect();
     let more = if characters.next().is_some() {
@@ -109,7 +110,8 @@ pub(crate) fn quote(word: &str) -> String {
 }
 
 /// ` did you mean 'this'?`, or all there are where they are few, or what `otherwise` says.
-pub(crate) fn suggestion<'a>(
+#[must_use]
+pub fn suggestion<'a>(
     word: &str,
     known: impl Iterator<Item = &'a str> + Clone,
     otherwise: &str,

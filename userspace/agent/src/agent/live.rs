@@ -13,12 +13,13 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use super::{Error, GRACE};
+use super::{Error, GRACE, reload, service};
 use crate::{
     api::{Origin, State},
     chain::chain,
     clock, found, guard, launch, metrics,
-    policies::reactions,
+    options::Reload,
+    policies::{directory, reactions},
     rates, runtime_files, server,
     shared::Shared,
     telling, withheld,
@@ -30,10 +31,15 @@ const IDLE_STEP: Duration = Duration::from_millis(200);
 /// A container that nobody starts for so long lost its client.
 const ABANDONED_NS: u64 = 60_000_000_000;
 
-pub(super) async fn live(shared: Arc<Shared>, web: Option<TcpListener>) -> Result<(), Error> {
+pub(super) async fn live(
+    shared: Arc<Shared>,
+    web: Option<TcpListener>,
+    reload: Reload,
+) -> Result<(), Error> {
     let runtime = |op| move |source| Error::Runtime { op, source };
     let mut terminate = signal(SignalKind::terminate()).map_err(runtime("watch for SIGTERM"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(runtime("watch for SIGINT"))?;
+    let hangup = signal(SignalKind::hangup()).map_err(runtime("watch for SIGHUP"))?;
     let router =
         metrics::router(Arc::clone(&shared)).map_err(|source| Error::Metrics { source })?;
 
@@ -42,6 +48,7 @@ pub(super) async fn live(shared: Arc<Shared>, web: Option<TcpListener>) -> Resul
     // The socket last: a client that finds it finds an agent that has all it needs to stay.
     shared.instance.write_agent_file(shared.metrics_address)?;
     let listener = shared.instance.bind_socket()?;
+    tokio::spawn(reload::run(Arc::clone(&shared), reload, hangup));
     tokio::spawn(launch::keep(Arc::clone(&shared)));
     tokio::spawn(launch::keep_limits(Arc::clone(&shared)));
     tokio::spawn(rates::keep(Arc::clone(&shared)));
@@ -69,6 +76,8 @@ pub(super) async fn live(shared: Arc<Shared>, web: Option<TcpListener>) -> Resul
                 ", metrics on http://{address}/metrics"
             ))
     );
+    service::ready("watching");
+    tokio::spawn(service::watchdog(Arc::clone(&shared)));
 
     let mut shutdown = shared.shutdown.subscribe();
     tokio::select! {
@@ -77,6 +86,7 @@ pub(super) async fn live(shared: Arc<Shared>, web: Option<TcpListener>) -> Resul
         _ = shutdown.wait_for(|down| *down) => {}
         () = idle(&shared), if shared.options.ephemeral => tracing::info!("idle: ending"),
     }
+    service::stopping();
     shared.begin_shutdown();
     shared.instance.remove_socket();
     let finished = async {
@@ -142,6 +152,8 @@ async fn take_up(shared: &Arc<Shared>) {
         Err(error) => tracing::error!("no events: {}", chain(&error)),
     }
     unfinished.finish(shared).await;
+    // What is there is known now and bound by them; nothing can be launched yet.
+    directory::apply(shared);
 }
 
 /// Slots of containers that went while no agent looked. What is undecided waits for its record.

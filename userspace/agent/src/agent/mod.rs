@@ -5,12 +5,14 @@
 //! undone, and the error is one line.
 
 mod live;
+mod reload;
+mod service;
 
 use std::{
     collections::HashMap,
     io,
     net::{SocketAddr, TcpListener},
-    sync::{Arc, Mutex, atomic::AtomicUsize},
+    sync::{Arc, Mutex, RwLock, atomic::AtomicUsize},
     time::Duration,
 };
 
@@ -30,7 +32,7 @@ use crate::{
     instance::{self, Instance},
     kernel::Kernel,
     launch::{self, Filters, Keeper, Restorer},
-    options::{Options, ProbeMode},
+    options::{Options, ProbeMode, Reload},
     policies::Policies,
     registry::Registry,
     shared::Shared,
@@ -78,9 +80,9 @@ fn hint(source: &io::Error) -> &'static str {
     }
 }
 
-/// Runs an agent until SIGTERM, SIGINT, a client's request, or, when ephemeral, idleness.
-/// Call from a process that has no threads yet.
-pub fn run(options: Options) -> Result<(), Error> {
+/// Runs an agent until SIGTERM, SIGINT, a client's request, or, when ephemeral, idleness; SIGHUP
+/// has it read its options anew. Call from a process that has no threads yet.
+pub fn run(options: Options, reload: Reload) -> Result<(), Error> {
     if !nix::unistd::geteuid().is_root() {
         return Err(Error::NotRoot);
     }
@@ -91,7 +93,7 @@ pub fn run(options: Options) -> Result<(), Error> {
     let delegation = hierarchies.take_delegated();
     instance.set_base(delegation.base());
     match start(options, hierarchies.clone(), delegation, &instance) {
-        Ok(started) => serve(instance, started),
+        Ok(started) => serve(instance, started, reload),
         Err(error) => {
             leave_cgroups(&hierarchies, &instance);
             instance.close(ephemeral);
@@ -158,7 +160,7 @@ fn load(options: &Options, instance: &Instance) -> Result<Kernel, Error> {
     let fresh = !config.pin_dir.exists();
     match Probe::load(&config) {
         Ok(mut probe) => {
-            if let Err(error) = probe.limit_records(options.record_rate) {
+            if let Err(error) = probe.limit_records(options.live.record_rate) {
                 tracing::warn!("records are not limited: {}", chain(&error));
             }
             let kernel = Kernel::loaded(probe);
@@ -187,7 +189,7 @@ fn load(options: &Options, instance: &Instance) -> Result<Kernel, Error> {
 }
 
 /// Serves to the end, and cleans up.
-fn serve(instance: Instance, started: Started) -> Result<(), Error> {
+fn serve(instance: Instance, started: Started, reload: Reload) -> Result<(), Error> {
     let Started {
         options,
         hierarchies,
@@ -204,6 +206,7 @@ fn serve(instance: Instance, started: Started) -> Result<(), Error> {
     );
     let (web, metrics_address) = web.unzip();
     let shared = Arc::new(Shared {
+        live: RwLock::new(Arc::new(options.live.clone())),
         options,
         instance,
         hierarchies,
@@ -222,7 +225,7 @@ fn serve(instance: Instance, started: Started) -> Result<(), Error> {
         inherited: Mutex::new(HashMap::new()),
         freed: Mutex::default(),
     });
-    let served = runtime.block_on(live::live(Arc::clone(&shared), web));
+    let served = runtime.block_on(live::live(Arc::clone(&shared), web, reload));
     // What still runs holds nothing that would be lost.
     runtime.shutdown_timeout(GRACE);
     shared.zygote.end();
@@ -233,7 +236,7 @@ fn serve(instance: Instance, started: Started) -> Result<(), Error> {
     let probe = shared.kernel.take();
     // One that never served leaves nothing, whatever it was told to leave.
     if let Some(probe) = probe
-        && (options.detach_on_exit || (served.is_err() && !shared.kernel.adopted()))
+        && (shared.live().detach_on_exit || (served.is_err() && !shared.kernel.adopted()))
         && let Err(error) = probe.unload()
     {
         tracing::error!("{}", chain(&error));

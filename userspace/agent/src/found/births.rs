@@ -49,7 +49,7 @@ pub(super) fn born(shared: &Arc<Shared>, slot: Slot, cgroup: CgroupKey, path: &s
     if !shared.kernel.is_provisional(slot) {
         return;
     }
-    let found = pattern::find(path, &shared.options.track);
+    let found = pattern::find(path, &shared.live().track);
     let path = path.trim_start_matches('/');
     match found {
         Some(found) if found.path == path => {

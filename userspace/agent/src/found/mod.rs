@@ -89,7 +89,7 @@ pub(crate) fn born(shared: &Arc<Shared>, record: &Record) {
 
 /// A cgroup was made, joined or removed. Never waits.
 pub(crate) fn noticed(shared: &Shared, op: CgroupOp, path: &str) {
-    let Some(container) = pattern::find(path, &shared.options.track) else {
+    let Some(container) = pattern::find(path, &shared.live().track) else {
         return;
     };
     if op == CgroupOp::Attach {
@@ -111,7 +111,7 @@ pub(crate) fn unsettled(container: &Container) {
 
 /// Takes in what is there at the agent's start. Blocking.
 pub(crate) fn first_walk(shared: &Arc<Shared>) {
-    for container in walk::containers(&shared.hierarchies, &shared.options.track).into_values() {
+    for container in walk::containers(&shared.hierarchies, &shared.live().track).into_values() {
         consider(shared, container, true);
     }
 }
@@ -160,7 +160,7 @@ pub(crate) async fn run(shared: Arc<Shared>) {
 }
 
 fn walk(shared: &Arc<Shared>) {
-    let mut there = walk::containers(&shared.hierarchies, &shared.options.track);
+    let mut there = walk::containers(&shared.hierarchies, &shared.live().track);
     let known: Vec<String> = shared.found.lock().keys().cloned().collect();
     for path in known {
         if there.remove(&path).is_none() {

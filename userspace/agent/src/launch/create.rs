@@ -40,7 +40,7 @@ pub(crate) async fn create(
 
 fn make(shared: &Arc<Shared>, mut request: CreateRequest, prepare: bool) -> Result<Created, Error> {
     request::check(&request)?;
-    network::check(&shared.options.cni, &mut request)?;
+    network::check(&shared.live().cni, &mut request)?;
     // A profile that cannot be compiled is refused before anything is made; the filter is kept.
     shared.filters.of(&request)?;
     if *shared.shutdown.borrow() {

@@ -118,7 +118,7 @@ pub(super) fn ready<'a>(
     spec.trace = trace;
     spec.asking = setns.asking;
     let hostname = request::hostname(&config.request, &config.id);
-    spec.networks = network::of(&shared.options.cni, &config.request, &config.id, &hostname)?;
+    spec.networks = network::of(&shared.live().cni, &config.request, &config.id, &hostname)?;
     let monitor = shared.zygote.launch(&shared.kernel, &spec)?;
     undo.push(move || {
         // SIGTERM: it removes what it made and ends.

@@ -77,11 +77,17 @@ async fn metrics(Extract(web): Extract<Web>) -> Response {
     }
 }
 
-/// 200 when the kernel half is loaded, with what each capability is served by; else 503.
+/// 200 when the kernel half is loaded and the operator's policies are in force, with what each
+/// capability is served by; else 503.
 async fn ready(Extract(web): Extract<Web>) -> Response {
     let kernel = &web.shared.kernel;
     if let Some(reason) = kernel.unavailable() {
         let text = format!("no kernel half, containers are not watched: {reason}\n");
+        return (StatusCode::SERVICE_UNAVAILABLE, text).into_response();
+    }
+    let refused = web.shared.policies.refused();
+    if !refused.is_empty() {
+        let text = format!("not in force: {}\n", refused.join("\nnot in force: "));
         return (StatusCode::SERVICE_UNAVAILABLE, text).into_response();
     }
     let mut text = String::from("ready\n");

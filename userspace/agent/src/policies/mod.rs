@@ -8,6 +8,7 @@
 mod answered;
 mod answers;
 mod devices;
+pub(crate) mod directory;
 mod explain;
 mod files;
 mod ledger;
@@ -119,6 +120,8 @@ struct Inner {
     sets: Sets,
     ledger: Ledger,
     answers: answered::Answers,
+    /// Files of `policy.dir` that are not in force, and why.
+    refused: Vec<String>,
     /// What a predecessor had in force could not all be read: what it bound stays bound.
     unread: bool,
 }

@@ -4,32 +4,50 @@ use std::{
     env::split_paths,
     ffi::OsString,
     net::SocketAddr,
-    path::{PathBuf, absolute},
+    path::{Path, PathBuf, absolute},
 };
 
-use paddock_agent::{Cni, DEFAULT_LISTEN_ADDRESS, Guarding, Options, ProbeMode, RecordRate};
+use clap::ArgAction;
+use paddock_agent::{
+    Cni, DEFAULT_LISTEN_ADDRESS, Guarding, Live, Options, ProbeMode, RecordRate, Reload,
+};
 use tracing_subscriber::EnvFilter;
 
 use super::Context;
+use crate::{args, config};
 
 /// Watch every container and serve the other commands
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Each option but --config may stand in the configuration, too; its names there:\n  \
+    paddock config default\n\
+    A flag wins over the environment, that over the files. SIGHUP has them read again."
+)]
 #[expect(
     clippy::struct_excessive_bools,
     reason = "each is a flag of the command line"
 )]
 pub(crate) struct Agent {
+    /// Options from this file, and from the *.toml in FILE.d; 'none' reads none
+    #[arg(long, env = "PADDOCK_CONFIG", default_value = config::DEFAULT, value_name = "FILE", hide_env_values = true)]
+    config: PathBuf,
     /// Where metrics are served; port 0 takes a free one, 'none' serves none
-    #[arg(long = "web.listen-address", default_value = DEFAULT_LISTEN_ADDRESS, value_name = "ADDRESS", value_parser = listen_address)]
+    #[arg(long = "web.listen-address", env = "PADDOCK_WEB_LISTEN_ADDRESS", default_value = DEFAULT_LISTEN_ADDRESS, value_name = "ADDRESS", value_parser = listen_address, hide_env_values = true)]
     web_listen_address: Listen,
     /// Also a container: cgroups whose path fits this pattern, such as '/jobs/*'
-    #[arg(long, value_name = "PATTERN")]
+    #[arg(
+        long,
+        env = "PADDOCK_TRACK",
+        value_name = "PATTERN",
+        value_delimiter = ',',
+        hide_env_values = true
+    )]
     track: Vec<String>,
     /// Take the kernel half down at the end; else it goes on counting for the next agent
-    #[arg(long)]
+    #[arg(long, env = "PADDOCK_DETACH_ON_EXIT", value_name = "BOOL", default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true, action = ArgAction::Set, hide_env_values = true)]
     detach_on_exit: bool,
     /// Do not start where the kernel half cannot be loaded at all
-    #[arg(long)]
+    #[arg(long, env = "PADDOCK_REQUIRE_PROBE", value_name = "BOOL", default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true, action = ArgAction::Set, hide_env_values = true)]
     require_probe: bool,
     /// What to log: error, warn, info, debug, trace, or by module
     #[arg(
@@ -37,18 +55,39 @@ pub(crate) struct Agent {
         env = "PADDOCK_LOG",
         default_value = "info",
         value_name = "FILTER",
+        value_parser = log_filter,
         hide_env_values = true
     )]
     log: String,
+    /// Policy files (*.toml) in this directory are in force from the start on, after a reboot too
+    #[arg(
+        long,
+        env = "PADDOCK_POLICY_DIR",
+        value_name = "DIR",
+        hide_env_values = true
+    )]
+    policy_dir: Option<PathBuf>,
     /// Events that each container may tell a second; what is more is counted, not told. 0: no limit
-    #[arg(long, default_value_t = 2000, value_name = "NUMBER")]
+    #[arg(
+        long,
+        env = "PADDOCK_EVENT_RATE",
+        default_value_t = 2000,
+        value_name = "NUMBER",
+        hide_env_values = true
+    )]
     event_rate: u32,
     /// How many of them may come at once
-    #[arg(long, default_value_t = 10_000, value_name = "NUMBER")]
+    #[arg(
+        long,
+        env = "PADDOCK_EVENT_BURST",
+        default_value_t = 10_000,
+        value_name = "NUMBER",
+        hide_env_values = true
+    )]
     event_burst: u32,
     /// Who else may touch paddock's own maps, programs and pins: auto (nobody while a policy is
     /// enforced), off (any root), audit (any root, counted), enforce (nobody), strict (and no signals)
-    #[arg(long, default_value = "auto", value_name = "MODE", value_parser = guarding)]
+    #[arg(long, env = "PADDOCK_GUARD", default_value = "auto", value_name = "MODE", value_parser = guarding, hide_env_values = true)]
     guard: Guarding,
     /// Log the kernel programs' own debug lines
     #[arg(long)]
@@ -90,41 +129,64 @@ impl Agent {
             // group's leader, which has a terminal of its own choice.
             let _ = nix::unistd::setsid();
         }
-        let filter = EnvFilter::try_new(&self.log)
-            .map_err(|error| anyhow::anyhow!("--log {}: {error}", self.log))?;
-        tracing_subscriber::fmt()
-            .with_env_filter(filter)
+        let log = tracing_subscriber::fmt()
+            .with_env_filter(EnvFilter::try_new(&self.log)?)
             .with_target(false)
             .with_writer(std::io::stderr)
-            .init();
-        paddock_agent::run(Options {
-            state_dir: context.state_dir.clone(),
-            data_dir: context.data_dir.clone(),
+            .with_filter_reloading();
+        let handle = log.reload_handle();
+        log.init();
+        let (state_dir, data_dir) = (context.state_dir.clone(), context.data_dir.clone());
+        let options = self.options(&state_dir, &data_dir)?;
+        let reload = Reload::new(move || {
+            let agent = args::parse_again()?;
+            let filter = EnvFilter::try_new(&agent.log).map_err(|error| error.to_string())?;
+            let options = agent.options(&state_dir, &data_dir);
+            let options = options.map_err(|error| format!("{error:#}"))?;
+            handle.reload(filter).map_err(|error| error.to_string())?;
+            Ok(options)
+        });
+        paddock_agent::run(options, reload)?;
+        Ok(0)
+    }
+
+    fn options(self, state_dir: &Path, data_dir: &Path) -> anyhow::Result<Options> {
+        Ok(Options {
+            state_dir: state_dir.to_owned(),
+            data_dir: data_dir.to_owned(),
             listen_address: self.web_listen_address.0,
             ephemeral: self.ephemeral,
-            detach_on_exit: self.detach_on_exit,
-            track: self.track,
             program_log: self.debug_programs,
             force_rungs: self.force_rung,
-            guard: self.guard,
-            record_rate: (self.event_rate != 0).then_some(RecordRate {
-                per_second: self.event_rate,
-                burst: self.event_burst,
-            }),
             probe: if self.require_probe {
                 ProbeMode::Required
             } else {
                 ProbeMode::Optional
             },
-            cni: Cni {
-                lists: absolute(&self.cni_netconfpath)?,
-                plugin_dirs: split_paths(&self.cni_path)
-                    .map(absolute)
-                    .collect::<Result<_, _>>()?,
+            live: Live {
+                detach_on_exit: self.detach_on_exit,
+                track: self.track,
+                guard: self.guard,
+                record_rate: (self.event_rate != 0).then_some(RecordRate {
+                    per_second: self.event_rate,
+                    burst: self.event_burst,
+                }),
+                cni: Cni {
+                    lists: absolute(&self.cni_netconfpath)?,
+                    plugin_dirs: split_paths(&self.cni_path)
+                        .map(absolute)
+                        .collect::<Result<_, _>>()?,
+                },
+                policy_dir: self.policy_dir.map(absolute).transpose()?,
             },
-        })?;
-        Ok(0)
+        })
     }
+}
+
+fn log_filter(text: &str) -> Result<String, String> {
+    let filter = EnvFilter::try_new(text).map_err(|error| error.to_string())?;
+    drop(filter);
+    Ok(text.to_owned())
 }
 
 /// `HOST:PORT` by number, `:PORT` for every address, `none`.

@@ -3,6 +3,7 @@
 pub(crate) mod agent;
 pub(crate) mod attach;
 pub(crate) mod check;
+pub(crate) mod config;
 pub(crate) mod create;
 pub(crate) mod events;
 pub(crate) mod exec;
@@ -66,10 +67,14 @@ impl Context {
 /// Runs the command; its exit code.
 pub(crate) fn dispatch(args: Args) -> anyhow::Result<u8> {
     // Sockets, cgroups and the kernel half are root's alone, so this is the one thing to say;
-    // policy files are read and nothing else.
+    // policy files and the configuration are read and nothing else.
+    let reads_only = match &args.command {
+        Command::Policy(policy) => !policy.wants_agent(),
+        Command::Config(_) => true,
+        _ => false,
+    };
     anyhow::ensure!(
-        matches!(&args.command, Command::Policy(policy) if !policy.wants_agent())
-            || nix::unistd::geteuid().is_root(),
+        reads_only || nix::unistd::geteuid().is_root(),
         "not root: run it as root, for instance with sudo"
     );
     let state_dir = std::path::absolute(&args.state_dir)
@@ -106,6 +111,7 @@ pub(crate) fn dispatch(args: Args) -> anyhow::Result<u8> {
         Command::Check(command) => command.run(&context),
         Command::Policy(command) => command.run(&context.state_dir),
         Command::Agent(command) => command.run(&context),
+        Command::Config(command) => command.run(),
         Command::Unload(command) => command.run(&context),
     }
 }

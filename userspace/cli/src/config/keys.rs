@@ -1,0 +1,87 @@
+//! What a configuration may say: each setting is a flag of `paddock agent`, by another name.
+//!
+//! Types, checks, defaults and words of explanation are the flag's own, so the two cannot differ.
+
+/// A setting.
+#[derive(Debug)]
+pub(crate) struct Key {
+    pub(crate) table: &'static str,
+    pub(crate) name: &'static str,
+    /// clap's name of the flag.
+    pub(crate) arg: &'static str,
+    pub(crate) kind: Kind,
+    /// Whether SIGHUP changes it.
+    pub(crate) live: bool,
+}
+
+/// Its TOML type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Text,
+    Number,
+    Switch,
+    /// The flag is given once for each.
+    Each,
+    /// One flag, a colon between two.
+    Path,
+}
+
+impl Kind {
+    pub(crate) const fn words(self) -> &'static str {
+        match self {
+            Self::Text => "a string",
+            Self::Number => "a number",
+            Self::Switch => "true or false",
+            Self::Each | Self::Path => "an array of strings",
+        }
+    }
+}
+
+const fn key(
+    table: &'static str,
+    name: &'static str,
+    arg: &'static str,
+    kind: Kind,
+    live: bool,
+) -> Key {
+    Key {
+        table,
+        name,
+        arg,
+        kind,
+        live,
+    }
+}
+
+/// In the order of `config default`.
+pub(crate) static KEYS: &[Key] = &[
+    key("agent", "track", "track", Kind::Each, true),
+    key("agent", "guard", "guard", Kind::Text, true),
+    key("agent", "log", "log", Kind::Text, true),
+    key(
+        "agent",
+        "require_probe",
+        "require_probe",
+        Kind::Switch,
+        false,
+    ),
+    key(
+        "agent",
+        "detach_on_exit",
+        "detach_on_exit",
+        Kind::Switch,
+        true,
+    ),
+    key(
+        "web",
+        "listen_address",
+        "web_listen_address",
+        Kind::Text,
+        false,
+    ),
+    key("policy", "dir", "policy_dir", Kind::Text, true),
+    key("events", "rate", "event_rate", Kind::Number, true),
+    key("events", "burst", "event_burst", Kind::Number, true),
+    key("cni", "netconfpath", "cni_netconfpath", Kind::Text, true),
+    key("cni", "path", "cni_path", Kind::Path, true),
+];
