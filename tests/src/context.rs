@@ -165,6 +165,8 @@ impl Context {
         command.env("PADDOCK_DATA_DIR", &self.data);
         // What this machine's operator configured is not tested here.
         command.env("PADDOCK_CONFIG", "none");
+        // It comes and goes, and is counted: a scenario of its own asks for it.
+        command.env("PADDOCK_CANARY_INTERVAL", "0");
         command
     }
 
@@ -223,7 +225,7 @@ impl Context {
                 command.args(words).arg(agent.get_program());
                 command.args(agent.get_args());
                 command.env("PADDOCK_DATA_DIR", &self.data);
-                command.env("PADDOCK_CONFIG", "none");
+                command.envs([("PADDOCK_CONFIG", "none"), ("PADDOCK_CANARY_INTERVAL", "0")]);
                 command
             }
             None => agent,

@@ -10,6 +10,7 @@ pub mod context;
 pub mod corpus;
 pub mod demo;
 pub mod image;
+pub mod install;
 pub mod kernels;
 pub mod launchers;
 pub mod leaks;

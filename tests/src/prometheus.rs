@@ -34,6 +34,22 @@ pub struct Config {
 }
 
 impl Prometheus {
+    /// Guests carry none; this machine always does.
+    pub fn is_here() -> Result<bool> {
+        let said = Command::new("prometheus").arg("--version").output();
+        match said {
+            Ok(_) => Ok(true),
+            Err(error) => {
+                let missing = error.raw_os_error() == Some(nix::libc::ENOENT);
+                ensure!(
+                    missing && pure_v2(),
+                    "prometheus: {error}: use `cargo xtask test`"
+                );
+                Ok(false)
+            }
+        }
+    }
+
     /// Scraping the context's agent; `None` in guests, which carry none.
     pub fn of(context: &Context) -> Result<Option<Self>> {
         Self::start(context, &Config::default())

@@ -86,6 +86,18 @@ pub fn run(scenarios: &[Scenario], filter: &str) -> bool {
     tally.report()
 }
 
+/// Runs steps that stand on one another, up to the first that fails.
+pub fn in_order(steps: &[(&'static str, fn() -> Result<()>)]) -> bool {
+    let mut tally = Tally::default();
+    for (name, step) in steps {
+        tally.run(name, step);
+        if !tally.failed.is_empty() {
+            break;
+        }
+    }
+    tally.report()
+}
+
 #[derive(Default)]
 struct Tally {
     passed: u32,

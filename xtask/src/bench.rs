@@ -139,6 +139,7 @@ fn guest(tree: &Tree, series: &str, program: &Program) -> Result<i32> {
         )),
         files: vec![(tree.binary(name), format!("/usr/bin/{name}"))],
         tools: program.tools.iter().map(|&tool| tool.to_owned()).collect(),
+        debian: None,
     };
     let machine = Machine {
         timeout: Duration::from_mins(10),

@@ -16,7 +16,12 @@ use crate::{
 const KERNEL_TARGET: &str = "bpfel-unknown-none";
 /// Line information for verifier logs, and BTF; one unit, so that the programs are the same
 /// wherever they are compiled.
-const KERNEL_FLAGS: &str = "-Cdebuginfo=2\u{1f}-Clink-arg=--btf\u{1f}-Clink-arg=--disable-expand-memcpy-in-order\u{1f}-Ccodegen-units=1";
+const KERNEL_FLAGS: [&str; 4] = [
+    "-Cdebuginfo=2",
+    "-Clink-arg=--btf",
+    "-Clink-arg=--disable-expand-memcpy-in-order",
+    "-Ccodegen-units=1",
+];
 
 pub(crate) fn main(tree: &Tree) -> Result<()> {
     let toolchain = setup::prepare(tree, Purpose::Run)?;
@@ -83,13 +88,15 @@ pub(crate) fn kernel_cargo(tree: &Tree, toolchain: &KernelToolchain, subcommand:
                 .env("RUSTUP_TOOLCHAIN", "nightly");
         }
     }
+    let mut flags = KERNEL_FLAGS.map(str::to_owned).to_vec();
+    flags.extend(tree.remapped());
     command
         .current_dir(&tree.root)
         .args(["--locked", "--release", "-p", "paddock-ebpf"])
         .args(["--target", KERNEL_TARGET, "--target-dir"])
         .arg(tree.target.join("ebpf"))
         .env("CARGO_TARGET_BPFEL_UNKNOWN_NONE_LINKER", tree.bpf_linker())
-        .env("CARGO_ENCODED_RUSTFLAGS", KERNEL_FLAGS)
+        .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"))
         .env("CARGO_INCREMENTAL", "0")
         // cargo's own, for the toolchain that runs this program.
         .env_remove("LD_LIBRARY_PATH")
@@ -99,6 +106,8 @@ pub(crate) fn kernel_cargo(tree: &Tree, toolchain: &KernelToolchain, subcommand:
 
 /// cargo with the flags that build and unit tests share, so that dependencies are compiled once.
 pub(crate) fn cargo(tree: &Tree, subcommand: &str) -> Command {
+    let mut flags = vec!["-Ctarget-feature=+crt-static".to_owned()];
+    flags.extend(tree.remapped());
     let mut command = Command::new("cargo");
     command
         .current_dir(&tree.root)
@@ -110,10 +119,7 @@ pub(crate) fn cargo(tree: &Tree, subcommand: &str) -> Command {
             &tree.triple,
             "--config",
         ])
-        .arg(format!(
-            "target.{}.rustflags=[\"-Ctarget-feature=+crt-static\"]",
-            tree.triple
-        ))
+        .arg(format!("target.{}.rustflags={flags:?}", tree.triple))
         .env("PADDOCK_EBPF_OBJECT", tree.ebpf_object());
     command
 }

@@ -4,6 +4,7 @@
 mod bench;
 mod build;
 mod cmd;
+mod dist;
 mod lint;
 mod run;
 mod setup;
@@ -45,6 +46,8 @@ enum Task {
     },
     /// Lints, unit tests, scenarios on this machine and in guests
     Test(test::Args),
+    /// What is handed out: binary, Debian package, bill of materials, in target/dist
+    Dist(dist::Args),
     /// Measurements, side by side in one run
     Bench(bench::Args),
     /// What each kernel's verifier takes for each program, against tests/verifier.toml
@@ -65,6 +68,7 @@ fn main() -> ExitCode {
             lint::named(&tree, &toolchain, name.as_deref().unwrap_or_default()).map(|()| 0)
         }),
         Task::Test(args) => test::main(&tree, &args),
+        Task::Dist(args) => dist::main(&tree, &args).map(|()| 0),
         Task::Bench(args) => bench::main(&tree, &args),
         Task::Verifier(args) => verifier::main(&tree, &args),
         Task::Vm(args) => vm::main(&tree, &args),

@@ -47,6 +47,21 @@ impl Tree {
         Ok(dir)
     }
 
+    /// rustc's flags that keep this machine's paths out of what is built: the same bytes in any
+    /// directory.
+    pub(crate) fn remapped(&self) -> Vec<String> {
+        let home = env::var_os("CARGO_HOME").map(PathBuf::from);
+        let home = home.or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".cargo")));
+        let mut flags = vec![format!(
+            "--remap-path-prefix={}=/paddock",
+            self.root.display()
+        )];
+        if let Some(home) = home {
+            flags.push(format!("--remap-path-prefix={}=/cargo", home.display()));
+        }
+        flags
+    }
+
     /// Where cargo puts a release binary.
     pub(crate) fn binary(&self, name: &str) -> PathBuf {
         self.target.join(&self.triple).join("release").join(name)

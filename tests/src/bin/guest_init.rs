@@ -32,6 +32,8 @@ const MARKER: &str = "@paddock-guest-exit";
 const CONSOLE: &str = "/dev/ttyS1";
 /// Put there by the harness; a shell script.
 const COMMAND: &str = "/etc/paddock-guest/command";
+/// Put there where systemd is to be the first process.
+const SYSTEMD: &str = "/etc/paddock-guest/systemd";
 /// Module files, in the order they depend on each other.
 const MODULES: &str = "/etc/paddock-guest/modules";
 
@@ -65,6 +67,11 @@ const MOUNTS: &[(&str, &str, &str, &str)] = &[
 fn main() {
     if std::process::id() != 1 {
         eprintln!("paddock-guest-init: is the first process of a test guest, nothing else");
+        return;
+    }
+    if Path::new(SYSTEMD).exists() {
+        let failed = become_systemd();
+        say(&format!("paddock-guest-init: {failed:#}"));
         return;
     }
     let code = match prepare().and_then(|()| command()) {
@@ -108,11 +115,7 @@ fn prepare() -> Result<()> {
     mode.output_flags.remove(OutputFlags::OPOST);
     tcsetattr(&console, SetArg::TCSANOW, &mode).context("terminal mode")?;
     sethostname("paddock-guest").context("hostname")?;
-    for line in fs::read_to_string(MODULES).unwrap_or_default().lines() {
-        let file = fs::File::open(line).with_context(|| format!("open {line}"))?;
-        finit_module(&file, c"", ModuleInitFlags::empty())
-            .with_context(|| format!("insert {line}"))?;
-    }
+    insert_modules()?;
     let up = Command::new("/bin/busybox")
         .args(["ip", "link", "set", "lo", "up"])
         .spawn()
@@ -121,6 +124,24 @@ fn prepare() -> Result<()> {
         0 => Ok(()),
         code => bail!("ip link set lo up: exit code {code}"),
     }
+}
+
+/// Returns only what went wrong: everything but the modules is systemd's to prepare.
+fn become_systemd() -> anyhow::Error {
+    let prepared = leave_rootfs().context("leave the kernel's root");
+    match prepared.and_then(|()| insert_modules()) {
+        Ok(()) => Command::new("/usr/lib/systemd/systemd").exec().into(),
+        Err(error) => error,
+    }
+}
+
+fn insert_modules() -> Result<()> {
+    for line in fs::read_to_string(MODULES).unwrap_or_default().lines() {
+        let file = fs::File::open(line).with_context(|| format!("open {line}"))?;
+        finit_module(&file, c"", ModuleInitFlags::empty())
+            .with_context(|| format!("insert {line}"))?;
+    }
+    Ok(())
 }
 
 /// Binds the root below itself and moves that on top of it.

@@ -31,7 +31,7 @@ pub fn play(once: bool) -> Result<()> {
 
 fn watched(context: &Context, once: bool, interrupt: &Interrupt) -> Result<()> {
     const MISSING: &str = "Prometheus and Alertmanager are not here: cargo xtask setup --for test";
-    context.start_agent(&["--detach-on-exit"])?;
+    context.start_agent(&["--detach-on-exit", "--canary-interval", "60"])?;
     let alertmanager = Alertmanager::start(context, None)?.context(MISSING)?;
     let config = Config {
         alertmanager: Some(alertmanager.address.clone()),

@@ -6,6 +6,7 @@ pub mod agent;
 pub mod alerts;
 pub mod apparmor;
 pub mod article;
+pub mod canary;
 pub mod cgroups;
 pub mod config;
 pub mod corpus;
@@ -147,6 +148,7 @@ pub fn all() -> Vec<Scenario> {
         &corpus::all(),
         agent::ALL,
         config::ALL,
+        canary::ALL,
         alerts::ALL,
         dashboards::ALL,
         prometheus::ALL,

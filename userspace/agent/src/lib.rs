@@ -9,6 +9,7 @@ pub mod signal;
 
 mod agent;
 mod bus;
+pub mod canary;
 mod chain;
 pub mod check;
 mod clock;

@@ -1,7 +1,7 @@
 //! How an agent is started: what command line, environment and configuration decided, and which
 //! part of that may change while it lives.
 
-use std::{fmt, net::SocketAddr, path::PathBuf};
+use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
 use paddock_probe::RecordRate;
 
@@ -21,6 +21,8 @@ pub struct Options {
     /// `(capability, rung)`: tests force a lower rung.
     pub force_rungs: Vec<(String, String)>,
     pub probe: ProbeMode,
+    /// How often the agent plays itself an escape; `None`: never.
+    pub canary: Option<Duration>,
     pub live: Live,
 }
 

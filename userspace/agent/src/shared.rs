@@ -16,6 +16,7 @@ use tokio::sync::watch;
 use crate::{
     api::State,
     bus::Bus,
+    canary::Canary,
     clock,
     container::Container,
     event::Kind,
@@ -45,6 +46,7 @@ pub(crate) struct Shared {
     pub(crate) found: Found,
     pub(crate) policies: Policies,
     pub(crate) restorer: Restorer,
+    pub(crate) canary: Canary,
     pub(crate) metrics_address: Option<SocketAddr>,
     /// Turns true once; everything that waits ends then.
     pub(crate) shutdown: watch::Sender<bool>,

@@ -115,6 +115,9 @@ fn handed_to_predecessors(shared: &Arc<Shared>, reader: &mut EventReader) -> [u6
 
 fn tell(shared: &Arc<Shared>, boot_ns: u64, record: &Record) {
     found::born(shared, record);
+    if shared.canary.hears(record, boot_ns) {
+        return;
+    }
     let container = if record.slot == Slot(0) {
         None
     } else {

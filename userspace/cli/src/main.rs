@@ -27,6 +27,16 @@ fn main() -> ExitCode {
     {
         paddock_runtime::zygote::serve();
     }
+    if std::env::args_os()
+        .next()
+        .is_some_and(|name| name == paddock_agent::canary::ARGV0)
+    {
+        return if paddock_agent::canary::perform() {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        };
+    }
     // Single-threaded too, and with a command line of its own.
     let mut words: Vec<_> = std::env::args_os().collect();
     if words

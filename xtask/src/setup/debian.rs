@@ -34,6 +34,7 @@ const TEST: &[&str] = &[
     "ca-certificates",
     "qemu-system-x86",
     "busybox-static",
+    "mmdebstrap",
     "xz-utils",
     "strace",
     "gdb",

@@ -52,7 +52,7 @@ fn measure(tree: &Tree, series: &str) -> Result<(String, String)> {
              uname -r\nexec {BENCH} {SIZE}\n"
         )),
         files: vec![(tree.binary(BENCH), format!("/usr/bin/{BENCH}"))],
-        tools: Vec::new(),
+        ..Contents::default()
     };
     let machine = Machine {
         timeout: Duration::from_mins(5),

@@ -5,6 +5,7 @@
 
 mod cost;
 mod count;
+mod install;
 
 use std::{
     fmt::Write as _,
@@ -63,6 +64,9 @@ pub(crate) struct Args {
     /// Only what hooks cost, in guests that count instructions
     #[arg(long, conflicts_with_all = ["host", "guests", "filter"])]
     cost: bool,
+    /// Only the Debian package, in a guest with systemd
+    #[arg(long, conflicts_with_all = ["host", "guests", "cost", "filter"])]
+    install: bool,
     /// Only scenarios whose name contains this
     filter: Option<String>,
 }
@@ -73,7 +77,7 @@ pub(crate) fn main(tree: &Tree, args: &Args) -> Result<i32> {
         bail!("needs root, since containers do: sudo -E cargo xtask test");
     }
     let start = Instant::now();
-    let places = !args.host && args.guests.is_empty() && !args.cost;
+    let places = !args.host && args.guests.is_empty() && !args.cost && !args.install;
     let everything = places && args.filter.is_none();
     let toolchain = setup::prepare(tree, Purpose::Test)?;
     build::kernel_half(tree, &toolchain)?;
@@ -100,6 +104,13 @@ pub(crate) fn main(tree: &Tree, args: &Args) -> Result<i32> {
             guest(tree, series, args.filter.as_deref(), share, &compiler)
         };
         parts.extend(side_by_side(pair, of));
+    }
+    if everything || args.install {
+        step("the Debian package in a guest with systemd");
+        for (suite, series) in install::MATRIX {
+            let ran = install::run(tree, suite, series);
+            parts.push((format!("Debian {suite}"), or_failed(ran)));
+        }
     }
     if everything || args.cost {
         step("what hooks cost in a guest that counts instructions");
@@ -160,18 +171,21 @@ fn side_by_side(
             .iter()
             .map(|series| scope.spawn(|| guest(series)))
             .collect();
-        let ended = running.into_iter().map(|thread| match thread.join() {
-            Ok(Ok(count)) => count,
-            Ok(Err(error)) => {
-                println!("{error:#}");
-                Count::FAILED
-            }
-            Err(_) => Count::FAILED,
-        });
+        let ended = running
+            .into_iter()
+            .map(|thread| thread.join().map_or(Count::FAILED, or_failed));
         all.iter()
             .map(|series| format!("Linux {series}"))
             .zip(ended)
             .collect()
+    })
+}
+
+/// What could not be run at all counts as one failure.
+fn or_failed(ran: Result<Count>) -> Count {
+    ran.unwrap_or_else(|error| {
+        println!("{error:#}");
+        Count::FAILED
     })
 }
 
@@ -199,6 +213,7 @@ fn guest(
         command: Some(script + "\n"),
         files: vec![(CERTIFICATES.into(), CERTIFICATES.to_owned())],
         tools: TOOLS.map(str::to_owned).to_vec(),
+        ..Contents::default()
     };
     let machine = Machine {
         timeout: GUEST_TIMEOUT,

@@ -15,7 +15,7 @@ use anyhow::{Context as _, Result, bail};
 use crate::{
     cmd, setup,
     tree::Tree,
-    vm::{cpio::Archive, kernel::Kernel, modules},
+    vm::{cpio::Archive, debian, kernel::Kernel, modules},
 };
 
 /// Built by `cargo xtask build`, put in where present; the first is the guest's PID 1.
@@ -36,10 +36,18 @@ pub(crate) struct Contents {
     pub(crate) files: Vec<(PathBuf, String)>,
     /// Programs of the host, with the libraries they load.
     pub(crate) tools: Vec<String>,
+    /// A Debian of this suite with systemd as the first process, in place of busybox.
+    pub(crate) debian: Option<String>,
 }
 
 pub(crate) fn write(tree: &Tree, kernel: &Kernel, contents: &Contents, to: &Path) -> Result<()> {
-    let file = fs::File::create(to).with_context(|| format!("create {}", to.display()))?;
+    let mut file = fs::File::create(to).with_context(|| format!("create {}", to.display()))?;
+    if let Some(suite) = &contents.debian {
+        // The kernel unpacks archives one after the other.
+        let base = debian::fetch(tree, suite)?;
+        let copied = fs::File::open(&base).and_then(|mut base| io::copy(&mut base, &mut file));
+        copied.with_context(|| format!("copy {}", base.display()))?;
+    }
     let mut archive = Archive::new(io::BufWriter::new(file));
     fill(tree, kernel, contents, &mut archive)
         .and_then(|()| {
@@ -54,31 +62,20 @@ pub(crate) fn write(tree: &Tree, kernel: &Kernel, contents: &Contents, to: &Path
 type Out = Archive<io::BufWriter<fs::File>>;
 
 fn fill(tree: &Tree, kernel: &Kernel, contents: &Contents, archive: &mut Out) -> Result<()> {
-    for dir in [
-        "dev", "etc", "home", "mnt", "proc", "root", "run", "sys", "usr/bin", "var/lib",
-    ] {
-        archive.directory(dir, 0o755)?;
+    let init = if contents.debian.is_none() {
+        add_system(tree, archive)?;
+        "usr/bin/paddock-guest-init"
+    } else {
+        // Nothing of paddock where its package puts it.
+        archive.file("etc/paddock-guest/systemd", 0o644, b"")?;
+        "usr/lib/paddock-guest/init"
+    };
+    let built = tree.binary(BINARIES[0]);
+    if !built.exists() {
+        bail!("{} is not built: run `cargo xtask build`", built.display());
     }
-    archive.directory("tmp", 0o1777)?;
-    for dir in ["bin", "sbin", "lib", "lib64"] {
-        archive.directory(&format!("usr/{dir}"), 0o755)?;
-        archive.symlink(dir, &format!("usr/{dir}"))?;
-    }
-    for (name, text) in ETC {
-        archive.file(&format!("etc/{name}"), 0o644, text.as_bytes())?;
-    }
-    add_busybox(archive)?;
-    for name in BINARIES {
-        let path = tree.binary(name);
-        if path.exists() {
-            add_file(archive, &path, &format!("usr/bin/{name}"))?;
-        }
-    }
-    let init = tree.binary(BINARIES[0]);
-    if !init.exists() {
-        bail!("{} is not built: run `cargo xtask build`", init.display());
-    }
-    archive.symlink("init", "usr/bin/paddock-guest-init")?;
+    add_file(archive, &built, init)?;
+    archive.symlink("init", init)?;
     let mut list = String::new();
     for (name, content) in modules::load(kernel)? {
         let path = format!("/usr/lib/modules/{}/{name}.ko", kernel.release);
@@ -94,6 +91,31 @@ fn fill(tree: &Tree, kernel: &Kernel, contents: &Contents, archive: &mut Out) ->
         add_file(archive, from, to)?;
     }
     add_tools(tree, archive, &contents.tools)
+}
+
+/// Directories, accounts, busybox, paddock's binaries.
+fn add_system(tree: &Tree, archive: &mut Out) -> Result<()> {
+    for dir in [
+        "dev", "etc", "home", "mnt", "proc", "root", "run", "sys", "usr/bin", "var/lib",
+    ] {
+        archive.directory(dir, 0o755)?;
+    }
+    archive.directory("tmp", 0o1777)?;
+    for dir in ["bin", "sbin", "lib", "lib64"] {
+        archive.directory(&format!("usr/{dir}"), 0o755)?;
+        archive.symlink(dir, &format!("usr/{dir}"))?;
+    }
+    for (name, text) in ETC {
+        archive.file(&format!("etc/{name}"), 0o644, text.as_bytes())?;
+    }
+    add_busybox(archive)?;
+    for name in &BINARIES[1..] {
+        let path = tree.binary(name);
+        if path.exists() {
+            add_file(archive, &path, &format!("usr/bin/{name}"))?;
+        }
+    }
+    Ok(())
 }
 
 const ETC: [(&str, &str); 6] = [

@@ -98,7 +98,7 @@ impl Apt {
 }
 
 /// The first archive, not a security one, in deb822 or one-line sources.
-fn machine_mirror() -> Result<String> {
+pub(super) fn machine_mirror() -> Result<String> {
     let mut files = vec![PathBuf::from("/etc/apt/sources.list")];
     if let Ok(entries) = fs::read_dir("/etc/apt/sources.list.d") {
         files.extend(entries.filter_map(|entry| Some(entry.ok()?.path())));

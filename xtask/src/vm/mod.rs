@@ -1,6 +1,7 @@
 //! Guests: Debian's kernels in QEMU, with an initramfs of ours.
 
 pub(crate) mod cpio;
+mod debian;
 pub(crate) mod initramfs;
 pub(crate) mod kernel;
 pub(crate) mod mirror;
@@ -59,6 +60,7 @@ pub(crate) fn main(tree: &Tree, args: &Args) -> Result<i32> {
         command: (!args.command.is_empty()).then(|| script(&args.command)),
         files: args.files.iter().map(|file| file_pair(file)).collect(),
         tools: args.tools.clone(),
+        debian: None,
     };
     let machine = Machine {
         timeout: Duration::from_secs(args.timeout),

@@ -16,6 +16,7 @@ use tokio::{
 use super::{Error, GRACE, reload, service};
 use crate::{
     api::{Origin, State},
+    canary,
     chain::chain,
     clock, found, guard, launch, metrics,
     options::Reload,
@@ -51,6 +52,7 @@ pub(super) async fn live(
     tokio::spawn(reload::run(Arc::clone(&shared), reload, hangup));
     tokio::spawn(launch::keep(Arc::clone(&shared)));
     tokio::spawn(launch::keep_limits(Arc::clone(&shared)));
+    let canary = tokio::spawn(canary::keep(Arc::clone(&shared)));
     tokio::spawn(rates::keep(Arc::clone(&shared)));
     tokio::spawn(found::run(Arc::clone(&shared)));
     tokio::spawn(withheld::watch(Arc::clone(&shared)));
@@ -90,6 +92,8 @@ pub(super) async fn live(
     shared.begin_shutdown();
     shared.instance.remove_socket();
     let finished = async {
+        // It takes its stage down.
+        let _ = canary.await;
         for server in servers {
             // A server that panicked has ended, too.
             let _ = server.await;

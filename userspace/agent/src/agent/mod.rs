@@ -26,6 +26,7 @@ use tokio::{
 
 use crate::{
     bus::Bus,
+    canary::Canary,
     chain::chain,
     check,
     found::Found,
@@ -219,6 +220,7 @@ fn serve(instance: Instance, started: Started, reload: Reload) -> Result<(), Err
         found: Found::new(),
         policies: Policies::default(),
         restorer: Restorer::new(),
+        canary: Canary::default(),
         metrics_address,
         shutdown: watch::Sender::new(false),
         clients: AtomicUsize::new(0),

@@ -99,6 +99,7 @@ fn fixed(old: &Options, new: &Options) -> Vec<&'static str> {
             "web.listen_address",
         ),
         (old.probe != new.probe, "agent.require_probe"),
+        (old.canary != new.canary, "agent.canary_interval"),
     ])
 }
 

@@ -70,10 +70,22 @@ const DISARMED: Family = Family::gauge(
     "paddock_policy_rules_disarmed",
     "1 where a policy's rule hit more containers than its disarm allows and only counts now, until its policy is applied or gets its mode anew; 0 for other rules that have a disarm.",
 ).by(&["policy", "rule"]);
+const CANARY: Family = Family::counter(
+    "paddock_canary_runs_total",
+    "Harmless escapes that the agent played itself, by what came of it: seen: it heard of it; missed: not within ten seconds; failed: it could not be played.",
+).by(&["outcome"]);
+const CANARY_SEEN: Family = Family::gauge(
+    "paddock_canary_last_seen_timestamp_seconds",
+    "When the last one was heard of, or the agent started.",
+);
+const CANARY_DELAY: Family = Family::gauge(
+    "paddock_canary_delay_seconds",
+    "From the hook to the agent's reader, of the last one that was heard of.",
+);
 const BUILD: Family =
     Family::gauge("paddock_build_info", "Version of paddock, always 1.").by(&["version"]);
 
-pub(super) const FAMILIES: [Family; 15] = [
+pub(super) const FAMILIES: [Family; 18] = [
     OOM_KILLS,
     CONTAINERS,
     FOLDED,
@@ -88,6 +100,9 @@ pub(super) const FAMILIES: [Family; 15] = [
     HITS_LOST,
     TAMPERING,
     DISARMED,
+    CANARY,
+    CANARY_SEEN,
+    CANARY_DELAY,
     BUILD,
 ];
 
@@ -146,6 +161,9 @@ pub(super) fn collect(shared: &Shared, exported: &Exported) -> Vec<MetricFamily>
         TAMPERING.with(tampering(shared)),
         HITS_LOST.with([(vec![], float(shared.kernel.hits_lost()))]),
         DISARMED.with(disarmed(shared)),
+        CANARY.with(canary_runs(shared)),
+        CANARY_SEEN.with(canary_seen(shared)),
+        CANARY_DELAY.with(canary_delay(shared)),
         BUILD.with([(vec![("version", env!("CARGO_PKG_VERSION").to_owned())], 1.0)]),
     ]
 }
@@ -217,4 +235,26 @@ fn oom_kills() -> Option<u64> {
         .trim()
         .parse()
         .ok()
+}
+
+/// None of the three where no canary is played.
+fn canary_runs(shared: &Shared) -> Vec<(Labels, f64)> {
+    let plays = shared.canary.plays();
+    let outcomes = shared.canary.outcomes().into_iter().filter(|_| plays);
+    outcomes
+        .map(|(outcome, count)| (vec![("outcome", outcome.to_owned())], float(count)))
+        .collect()
+}
+
+fn canary_seen(shared: &Shared) -> Option<(Labels, f64)> {
+    let canary = &shared.canary;
+    let at_ns = canary
+        .last()
+        .map_or_else(|| canary.since(), |last| last.at_ns);
+    canary.plays().then(|| (vec![], float(at_ns) / 1e9))
+}
+
+fn canary_delay(shared: &Shared) -> Option<(Labels, f64)> {
+    let last = shared.canary.last()?;
+    Some((vec![], last.took.as_secs_f64()))
 }

@@ -5,6 +5,7 @@ use std::{
     ffi::OsString,
     net::SocketAddr,
     path::{Path, PathBuf, absolute},
+    time::Duration,
 };
 
 use clap::ArgAction;
@@ -89,6 +90,15 @@ pub(crate) struct Agent {
     /// enforced), off (any root), audit (any root, counted), enforce (nobody), strict (and no signals)
     #[arg(long, env = "PADDOCK_GUARD", default_value = "auto", value_name = "MODE", value_parser = guarding, hide_env_values = true)]
     guard: Guarding,
+    /// Play itself a harmless escape every so many seconds and count whether it was heard of; 0: never
+    #[arg(
+        long,
+        env = "PADDOCK_CANARY_INTERVAL",
+        default_value_t = 60,
+        value_name = "SECONDS",
+        hide_env_values = true
+    )]
+    canary_interval: u32,
     /// Log the kernel programs' own debug lines
     #[arg(long)]
     debug_programs: bool,
@@ -163,6 +173,8 @@ impl Agent {
             } else {
                 ProbeMode::Optional
             },
+            canary: (self.canary_interval != 0 && !self.ephemeral)
+                .then(|| Duration::from_secs(self.canary_interval.into())),
             live: Live {
                 detach_on_exit: self.detach_on_exit,
                 track: self.track,
