@@ -5,6 +5,8 @@ use std::{fmt, net::SocketAddr, path::PathBuf};
 
 use paddock_probe::RecordRate;
 
+use crate::store::Bounds;
+
 /// How an agent is started.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -22,6 +24,8 @@ pub struct Options {
     pub force_rungs: Vec<(String, String)>,
     pub probe: ProbeMode,
     pub live: Live,
+    /// How many events are stored, and for how long.
+    pub events: Bounds,
 }
 
 /// What SIGHUP may change.

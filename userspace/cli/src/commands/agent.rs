@@ -5,11 +5,12 @@ use std::{
     ffi::OsString,
     net::SocketAddr,
     path::{Path, PathBuf, absolute},
+    time::Duration,
 };
 
 use clap::ArgAction;
 use paddock_agent::{
-    Cni, DEFAULT_LISTEN_ADDRESS, Guarding, Live, Options, ProbeMode, RecordRate, Reload,
+    Bounds, Cni, DEFAULT_LISTEN_ADDRESS, Guarding, Live, Options, ProbeMode, RecordRate, Reload,
 };
 use tracing_subscriber::EnvFilter;
 
@@ -89,6 +90,12 @@ pub(crate) struct Agent {
     /// enforced), off (any root), audit (any root, counted), enforce (nobody), strict (and no signals)
     #[arg(long, env = "PADDOCK_GUARD", default_value = "auto", value_name = "MODE", value_parser = guarding, hide_env_values = true)]
     guard: Guarding,
+    /// How much of the disk stored events may take; 0: they are kept in memory alone
+    #[arg(long, env = "PADDOCK_EVENTS_MAX_SIZE", default_value = "256m", value_name = "SIZE", value_parser = size, hide_env_values = true)]
+    events_max_size: u64,
+    /// How long events are stored
+    #[arg(long, env = "PADDOCK_EVENTS_MAX_AGE", default_value = "7d", value_name = "TIME", value_parser = humantime::parse_duration, hide_env_values = true)]
+    events_max_age: Duration,
     /// Log the kernel programs' own debug lines
     #[arg(long)]
     debug_programs: bool,
@@ -158,6 +165,10 @@ impl Agent {
             ephemeral: self.ephemeral,
             program_log: self.debug_programs,
             force_rungs: self.force_rung,
+            events: Bounds {
+                max_bytes: self.events_max_size,
+                max_age: self.events_max_age,
+            },
             probe: if self.require_probe {
                 ProbeMode::Required
             } else {
@@ -204,6 +215,10 @@ fn listen_address(text: &str) -> Result<Listen, String> {
         .map_err(|_| {
             format!("expected an address and a port, such as {DEFAULT_LISTEN_ADDRESS}, or 'none'")
         })
+}
+
+fn size(text: &str) -> Result<u64, String> {
+    paddock_cgroups::parse::size(text).map_err(|error| error.reason)
 }
 
 fn guarding(text: &str) -> Result<Guarding, &'static str> {
