@@ -38,6 +38,12 @@ enum Bench {
         #[arg(default_values_t = [10, 100, 1000])]
         containers: Vec<u32>,
     },
+    /// Searching a store of many events: one container's of a time, a kind, a verdict, all
+    Events {
+        /// So many are stored; some 500 bytes of disk each
+        #[arg(default_value_t = 10_000_000)]
+        events: u64,
+    },
     /// Starting and entering a container, beside crun, runc and the floor
     Launch {
         /// Kernel series of the guests; without one, the newest
@@ -111,6 +117,13 @@ fn program(bench: &Bench) -> Program {
         Bench::Scale { containers } => Program {
             name: "paddock-bench-scale",
             here: containers.iter().map(u32::to_string).collect(),
+            guest: String::new(),
+            tools: &[],
+            series: Vec::new(),
+        },
+        Bench::Events { events } => Program {
+            name: "paddock-bench-events",
+            here: vec![events.to_string()],
             guest: String::new(),
             tools: &[],
             series: Vec::new(),

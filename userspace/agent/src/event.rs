@@ -10,7 +10,8 @@ pub const SCHEMA_VERSION: u32 = 1;
 pub struct Event {
     /// Grows when a field changes its meaning or goes.
     pub schema_version: u32,
-    /// Grows by one; gaps never occur within one agent's life.
+    /// Grows by one over the instance's life, also from one agent to the next; of `lost` the last
+    /// one that is missing.
     pub id: u64,
     /// Nanoseconds since the epoch.
     pub time_ns: u64,
@@ -61,6 +62,14 @@ impl Verdict {
         (Self::EscapeAttempt, "escape_attempt"),
         (Self::Escape, "escape"),
     ];
+}
+
+/// What an event was judged, if it is one that is.
+pub fn verdict_of(kind: &Kind) -> Option<Verdict> {
+    match kind {
+        Kind::NamespaceCall { verdict, .. } | Kind::Activity { verdict, .. } => Some(*verdict),
+        _ => None,
+    }
 }
 
 /// One namespace type in a setns, unshare or clone.
@@ -244,7 +253,8 @@ pub enum Kind {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         detail: Option<String>,
     },
-    /// In a followed stream only: this reader was too slow and missed as many.
+    /// With `--follow` or `--after` only: as many are missing here, since this reader was too slow
+    /// or since they are not stored (any more).
     Lost {
         count: u64,
     },
@@ -265,7 +275,7 @@ pub enum Kind {
     },
 }
 
-/// The names that events have in JSON.
+/// The names that events have in JSON. Their order is what the store has: new ones come last.
 pub const KINDS: [&str; 12] = [
     "container",
     "namespace_call",

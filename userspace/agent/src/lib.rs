@@ -37,6 +37,7 @@ mod registry;
 mod runtime_files;
 mod server;
 mod shared;
+mod store;
 mod telling;
 mod withheld;
 
@@ -44,3 +45,4 @@ pub use agent::{Error, run};
 pub use instance::{AgentFile, cgroup_parent, delegated_base};
 pub use options::{Cni, DEFAULT_LISTEN_ADDRESS, Guarding, Live, Options, ProbeMode, Reload};
 pub use paddock_probe::RecordRate;
+pub use store::{Bounds, fill};

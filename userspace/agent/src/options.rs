@@ -5,6 +5,8 @@ use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
 use paddock_probe::RecordRate;
 
+use crate::store::Bounds;
+
 /// How an agent is started.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -24,6 +26,8 @@ pub struct Options {
     /// How often the agent plays itself an escape; `None`: never.
     pub canary: Option<Duration>,
     pub live: Live,
+    /// How many events are stored, and for how long.
+    pub events: Bounds,
 }
 
 /// What SIGHUP may change.

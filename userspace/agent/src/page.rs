@@ -63,7 +63,7 @@ pub(crate) fn page(shared: &Shared) -> String {
         .filter(|container| container.state() == State::Running)
         .collect();
     walls(&mut text, shared, &running);
-    let history = shared.bus.subscribe().history;
+    let history = shared.bus.snapshot().history;
     let last = history.iter().rev().filter(|event| is_told(&event.kind));
     events(&mut text, last.take(EVENTS).map(AsRef::as_ref));
     text.push_str("</body></html>\n");

@@ -19,7 +19,7 @@ use crate::{
     canary::Canary,
     clock,
     container::Container,
-    event::Kind,
+    event::{Event, Kind},
     found::Found,
     instance::Instance,
     kernel::{Kernel, keys},
@@ -28,6 +28,7 @@ use crate::{
     options::{Live, Options},
     policies::{Policies, Who},
     registry::Registry,
+    store::Store,
 };
 
 #[derive(Debug)]
@@ -40,7 +41,9 @@ pub(crate) struct Shared {
     pub(crate) delegation: Delegation,
     pub(crate) kernel: Kernel,
     pub(crate) registry: Registry,
-    pub(crate) bus: Bus,
+    pub(crate) bus: Arc<Bus>,
+    /// `None`: events are kept in memory alone.
+    pub(crate) store: Option<Store>,
     pub(crate) zygote: Keeper,
     pub(crate) filters: Filters,
     pub(crate) found: Found,
@@ -67,6 +70,23 @@ impl Shared {
             oom_killed: end.as_ref().map(|end| end.oom_killed),
         };
         self.bus.publish(clock::now_ns(), container.subject(), kind);
+    }
+
+    /// One that is kept, in memory or in the store. Blocking.
+    pub(crate) fn event(&self, id: u64) -> Option<Arc<Event>> {
+        let stored = || self.store.as_ref()?.find(id).map(Arc::new);
+        self.bus.find(id).or_else(stored)
+    }
+
+    /// What is kept of an event's container from about its time. Blocking.
+    pub(crate) fn events_near(&self, event: &Event, span_ns: u64) -> Vec<Arc<Event>> {
+        let mut near: Vec<_> = self.bus.snapshot().history;
+        near.retain(|other| other.time_ns.abs_diff(event.time_ns) <= span_ns);
+        if let (Some(store), Some(id)) = (&self.store, &event.container_id) {
+            let stored = store.near(id, event.time_ns, span_ns);
+            near.extend(stored.into_iter().map(Arc::new));
+        }
+        near
     }
 
     /// A line in the log for what has no better place; with the container's name.

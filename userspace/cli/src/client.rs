@@ -44,6 +44,15 @@ pub(crate) enum Error {
     },
 }
 
+/// Who ended a stream of lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// The agent.
+    Answer,
+    /// Whoever reads, or a signal.
+    Reader,
+}
+
 #[derive(Debug)]
 pub(crate) struct Client {
     runtime: tokio::runtime::Runtime,
@@ -107,12 +116,12 @@ impl Client {
     }
 
     /// Hands each line of a JSON lines answer to `line` as it comes, until the answer ends or
-    /// SIGINT or SIGTERM arrive or stdout's reader leaves.
+    /// SIGINT or SIGTERM arrive or stdout's reader leaves; which of both it was.
     pub(crate) fn lines(
         &self,
         path: &str,
         mut line: impl FnMut(&str) -> anyhow::Result<()>,
-    ) -> anyhow::Result<()> {
+    ) -> anyhow::Result<End> {
         self.runtime.block_on(async {
             let mut body = self.request(Method::GET, path, None).await?.into_body();
             let mut partial = Vec::new();
@@ -125,16 +134,48 @@ impl Client {
             loop {
                 let frame = tokio::select! {
                     frame = body.frame() => frame,
-                    _ = interrupt.recv() => return Ok(()),
-                    _ = terminate.recv() => return Ok(()),
-                    () = &mut left => return Ok(()),
+                    _ = interrupt.recv() => return Ok(End::Reader),
+                    _ = terminate.recv() => return Ok(End::Reader),
+                    () = &mut left => return Ok(End::Reader),
                 };
-                let Some(frame) = frame else { return Ok(()) };
+                let Some(frame) = frame else {
+                    return Ok(End::Answer);
+                };
                 let frame = frame.map_err(|source| self.broken("read the stream", source))?;
                 partial.extend_from_slice(frame.data_ref().map_or(&[][..], |data| data));
                 while let Some(end) = partial.iter().position(|&byte| byte == b'\n') {
                     let whole: Vec<u8> = partial.drain(..=end).collect();
                     line(String::from_utf8_lossy(&whole).trim_end())?;
+                }
+            }
+        })
+    }
+
+    /// Waits until an agent listens, for so long; in vain it fails as a request would.
+    pub(crate) fn wait_for_agent(&self, patience: Duration) -> anyhow::Result<End> {
+        const STEP: Duration = Duration::from_millis(100);
+        self.runtime.block_on(async {
+            let left = crate::output::reader_left();
+            tokio::pin!(left);
+            let mut interrupt =
+                tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt())?;
+            let mut terminate =
+                tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+            let end = tokio::time::Instant::now() + patience;
+            loop {
+                match UnixStream::connect(&self.socket).await {
+                    Ok(_) => return Ok(End::Answer),
+                    Err(source) if tokio::time::Instant::now() > end => {
+                        let socket = self.socket.clone();
+                        return Err(Error::NoAgent { socket, source }.into());
+                    }
+                    Err(_) => {}
+                }
+                tokio::select! {
+                    () = tokio::time::sleep(STEP) => {}
+                    _ = interrupt.recv() => return Ok(End::Reader),
+                    _ = terminate.recv() => return Ok(End::Reader),
+                    () = &mut left => return Ok(End::Reader),
                 }
             }
         })

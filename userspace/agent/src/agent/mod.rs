@@ -37,6 +37,7 @@ use crate::{
     policies::Policies,
     registry::Registry,
     shared::Shared,
+    store::Store,
 };
 
 /// Requests under way get so long to finish.
@@ -206,6 +207,7 @@ fn serve(instance: Instance, started: Started, reload: Reload) -> Result<(), Err
         delegation.reason()
     );
     let (web, metrics_address) = web.unzip();
+    let (store, bus) = store(&options, &instance);
     let shared = Arc::new(Shared {
         live: RwLock::new(Arc::new(options.live.clone())),
         options,
@@ -214,7 +216,8 @@ fn serve(instance: Instance, started: Started, reload: Reload) -> Result<(), Err
         delegation,
         kernel,
         registry: Registry::default(),
-        bus: Bus::new(),
+        bus,
+        store,
         zygote: Keeper::new(zygote),
         filters: Filters::default(),
         found: Found::new(),
@@ -231,6 +234,12 @@ fn serve(instance: Instance, started: Started, reload: Reload) -> Result<(), Err
     // What still runs holds nothing that would be lost.
     runtime.shutdown_timeout(GRACE);
     shared.zygote.end();
+    if let Some(store) = &shared.store
+        && store.close(&shared.bus)
+    {
+        // Where ids go on is in the store.
+        let _ = std::fs::remove_file(shared.instance.next_event_path());
+    }
     let options = &shared.options;
     if options.ephemeral {
         launch::clean_exited(&shared);
@@ -246,6 +255,16 @@ fn serve(instance: Instance, started: Started, reload: Reload) -> Result<(), Err
     leave_cgroups(&shared.hierarchies, &shared.instance);
     shared.instance.close(options.ephemeral);
     served
+}
+
+/// An ephemeral agent is there for a launch, which is not to wait for a disk.
+fn store(options: &Options, instance: &Instance) -> (Option<Store>, Arc<Bus>) {
+    if options.ephemeral || options.events.max_bytes == 0 {
+        return (None, Arc::new(Bus::new()));
+    }
+    let counter = instance.next_event_path();
+    let (store, bus) = Store::open(&options.data_dir, instance.name(), &counter, options.events);
+    (Some(store), bus)
 }
 
 /// A monitor leaves the parents to the agent while one listens, which no longer does.

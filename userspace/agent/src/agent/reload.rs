@@ -98,6 +98,10 @@ fn fixed(old: &Options, new: &Options) -> Vec<&'static str> {
             old.listen_address != new.listen_address,
             "web.listen_address",
         ),
+        (
+            old.events != new.events,
+            "events.max_size or events.max_age",
+        ),
         (old.probe != new.probe, "agent.require_probe"),
         (old.canary != new.canary, "agent.canary_interval"),
     ])

@@ -103,6 +103,11 @@ impl Instance {
         self.dir.join("bpf")
     }
 
+    /// Where the next event's id is, for the successor of an agent that is killed.
+    pub(crate) fn next_event_path(&self) -> PathBuf {
+        self.dir.join("events.next")
+    }
+
     pub(crate) fn containers_dir(&self) -> PathBuf {
         self.dir.join("containers")
     }
@@ -241,6 +246,11 @@ pub(crate) fn fnv1a(bytes: &[u8]) -> u64 {
 pub fn cgroup_parent(state_dir: &Path) -> io::Result<PathBuf> {
     let dir = fs::canonicalize(state_dir)?;
     Ok(former_parent(&dir).unwrap_or_else(|| Path::new("paddock").join(name_of(&dir))))
+}
+
+/// As [`Instance::name`], of a directory that is there.
+pub(crate) fn name(state_dir: &Path) -> io::Result<String> {
+    Ok(name_of(&fs::canonicalize(state_dir)?))
 }
 
 /// The delegated cgroup that a parent is below, as [`Instance::cgroup_parent`] makes it.

@@ -9,7 +9,12 @@ use super::{
     container::states,
     family::{Family, Labels, float},
 };
-use crate::{api::State, registry::Exported, shared::Shared};
+use crate::{
+    api::State,
+    registry::Exported,
+    shared::Shared,
+    store::{Stats, Store},
+};
 
 const OOM_KILLS: Family = Family::counter(
     "paddock_oom_kills_total",
@@ -82,10 +87,30 @@ const CANARY_DELAY: Family = Family::gauge(
     "paddock_canary_delay_seconds",
     "From the hook to the agent's reader, of the last one that was heard of.",
 );
+const STORED: Family = Family::counter(
+    "paddock_events_store_stored_total",
+    "Events that were written to the store on disk since this agent began.",
+);
+const UNSTORED: Family = Family::counter(
+    "paddock_events_store_dropped_total",
+    "Events that were told to followers and kept in memory, but not stored: the disk was too slow, full or broken.",
+);
+const STORE_BYTES: Family = Family::gauge(
+    "paddock_events_store_size_bytes",
+    "What stored events take of the store's file; the log beside it has up to some MiB more.",
+);
+const STORE_ERRORS: Family = Family::counter(
+    "paddock_events_store_errors_total",
+    "Failures to open or write the store; each is tried again.",
+);
+const STORE_FAILING: Family = Family::gauge(
+    "paddock_events_store_failing",
+    "1 while the store cannot be written and events are kept in memory alone.",
+);
 const BUILD: Family =
     Family::gauge("paddock_build_info", "Version of paddock, always 1.").by(&["version"]);
 
-pub(super) const FAMILIES: [Family; 18] = [
+pub(super) const FAMILIES: [Family; 23] = [
     OOM_KILLS,
     CONTAINERS,
     FOLDED,
@@ -103,6 +128,11 @@ pub(super) const FAMILIES: [Family; 18] = [
     CANARY,
     CANARY_SEEN,
     CANARY_DELAY,
+    STORED,
+    UNSTORED,
+    STORE_BYTES,
+    STORE_ERRORS,
+    STORE_FAILING,
     BUILD,
 ];
 
@@ -133,6 +163,9 @@ pub(super) fn collect(shared: &Shared, exported: &Exported) -> Vec<MetricFamily>
     });
     let programs = shared.kernel.programs();
     let program = |name: &str| -> Labels { vec![("program", name.to_owned())] };
+    let store = shared.store.as_ref().map(Store::stats);
+    let of_store = |value: fn(&Stats) -> u64| store.map(|stats| (vec![], float(value(stats))));
+    let unstored = store.map(|_| (vec![], float(shared.bus.dropped())));
     let folded = u64::try_from(exported.folded.len()).unwrap_or(u64::MAX);
     vec![
         OOM_KILLS.with(oom_kills().map(|count| (vec![], float(count)))),
@@ -164,6 +197,11 @@ pub(super) fn collect(shared: &Shared, exported: &Exported) -> Vec<MetricFamily>
         CANARY.with(canary_runs(shared)),
         CANARY_SEEN.with(canary_seen(shared)),
         CANARY_DELAY.with(canary_delay(shared)),
+        STORED.with(of_store(Stats::stored)),
+        UNSTORED.with(unstored),
+        STORE_BYTES.with(of_store(Stats::bytes)),
+        STORE_ERRORS.with(of_store(Stats::errors)),
+        STORE_FAILING.with(of_store(|stats| u64::from(stats.failing()))),
         BUILD.with([(vec![("version", env!("CARGO_PKG_VERSION").to_owned())], 1.0)]),
     ]
 }

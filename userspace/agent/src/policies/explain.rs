@@ -49,7 +49,7 @@ enum Asked {
 
 impl Policies {
     pub(crate) fn explain(&self, shared: &Shared, id: u64) -> Result<Explanation, Error> {
-        let event = shared.bus.find(id).ok_or(Error::NoEvent { id })?;
+        let event = shared.event(id).ok_or(Error::NoEvent { id })?;
         let mut notes = Vec::new();
         let asked = asked(shared, &event, &mut notes).ok_or(Error::NotJudged { id })?;
         let targets: Vec<(&str, &str)> = match &asked {
@@ -108,10 +108,10 @@ fn asked(shared: &Shared, event: &Arc<Event>, notes: &mut Vec<String>) -> Option
         Kind::Denial {
             activity, target, ..
         } if matches!(activity.as_str(), "setns" | "unshare" | "clone") => {
-            let call = shared.bus.subscribe().history.into_iter();
-            let mut calls = call.filter(|call| is_of(call, event));
-            let nearest = calls
-                .by_ref()
+            let nearest = shared
+                .events_near(event, CALL_NS)
+                .into_iter()
+                .filter(|call| is_of(call, event))
                 .min_by_key(|call| call.time_ns.abs_diff(event.time_ns));
             nearest.map_or_else(
                 || {

@@ -86,10 +86,7 @@ pub(crate) enum Error {
     },
     #[error("{0}")]
     Faults(String),
-    #[error(
-        "no event {id}: the agent keeps the last {} of each class since its start",
-        crate::bus::HISTORY
-    )]
+    #[error("no event {id}: there was none, or it is not kept any more")]
     NoEvent { id: u64 },
     #[error(
         "event {id} is no act that policies judge: setns, unshare, clone, an activity, a denial"

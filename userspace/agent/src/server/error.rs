@@ -37,6 +37,10 @@ impl Failure {
         Self::new(StatusCode::BAD_REQUEST, error, None)
     }
 
+    pub(super) fn conflict(error: &str) -> Self {
+        Self::new(StatusCode::CONFLICT, error, None)
+    }
+
     pub(super) fn internal(error: &str) -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, error, None)
     }

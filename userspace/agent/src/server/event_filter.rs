@@ -7,8 +7,9 @@ use serde::Deserialize;
 use super::error::Failure;
 use crate::{
     clock,
-    event::{Event, KINDS, Kind, Verdict},
+    event::{KINDS, Verdict},
     registry::Registry,
+    store::{Start, Wanted, Whose},
 };
 
 #[derive(Debug, Deserialize)]
@@ -22,73 +23,64 @@ pub(super) struct Options {
     verdict: Option<String>,
     since_ns: Option<u64>,
     until_ns: Option<u64>,
+    /// A cursor: what has a higher id, and what is missing of that.
+    after: Option<u64>,
+    /// All that is stored.
+    #[serde(default)]
+    all: bool,
+    /// So many, the last ones that fit.
+    last: Option<usize>,
 }
 
+/// A reader's `last` costs memory.
+const MOST: usize = 1_000_000;
+
+/// What they ask for, understood.
 #[derive(Debug)]
 pub(super) struct Filter {
-    of: Of,
-    /// Empty: any.
-    kinds: Vec<&'static str>,
-    verdicts: Vec<Verdict>,
-    since_ns: u64,
-    until_ns: Option<u64>,
+    pub(super) wanted: Wanted,
+    /// Where to begin in the store; `None`: with what is in memory.
+    pub(super) start: Option<Start>,
 }
 
-/// Whose.
-#[derive(Debug)]
-enum Of {
-    All,
-    Id(String),
-    /// Nobody known now: as the events themselves name it.
-    Reference(String),
-}
+/// What a reader gets who says what it wants and not how much of it.
+const USUAL: usize = 4096;
 
 impl Filter {
     pub(super) fn new(registry: &Registry, options: &Options) -> Result<Self, Failure> {
-        let of = match &options.container {
-            None => Of::All,
+        let whose = match &options.container {
+            None => Whose::All,
             Some(reference) => match registry.find(reference) {
-                Ok(container) => Of::Id(container.id.clone()),
-                Err(_) => Of::Reference(reference.clone()),
+                Ok(container) => Whose::Id(container.id.clone()),
+                // Nobody known now: as the events themselves name it.
+                Err(_) => Whose::Reference(reference.clone()),
             },
         };
-        Ok(Self {
-            of,
+        let wanted = Wanted {
+            whose,
             kinds: words(options.kind.as_deref(), kind)?,
             verdicts: words(options.verdict.as_deref(), verdict)?,
             since_ns: options.since_ns.unwrap_or(0),
             until_ns: options.until_ns,
-        })
-    }
-
-    pub(super) fn wants(&self, event: &Event) -> bool {
-        let whose = match &self.of {
-            Of::All => true,
-            Of::Id(id) => event.container_id.as_ref() == Some(id),
-            Of::Reference(reference) => {
-                let begins = |id: &String| id.starts_with(reference);
-                event.container.as_ref() == Some(reference)
-                    || event.container_id.as_ref().is_some_and(begins)
-            }
         };
-        let kind = self.kinds.is_empty() || self.kinds.contains(&event.kind.name());
-        let judged = |verdict| self.verdicts.contains(&verdict);
-        let verdict = self.verdicts.is_empty() || verdict_of(&event.kind).is_some_and(judged);
-        let late = self.until_ns.is_some_and(|until| event.time_ns > until);
-        whose && kind && verdict && event.time_ns >= self.since_ns && !late
+        let timed = options.since_ns.is_some() || options.until_ns.is_some();
+        let start = match (options.after, options.last) {
+            (Some(_), Some(_)) => {
+                return Err(Failure::bad_input("after and last exclude each other"));
+            }
+            (Some(after), None) => Some(Start::After(after)),
+            (None, Some(last)) => Some(Start::Last(last.min(MOST))),
+            (None, None) if options.all || timed => Some(Start::All),
+            (None, None) if wanted.is_picky() => Some(Start::Last(USUAL)),
+            (None, None) => None,
+        };
+        Ok(Self { wanted, start })
     }
 
     /// After which nothing that comes is wanted.
     pub(super) fn ends_in(&self) -> Option<Duration> {
-        let until = self.until_ns?;
+        let until = self.wanted.until_ns?;
         Some(Duration::from_nanos(until.saturating_sub(clock::now_ns())))
-    }
-}
-
-fn verdict_of(kind: &Kind) -> Option<Verdict> {
-    match kind {
-        Kind::NamespaceCall { verdict, .. } | Kind::Activity { verdict, .. } => Some(*verdict),
-        _ => None,
     }
 }
 
@@ -116,6 +108,7 @@ fn verdict(word: &str) -> Result<Verdict, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::{Event, Kind};
 
     fn event(time_ns: u64, container: &str, verdict: Option<Verdict>) -> Event {
         let kind = match verdict {
@@ -166,7 +159,7 @@ mod tests {
             let filter = filter(options).unwrap();
             let found: Vec<u64> = all
                 .iter()
-                .filter(|event| filter.wants(event))
+                .filter(|event| filter.wanted.wants(event))
                 .map(|event| event.time_ns)
                 .collect();
             assert_eq!(found, want, "{options}");

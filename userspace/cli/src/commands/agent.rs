@@ -10,7 +10,7 @@ use std::{
 
 use clap::ArgAction;
 use paddock_agent::{
-    Cni, DEFAULT_LISTEN_ADDRESS, Guarding, Live, Options, ProbeMode, RecordRate, Reload,
+    Bounds, Cni, DEFAULT_LISTEN_ADDRESS, Guarding, Live, Options, ProbeMode, RecordRate, Reload,
 };
 use tracing_subscriber::EnvFilter;
 
@@ -99,6 +99,12 @@ pub(crate) struct Agent {
         hide_env_values = true
     )]
     canary_interval: u32,
+    /// How much of the disk stored events may take; 0: they are kept in memory alone
+    #[arg(long, env = "PADDOCK_EVENTS_MAX_SIZE", default_value = "256m", value_name = "SIZE", value_parser = size, hide_env_values = true)]
+    events_max_size: u64,
+    /// How long events are stored
+    #[arg(long, env = "PADDOCK_EVENTS_MAX_AGE", default_value = "7d", value_name = "TIME", value_parser = humantime::parse_duration, hide_env_values = true)]
+    events_max_age: Duration,
     /// Log the kernel programs' own debug lines
     #[arg(long)]
     debug_programs: bool,
@@ -168,6 +174,10 @@ impl Agent {
             ephemeral: self.ephemeral,
             program_log: self.debug_programs,
             force_rungs: self.force_rung,
+            events: Bounds {
+                max_bytes: self.events_max_size,
+                max_age: self.events_max_age,
+            },
             probe: if self.require_probe {
                 ProbeMode::Required
             } else {
@@ -216,6 +226,10 @@ fn listen_address(text: &str) -> Result<Listen, String> {
         .map_err(|_| {
             format!("expected an address and a port, such as {DEFAULT_LISTEN_ADDRESS}, or 'none'")
         })
+}
+
+fn size(text: &str) -> Result<u64, String> {
+    paddock_cgroups::parse::size(text).map_err(|error| error.reason)
 }
 
 fn guarding(text: &str) -> Result<Guarding, &'static str> {

@@ -21,7 +21,7 @@ use crate::client::{Client, Error};
 /// An agent ends within a second; an emulated machine needs more.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// What only a running agent needs, the lock last.
-const FILES: [&str; 3] = ["paddock.sock", "agent.json", "lock"];
+const FILES: [&str; 4] = ["paddock.sock", "agent.json", "events.next", "lock"];
 
 /// End the agent and remove its programs and maps from the kernel
 #[derive(Debug, clap::Args)]

@@ -82,6 +82,8 @@ pub(crate) static KEYS: &[Key] = &[
     key("policy", "dir", "policy_dir", Kind::Text, true),
     key("events", "rate", "event_rate", Kind::Number, true),
     key("events", "burst", "event_burst", Kind::Number, true),
+    key("events", "max_size", "events_max_size", Kind::Text, false),
+    key("events", "max_age", "events_max_age", Kind::Text, false),
     key("cni", "netconfpath", "cni_netconfpath", Kind::Text, true),
     key("cni", "path", "cni_path", Kind::Path, true),
 ];

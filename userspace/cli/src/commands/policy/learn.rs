@@ -58,7 +58,7 @@ impl Learn {
     pub(super) fn run(&self, state_dir: &Path) -> anyhow::Result<u8> {
         let client = Client::new(state_dir)?;
         let mut record = Record::default();
-        let path = format!("/v1/events?container={}", encode(&self.container));
+        let path = format!("/v1/events?all=true&container={}", encode(&self.container));
         client.lines(&path, |line| {
             // What a newer agent tells in another way is nothing that policies judge here.
             if let Ok(event) = serde_json::from_str(line) {
