@@ -48,6 +48,8 @@ fn packages(tree: &Tree, dir: &PathBuf) -> Result<Vec<(PathBuf, String)>> {
     let next = deb::package(tree, &binary, dir, NEXT)?;
     let unit = dir.join("unit");
     fs::write(&unit, UNIT).context("write the guest's unit")?;
+    let wanted = dir.join("wanted");
+    fs::write(&wanted, "[Unit]\nWants=paddock-guest.service\n").context("write a drop-in")?;
     // Anything: an empty one makes systemd ask for names on the console.
     let id = dir.join("machine-id");
     fs::write(&id, "0123456789abcdef0123456789abcdef\n").context("write the machine's id")?;
@@ -69,10 +71,10 @@ fn packages(tree: &Tree, dir: &PathBuf) -> Result<Vec<(PathBuf, String)>> {
             "/etc/paddock-guest/quickstart.md".to_owned(),
         ),
         (id, "/etc/machine-id".to_owned()),
-        (unit.clone(), format!("{UNIT_DIR}/paddock-guest.service")),
+        (unit, format!("{UNIT_DIR}/paddock-guest.service")),
         (
-            unit,
-            format!("{UNIT_DIR}/multi-user.target.wants/paddock-guest.service"),
+            wanted,
+            format!("{UNIT_DIR}/multi-user.target.d/10-paddock-guest.conf"),
         ),
     ])
 }
