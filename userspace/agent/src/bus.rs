@@ -6,7 +6,7 @@
 //! history. Where there is a store, the bus also holds what its writer has not written yet.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -70,6 +70,8 @@ pub(crate) enum Task {
     Write {
         events: Vec<Arc<Event>>,
         holes: Vec<Hole>,
+        /// Of receivers, by their names in the store.
+        cursors: BTreeMap<&'static str, u64>,
         /// The id after the last of them.
         next: u64,
     },
@@ -141,6 +143,11 @@ impl Bus {
         }
     }
 
+    /// The id of the last one that was given.
+    pub(crate) fn last(&self) -> u64 {
+        self.lock().next_id - 1
+    }
+
     pub(crate) fn snapshot(&self) -> Snapshot {
         Self::snapshot_of(self.lock())
     }
@@ -194,11 +201,13 @@ impl Bus {
                 Work::Write {
                     events,
                     holes,
+                    cursors,
                     next,
                 } => {
                     return Task::Write {
                         events,
                         holes,
+                        cursors,
                         next,
                     };
                 }
@@ -224,6 +233,11 @@ impl Bus {
 
     pub(crate) fn count_dropped(&self, count: u64) {
         self.unsaved(|_, unsaved| unsaved.count_dropped(count));
+    }
+
+    /// A receiver got everything up to that id; stored with the next events.
+    pub(crate) fn keep_cursor(&self, name: &'static str, id: u64) {
+        self.unsaved(|_, unsaved| unsaved.keep_cursor(name, id));
     }
 
     /// Events that were not stored, for want of room or of a disk.

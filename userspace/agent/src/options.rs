@@ -5,7 +5,7 @@ use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
 use paddock_probe::RecordRate;
 
-use crate::store::Bounds;
+use crate::{shipping::Endpoint, store::Bounds};
 
 /// How an agent is started.
 #[derive(Clone, Debug)]
@@ -28,6 +28,9 @@ pub struct Options {
     pub live: Live,
     /// How many events are stored, and for how long.
     pub events: Bounds,
+    /// Where else they go.
+    pub journald: bool,
+    pub otlp_endpoint: Option<Endpoint>,
 }
 
 /// What SIGHUP may change.

@@ -28,6 +28,7 @@ use crate::{
     options::{Live, Options},
     policies::{Policies, Who},
     registry::Registry,
+    shipping::Shipped,
     store::Store,
 };
 
@@ -43,7 +44,9 @@ pub(crate) struct Shared {
     pub(crate) registry: Registry,
     pub(crate) bus: Arc<Bus>,
     /// `None`: events are kept in memory alone.
-    pub(crate) store: Option<Store>,
+    pub(crate) store: Option<Arc<Store>>,
+    /// To where events are passed on.
+    pub(crate) shipped: Vec<Arc<Shipped>>,
     pub(crate) zygote: Keeper,
     pub(crate) filters: Filters,
     pub(crate) found: Found,

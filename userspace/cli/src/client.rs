@@ -163,6 +163,13 @@ impl Client {
                 tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
             let end = tokio::time::Instant::now() + patience;
             loop {
+                // First, as one that is being killed still takes connections.
+                tokio::select! {
+                    () = tokio::time::sleep(STEP) => {}
+                    _ = interrupt.recv() => return Ok(End::Reader),
+                    _ = terminate.recv() => return Ok(End::Reader),
+                    () = &mut left => return Ok(End::Reader),
+                }
                 match UnixStream::connect(&self.socket).await {
                     Ok(_) => return Ok(End::Answer),
                     Err(source) if tokio::time::Instant::now() > end => {
@@ -170,12 +177,6 @@ impl Client {
                         return Err(Error::NoAgent { socket, source }.into());
                     }
                     Err(_) => {}
-                }
-                tokio::select! {
-                    () = tokio::time::sleep(STEP) => {}
-                    _ = interrupt.recv() => return Ok(End::Reader),
-                    _ = terminate.recv() => return Ok(End::Reader),
-                    () = &mut left => return Ok(End::Reader),
                 }
             }
         })

@@ -23,7 +23,7 @@ use crate::{
     policies::{directory, reactions},
     rates, runtime_files, server,
     shared::Shared,
-    telling, withheld,
+    shipping, telling, withheld,
 };
 
 /// An ephemeral agent ends when it was idle for so long.
@@ -60,6 +60,7 @@ pub(super) async fn live(
     tokio::spawn(guard::watch(Arc::clone(&shared)));
     tokio::spawn(runtime_files::run(Arc::clone(&shared)));
     tokio::spawn(reactions::run(Arc::clone(&shared)));
+    shipping::start(&shared);
     let mut servers = vec![watched(
         &shared,
         "API",

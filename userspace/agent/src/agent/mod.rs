@@ -37,6 +37,7 @@ use crate::{
     policies::Policies,
     registry::Registry,
     shared::Shared,
+    shipping::{self, Shipped},
     store::Store,
 };
 
@@ -208,6 +209,7 @@ fn serve(instance: Instance, started: Started, reload: Reload) -> Result<(), Err
     );
     let (web, metrics_address) = web.unzip();
     let (store, bus) = store(&options, &instance);
+    let shipped = shipped(&options);
     let shared = Arc::new(Shared {
         live: RwLock::new(Arc::new(options.live.clone())),
         options,
@@ -217,7 +219,8 @@ fn serve(instance: Instance, started: Started, reload: Reload) -> Result<(), Err
         kernel,
         registry: Registry::default(),
         bus,
-        store,
+        store: store.map(Arc::new),
+        shipped,
         zygote: Keeper::new(zygote),
         filters: Filters::default(),
         found: Found::new(),
@@ -265,6 +268,14 @@ fn store(options: &Options, instance: &Instance) -> (Option<Store>, Arc<Bus>) {
     let counter = instance.next_event_path();
     let (store, bus) = Store::open(&options.data_dir, instance.name(), &counter, options.events);
     (Some(store), bus)
+}
+
+/// The receivers that events are passed on to.
+fn shipped(options: &Options) -> Vec<Arc<Shipped>> {
+    let journald = options.journald.then_some(shipping::JOURNALD);
+    let otlp = options.otlp_endpoint.as_ref().map(|_| shipping::OTLP);
+    let to = journald.into_iter().chain(otlp);
+    to.map(|to| Arc::new(Shipped::new(to))).collect()
 }
 
 /// A monitor leaves the parents to the agent while one listens, which no longer does.

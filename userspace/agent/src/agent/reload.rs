@@ -102,6 +102,11 @@ fn fixed(old: &Options, new: &Options) -> Vec<&'static str> {
             old.events != new.events,
             "events.max_size or events.max_age",
         ),
+        (old.journald != new.journald, "events.journald"),
+        (
+            old.otlp_endpoint != new.otlp_endpoint,
+            "events.otlp_endpoint",
+        ),
         (old.probe != new.probe, "agent.require_probe"),
         (old.canary != new.canary, "agent.canary_interval"),
     ])

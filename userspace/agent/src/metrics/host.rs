@@ -1,6 +1,6 @@
 //! Families of the host and of paddock itself.
 
-use std::fs;
+use std::{fs, sync::Arc};
 
 use paddock_probe::Ring;
 use prometheus::proto::MetricFamily;
@@ -13,6 +13,7 @@ use crate::{
     api::State,
     registry::Exported,
     shared::Shared,
+    shipping::Shipped,
     store::{Stats, Store},
 };
 
@@ -107,10 +108,30 @@ const STORE_FAILING: Family = Family::gauge(
     "paddock_events_store_failing",
     "1 while the store cannot be written and events are kept in memory alone.",
 );
+const SHIPPED: Family = Family::counter(
+    "paddock_events_shipped_total",
+    "Events that a receiver took (journald, otlp), counted again where they were sent again.",
+)
+.by(&["to"]);
+const SHIPPING_REFUSED: Family = Family::counter(
+    "paddock_events_shipping_refused_total",
+    "Events that a receiver said it will never take.",
+)
+.by(&["to"]);
+const SHIPPING_ERRORS: Family = Family::counter(
+    "paddock_events_shipping_errors_total",
+    "Attempts at passing events on that failed; all but refused ones are made again.",
+)
+.by(&["to"]);
+const SHIPPING_BEHIND: Family = Family::gauge(
+    "paddock_events_shipping_behind",
+    "Events that a receiver has not got yet.",
+)
+.by(&["to"]);
 const BUILD: Family =
     Family::gauge("paddock_build_info", "Version of paddock, always 1.").by(&["version"]);
 
-pub(super) const FAMILIES: [Family; 23] = [
+pub(super) const FAMILIES: [Family; 27] = [
     OOM_KILLS,
     CONTAINERS,
     FOLDED,
@@ -133,6 +154,10 @@ pub(super) const FAMILIES: [Family; 23] = [
     STORE_BYTES,
     STORE_ERRORS,
     STORE_FAILING,
+    SHIPPED,
+    SHIPPING_REFUSED,
+    SHIPPING_ERRORS,
+    SHIPPING_BEHIND,
     BUILD,
 ];
 
@@ -163,9 +188,14 @@ pub(super) fn collect(shared: &Shared, exported: &Exported) -> Vec<MetricFamily>
     });
     let programs = shared.kernel.programs();
     let program = |name: &str| -> Labels { vec![("program", name.to_owned())] };
-    let store = shared.store.as_ref().map(Store::stats);
+    let store = shared.store.as_deref().map(Store::stats);
     let of_store = |value: fn(&Stats) -> u64| store.map(|stats| (vec![], float(value(stats))));
     let unstored = store.map(|_| (vec![], float(shared.bus.dropped())));
+    let last = shared.bus.last();
+    let of_each = |value: &dyn Fn(&Shipped) -> u64| -> Vec<(Labels, f64)> {
+        let of = |one: &Arc<Shipped>| (vec![("to", one.to.to_owned())], float(value(one)));
+        shared.shipped.iter().map(of).collect()
+    };
     let folded = u64::try_from(exported.folded.len()).unwrap_or(u64::MAX);
     vec![
         OOM_KILLS.with(oom_kills().map(|count| (vec![], float(count)))),
@@ -202,6 +232,10 @@ pub(super) fn collect(shared: &Shared, exported: &Exported) -> Vec<MetricFamily>
         STORE_BYTES.with(of_store(Stats::bytes)),
         STORE_ERRORS.with(of_store(Stats::errors)),
         STORE_FAILING.with(of_store(|stats| u64::from(stats.failing()))),
+        SHIPPED.with(of_each(&|one| one.sent())),
+        SHIPPING_REFUSED.with(of_each(&|one| one.refused())),
+        SHIPPING_ERRORS.with(of_each(&|one| one.errors())),
+        SHIPPING_BEHIND.with(of_each(&|one| last.saturating_sub(one.cursor()))),
         BUILD.with([(vec![("version", env!("CARGO_PKG_VERSION").to_owned())], 1.0)]),
     ]
 }

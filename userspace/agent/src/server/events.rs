@@ -166,7 +166,7 @@ async fn begin(
     let (shared, wanted, past) = (Arc::clone(shared), wanted.clone(), past.clone());
     let begun = spawn_blocking(move || {
         let store = shared.store.as_ref().filter(|_| from_store);
-        let opened = store.map(crate::store::Store::reader).transpose();
+        let opened = store.map(|store| store.reader()).transpose();
         let begun =
             opened.and_then(|reader| Past::new(reader, past.clone(), wanted.clone(), start));
         begun.or_else(|error: Error| {

@@ -1,8 +1,12 @@
 //! A store filled beforehand, by the writer's own code: for `cargo xtask bench events` alone.
 
-use std::{path::Path, sync::Arc};
+use std::{collections::BTreeMap, path::Path, sync::Arc};
 
-use super::{file, unsaved::BATCH, write::Table};
+use super::{
+    file,
+    unsaved::BATCH,
+    write::{Batch, Table},
+};
 use crate::{chain::chain, event::Event, instance};
 
 /// Stores these, whose ids grow, for the agent of a state directory. Fails with a line.
@@ -23,7 +27,15 @@ pub fn fill(
         batch.push(Arc::new(event));
         if batch.len() == BATCH || events.peek().is_none() {
             table
-                .write(&mut opened.connection, &batch, &[], next)
+                .write(
+                    &mut opened.connection,
+                    &Batch {
+                        events: &batch,
+                        holes: &[],
+                        cursors: &BTreeMap::new(),
+                        next,
+                    },
+                )
                 .map_err(|error| chain(&error))?;
             batch.clear();
         }

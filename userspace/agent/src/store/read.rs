@@ -10,6 +10,7 @@ use super::{
     query::{Wanted, Whose},
     schema::{signed, unsigned},
     unsaved::Hole,
+    write::cursor_name,
 };
 use crate::event::Event;
 
@@ -202,6 +203,12 @@ impl Reader {
                 .query_row([], |row| row.get(0).map(unsigned))
         };
         read().map_err(Error::sql("read"))
+    }
+
+    /// Up to where a receiver has got events.
+    pub(crate) fn cursor(&self, receiver: &str) -> Result<Option<u64>, Error> {
+        let id = meta(&self.connection, &cursor_name(receiver)).map_err(Error::sql("read"))?;
+        Ok((id > 0).then_some(id))
     }
 
     /// Up to which id only critical ones may be left.

@@ -5,7 +5,7 @@
 //! may get them again.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     fs::File,
     io::Read as _,
     mem,
@@ -45,6 +45,8 @@ pub(crate) struct Unsaved {
     /// Those that are being written.
     written_holes: Vec<Hole>,
     counter: Option<Counter>,
+    /// Up to where receivers have got events; what a kill takes of it is sent again.
+    cursors: BTreeMap<&'static str, u64>,
     since: Option<Instant>,
     urgent: bool,
     pub(crate) closing: bool,
@@ -57,6 +59,7 @@ pub(crate) enum Work {
     Write {
         events: Vec<Arc<Event>>,
         holes: Vec<Hole>,
+        cursors: BTreeMap<&'static str, u64>,
         /// The id after the last one that was given.
         next: u64,
     },
@@ -101,7 +104,8 @@ impl Unsaved {
 
     /// What is next for the writer; `next` is the id after the last one.
     pub(crate) fn work(&mut self, next: u64) -> Work {
-        if self.waiting.is_empty() && self.holes.is_empty() {
+        let last_cursors = self.closing && !self.cursors.is_empty();
+        if self.waiting.is_empty() && self.holes.is_empty() && !last_cursors {
             return if self.closing {
                 Work::End
             } else {
@@ -122,6 +126,7 @@ impl Unsaved {
         Work::Write {
             events: self.writing.clone(),
             holes: self.written_holes.clone(),
+            cursors: mem::take(&mut self.cursors),
             next,
         }
     }
@@ -138,6 +143,10 @@ impl Unsaved {
 
     pub(crate) fn holes(&self) -> impl Iterator<Item = Hole> + '_ {
         self.written_holes.iter().chain(&self.holes).copied()
+    }
+
+    pub(crate) fn keep_cursor(&mut self, name: &'static str, id: u64) {
+        self.cursors.insert(name, id);
     }
 
     pub(crate) fn dropped(&self) -> u64 {

@@ -1,6 +1,9 @@
 //! One batch into the tables, in one transaction.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior};
 
@@ -19,6 +22,21 @@ use crate::{
 const KNOWN: usize = 4096;
 /// What a row costs beside its body.
 pub(super) const ROW: u64 = 128;
+
+/// What one transaction stores.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Batch<'a> {
+    pub(super) events: &'a [Arc<Event>],
+    pub(super) holes: &'a [Hole],
+    pub(super) cursors: &'a BTreeMap<&'static str, u64>,
+    /// The id after the last one that was given.
+    pub(super) next: u64,
+}
+
+/// In `meta`.
+pub(super) fn cursor_name(receiver: &str) -> String {
+    format!("cursor_{receiver}")
+}
 
 /// What the tables are known to hold.
 #[derive(Debug, Default)]
@@ -47,15 +65,13 @@ impl Table {
     pub(super) fn write(
         &mut self,
         connection: &mut Connection,
-        events: &[Arc<Event>],
-        holes: &[Hole],
-        next: u64,
+        batch: &Batch<'_>,
     ) -> Result<usize, Error> {
         let written = (|| {
             let transaction =
                 connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
             let from = meta(&transaction, "next")?.max(1);
-            let fresh = events.iter().filter(|event| event.id >= from);
+            let fresh = batch.events.iter().filter(|event| event.id >= from);
             let mut span = self.last_span(&transaction)?;
             let (mut stored, mut critical_bytes) = (0, 0);
             for event in fresh {
@@ -69,16 +85,19 @@ impl Table {
             if let Some(span) = span {
                 save(&transaction, span)?;
             }
-            for hole in holes {
+            for hole in batch.holes {
                 transaction
                     .prepare_cached("INSERT OR REPLACE INTO hole VALUES (?, ?)")?
                     .execute([signed(hole.first), signed(hole.last)])?;
+            }
+            for (name, id) in batch.cursors {
+                set_meta(&transaction, &cursor_name(name), *id)?;
             }
             if critical_bytes > 0 {
                 let before = meta(&transaction, "critical_bytes")?;
                 set_meta(&transaction, "critical_bytes", before + critical_bytes)?;
             }
-            set_meta(&transaction, "next", next.max(from))?;
+            set_meta(&transaction, "next", batch.next.max(from))?;
             transaction.commit()?;
             Ok((stored, span))
         })();

@@ -15,13 +15,11 @@ use super::{
     error::Error,
     file::{self, Opened},
     retention,
-    unsaved::Hole,
-    write::Table,
+    write::{Batch, Table},
 };
 use crate::{
     bus::{Bus, Task},
     chain::chain,
-    event::Event,
 };
 
 /// The first pause after a failure, doubled each time.
@@ -72,9 +70,16 @@ impl Writer {
                 Task::Write {
                     events,
                     holes,
+                    cursors,
                     next,
                 } => {
-                    let stored = self.store(&events, &holes, next);
+                    let batch = Batch {
+                        events: &events,
+                        holes: &holes,
+                        cursors: &cursors,
+                        next,
+                    };
+                    let stored = self.store(&batch);
                     self.bus.written();
                     if !stored {
                         // Only at the end: until then it is tried again.
@@ -92,16 +97,16 @@ impl Writer {
     }
 
     /// `false`: it could not be until the agent's end.
-    fn store(&mut self, events: &[Arc<Event>], holes: &[Hole], next: u64) -> bool {
+    fn store(&mut self, batch: &Batch<'_>) -> bool {
         let mut pause = PAUSE;
         loop {
-            match self.try_store(events, holes, next) {
+            match self.try_store(batch) {
                 Ok(stored) => {
                     let count = |number: usize| u64::try_from(number).unwrap_or(0);
                     self.stats
                         .stored
                         .fetch_add(count(stored), Ordering::Relaxed);
-                    self.bus.count_dropped(count(events.len() - stored));
+                    self.bus.count_dropped(count(batch.events.len() - stored));
                     if self.stats.failing.swap(false, Ordering::Relaxed) {
                         tracing::info!("events are stored again in {}", self.path.display());
                     }
@@ -116,12 +121,7 @@ impl Writer {
         }
     }
 
-    fn try_store(
-        &mut self,
-        events: &[Arc<Event>],
-        holes: &[Hole],
-        next: u64,
-    ) -> Result<usize, Error> {
+    fn try_store(&mut self, batch: &Batch<'_>) -> Result<usize, Error> {
         if self.opened.is_none() {
             let opened = file::open(&self.path, 0)?;
             // Ids that an earlier agent gave are not given again; those that were, meanwhile, are
@@ -133,8 +133,7 @@ impl Writer {
         let Some(opened) = &mut self.opened else {
             return Ok(0);
         };
-        self.table
-            .write(&mut opened.connection, events, holes, next)
+        self.table.write(&mut opened.connection, batch)
     }
 
     /// The first of a row is told.

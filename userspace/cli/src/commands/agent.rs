@@ -10,7 +10,8 @@ use std::{
 
 use clap::ArgAction;
 use paddock_agent::{
-    Bounds, Cni, DEFAULT_LISTEN_ADDRESS, Guarding, Live, Options, ProbeMode, RecordRate, Reload,
+    Bounds, Cni, DEFAULT_LISTEN_ADDRESS, Endpoint, Guarding, Live, Options, ProbeMode, RecordRate,
+    Reload,
 };
 use tracing_subscriber::EnvFilter;
 
@@ -105,6 +106,17 @@ pub(crate) struct Agent {
     /// How long events are stored
     #[arg(long, env = "PADDOCK_EVENTS_MAX_AGE", default_value = "7d", value_name = "TIME", value_parser = humantime::parse_duration, hide_env_values = true)]
     events_max_age: Duration,
+    /// Also pass events on to journald, with their fields
+    #[arg(long, env = "PADDOCK_EVENTS_JOURNALD", hide_env_values = true)]
+    events_journald: bool,
+    /// Also pass events on as OTLP logs over HTTP, such as to http://127.0.0.1:4318
+    #[arg(
+        long,
+        env = "PADDOCK_EVENTS_OTLP_ENDPOINT",
+        value_name = "URL",
+        hide_env_values = true
+    )]
+    events_otlp_endpoint: Option<Endpoint>,
     /// Log the kernel programs' own debug lines
     #[arg(long)]
     debug_programs: bool,
@@ -174,6 +186,8 @@ impl Agent {
             ephemeral: self.ephemeral,
             program_log: self.debug_programs,
             force_rungs: self.force_rung,
+            journald: self.events_journald,
+            otlp_endpoint: self.events_otlp_endpoint,
             events: Bounds {
                 max_bytes: self.events_max_size,
                 max_age: self.events_max_age,

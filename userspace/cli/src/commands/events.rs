@@ -100,10 +100,13 @@ impl Events {
     ) -> anyhow::Result<()> {
         let mut cursor = None;
         let mut again = false;
+        // Said, and nothing was heard since.
+        let mut said = false;
         loop {
             let read = client.lines(&self.path(cursor), |text| {
                 if let Ok(Id { id }) = serde_json::from_str(text) {
                     cursor = cursor.max(Some(id));
+                    said = false;
                 }
                 show(text)
             });
@@ -119,10 +122,16 @@ impl Events {
                 Ok(End::Answer) | Err(_) => {}
             }
             again = true;
-            say(&cursor.map_or_else(
-                || "paddock: the agent ended, waiting for the next one".to_owned(),
-                |id| format!("paddock: the agent ended, waiting for the next one to go on after event {id}"),
-            ));
+            if !std::mem::replace(&mut said, true) {
+                say(&cursor.map_or_else(
+                    || "paddock: the agent ended, waiting for the next one".to_owned(),
+                    |id| {
+                        format!(
+                            "paddock: the agent ended, waiting for the next one to go on after event {id}"
+                        )
+                    },
+                ));
+            }
             if client.wait_for_agent(PATIENCE)? == End::Reader {
                 return Ok(());
             }

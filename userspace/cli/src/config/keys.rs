@@ -84,6 +84,14 @@ pub(crate) static KEYS: &[Key] = &[
     key("events", "burst", "event_burst", Kind::Number, true),
     key("events", "max_size", "events_max_size", Kind::Text, false),
     key("events", "max_age", "events_max_age", Kind::Text, false),
+    key("events", "journald", "events_journald", Kind::Switch, false),
+    key(
+        "events",
+        "otlp_endpoint",
+        "events_otlp_endpoint",
+        Kind::Text,
+        false,
+    ),
     key("cni", "netconfpath", "cni_netconfpath", Kind::Text, true),
     key("cni", "path", "cni_path", Kind::Path, true),
 ];
