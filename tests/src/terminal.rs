@@ -3,6 +3,7 @@
 use std::{
     fs::File,
     io::{Read as _, Write as _},
+    num::NonZero,
     os::fd::OwnedFd,
     process::{Child, Command},
     sync::{Arc, Mutex, PoisonError},
@@ -10,7 +11,11 @@ use std::{
 };
 
 use anyhow::{Result, ensure};
-use nix::pty::{Winsize, openpty};
+use nix::{
+    fcntl::OFlag,
+    pty::{Winsize, openpty},
+    unistd::Pid,
+};
 
 use crate::context::{Context, eventually};
 
@@ -22,6 +27,12 @@ pub struct Terminal {
     /// Its device, for `stty`.
     name: String,
     shown: Arc<Mutex<Vec<u8>>>,
+}
+
+#[derive(Debug)]
+pub struct Screen {
+    pub lines: Vec<String>,
+    pub ordinary: bool,
 }
 
 impl Terminal {
@@ -71,6 +82,43 @@ impl Terminal {
     pub fn shown(&self) -> String {
         let shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
         String::from_utf8_lossy(&shown).into_owned()
+    }
+
+    /// What a person sees on one of that size: its lines, and whether it is the ordinary screen,
+    /// with a cursor.
+    pub fn screen(&self, rows: u16, columns: u16) -> Screen {
+        let shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        let least = |number| NonZero::new(number).unwrap_or(NonZero::<u16>::MIN);
+        let mut parser = vt100::Parser::new(least(rows), least(columns), 0);
+        parser.process(&shown);
+        let screen = parser.screen();
+        Screen {
+            lines: screen.rows(0, columns).collect(),
+            ordinary: !screen.alternate_screen() && !screen.hide_cursor(),
+        }
+    }
+
+    /// Its settings, as `stty` writes them down.
+    pub fn settings(&self) -> Result<String> {
+        let output = Command::new("stty")
+            .args(["-F", &self.name, "-g"])
+            .output()?;
+        ensure!(output.status.success(), "stty: {output:?}");
+        Ok(String::from_utf8(output.stdout)?)
+    }
+
+    /// A hold on it, so that its settings outlive the command.
+    pub fn hold(&self) -> Result<OwnedFd> {
+        let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+        Ok(nix::fcntl::open(
+            &*self.name,
+            flags,
+            nix::sys::stat::Mode::empty(),
+        )?)
+    }
+
+    pub fn pid(&self) -> Result<Pid> {
+        Ok(Pid::from_raw(i32::try_from(self.child.id())?))
     }
 
     pub fn shows(&self, text: &str) -> Result<()> {

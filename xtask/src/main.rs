@@ -6,6 +6,7 @@ mod build;
 mod cmd;
 mod dist;
 mod lint;
+mod man;
 mod run;
 mod setup;
 mod test;
@@ -52,6 +53,8 @@ enum Task {
     Bench(bench::Args),
     /// What each kernel's verifier takes for each program, against tests/verifier.toml
     Verifier(verifier::Args),
+    /// Write the manual pages, one a command, into target/man or another directory
+    Man(man::Args),
     /// Boot a Debian kernel in QEMU with paddock's binaries in it
     Vm(vm::Args),
 }
@@ -71,6 +74,7 @@ fn main() -> ExitCode {
         Task::Dist(args) => dist::main(&tree, &args).map(|()| 0),
         Task::Bench(args) => bench::main(&tree, &args),
         Task::Verifier(args) => verifier::main(&tree, &args),
+        Task::Man(args) => man::main(&tree, &args).map(|()| 0),
         Task::Vm(args) => vm::main(&tree, &args),
     });
     match done {

@@ -8,6 +8,7 @@ pub mod apparmor;
 pub mod article;
 pub mod canary;
 pub mod cgroups;
+pub mod completions;
 pub mod config;
 pub mod corpus;
 pub mod dashboards;
@@ -41,6 +42,7 @@ pub mod rootfs;
 pub mod seccomp;
 pub mod sharing;
 pub mod stats;
+pub mod top;
 pub mod trace;
 pub mod users;
 
@@ -124,6 +126,8 @@ pub fn all() -> Vec<Scenario> {
         page::ALL,
         metrics::ALL,
         stats::ALL,
+        top::ALL,
+        completions::ALL,
         oom::ALL,
         kernel::calls::ALL,
         kernel::counts::ALL,

@@ -457,7 +457,17 @@ pub struct ContainerDetail {
 pub struct ContainerStats {
     pub id: String,
     pub name: String,
+    /// As its summary has it, as do the next four.
+    #[serde(default)]
+    pub image: String,
     pub origin: Origin,
+    #[serde(default)]
+    pub parent: Option<String>,
+    /// Running or paused.
+    #[serde(default = "running")]
+    pub state: State,
+    #[serde(default)]
+    pub started_at_ns: Option<u64>,
     /// Nanoseconds since the epoch.
     pub time_ns: u64,
     /// 100 is one CPU's whole time; absent where the host counts none.
@@ -469,6 +479,11 @@ pub struct ContainerStats {
     /// Processes the OOM killer took, of all runs.
     pub oom_kills: u64,
     pub escapes: u64,
+}
+
+/// What an older agent does not say.
+fn running() -> State {
+    State::Running
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]

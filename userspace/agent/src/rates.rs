@@ -89,9 +89,8 @@ impl Container {
             Some(_) => counters::oom_kills(&counters.kernel),
             None => stats.totals.memory_oom_kills.unwrap_or(0),
         };
-        let age = self
-            .running_since_ns()
-            .map(|since| Duration::from_nanos(time_ns.saturating_sub(since)))?;
+        let started_at_ns = self.running_since_ns()?;
+        let age = Duration::from_nanos(time_ns.saturating_sub(started_at_ns));
         let rate = stats.totals.cpu_usage_usec.and_then(|usage| {
             let mut facts = self.facts();
             let rate = facts.cpu.rate(now, usage, age);
@@ -101,7 +100,15 @@ impl Container {
         Some(ContainerStats {
             id: self.id.clone(),
             name: self.name.clone(),
+            image: self.image(),
             origin: self.origin,
+            parent: self.parent.clone(),
+            state: if self.is_paused(hierarchies) {
+                State::Paused
+            } else {
+                State::Running
+            },
+            started_at_ns: Some(started_at_ns),
             time_ns,
             cpu_percent: rate.map(|rate| rate.percent),
             cpu_window_ns: rate.and_then(|rate| u64::try_from(rate.window.as_nanos()).ok()),

@@ -158,6 +158,7 @@ impl Registry {
             }),
             _ => Err(Error::NotFound {
                 reference: reference.to_owned(),
+                near: near(reference, inner.by_id.values().map(|one| &*one.name)),
             }),
         }
     }
@@ -268,10 +269,38 @@ impl Drop for Reservation<'_> {
     }
 }
 
+/// Longer references are nobody's slip, and take long to compare.
+const SLIP: usize = 64;
+
+/// The name that it was typed for, if one is a letter or two away.
+fn near<'a>(reference: &str, names: impl Iterator<Item = &'a str>) -> Option<String> {
+    if reference.len() < 2 || reference.len() > SLIP {
+        return None;
+    }
+    let lower = reference.to_lowercase();
+    names
+        .filter(|name| name.len() <= SLIP)
+        .map(|name| {
+            let distance = strsim::damerau_levenshtein(&lower, &name.to_lowercase());
+            (distance, name)
+        })
+        .min()
+        .filter(|(distance, name)| *distance <= 1 + name.len() / 4)
+        .map(|(_, name)| name.to_owned())
+}
+
+fn hint(near: Option<&str>) -> String {
+    near.map_or_else(String::new, |name| format!("; did you mean {name}?"))
+}
+
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Error {
-    #[error("no container {reference}")]
-    NotFound { reference: String },
+    #[error("no container {reference}{}", hint(near.as_deref()))]
+    NotFound {
+        reference: String,
+        /// What may have been meant.
+        near: Option<String>,
+    },
     #[error("{reference} is the beginning of several ids: give more of it")]
     Ambiguous { reference: String },
     #[error("the name {name} is in use: choose another, or `paddock rm {name}` first")]
@@ -344,14 +373,21 @@ mod tests {
                 reference: "ab".into()
             })
         );
-        for missing in ["", "x", "abc12"] {
-            assert_eq!(
-                name(missing),
-                Err(Error::NotFound {
-                    reference: missing.into()
-                })
-            );
+        for (missing, near) in [
+            ("", None),
+            ("x", None),
+            ("nobody", None),
+            ("abc12", Some("abc1x")),
+            ("wbe", Some("web")),
+        ] {
+            let error = Error::NotFound {
+                reference: missing.into(),
+                near: near.map(str::to_owned),
+            };
+            assert_eq!(name(missing), Err(error));
         }
+        let error = name("wbe").unwrap_err().to_string();
+        assert_eq!(error, "no container wbe; did you mean web?");
     }
 
     #[test]

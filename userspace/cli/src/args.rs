@@ -65,6 +65,7 @@ pub(crate) enum Command {
     Start(commands::start::Start),
     Ps(commands::ps::Ps),
     Stats(commands::stats::Stats),
+    Top(commands::top::Top),
     Logs(commands::logs::Logs),
     Exec(commands::exec::Exec),
     Attach(commands::attach::Attach),
@@ -86,6 +87,7 @@ pub(crate) enum Command {
     Agent(commands::agent::Agent),
     Config(commands::config::Config),
     Unload(commands::unload::Unload),
+    Completions(commands::completions::Completions),
 }
 
 impl Args {

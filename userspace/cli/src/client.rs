@@ -74,6 +74,66 @@ impl Client {
         self.decode(&self.call(Method::GET, path, None)?)
     }
 
+    /// As [`Self::get`], from an agent that may be busy, or stopped.
+    pub(crate) fn get_within<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        patience: Duration,
+    ) -> Result<T, Error> {
+        self.decode(&self.answer_within(Method::GET, path, patience)?)
+    }
+
+    /// As [`Self::send`], the same.
+    pub(crate) fn send_within(
+        &self,
+        method: Method,
+        path: &str,
+        patience: Duration,
+    ) -> Result<(), Error> {
+        self.answer_within(method, path, patience).map(drop)
+    }
+
+    /// Hands each whole line of an answer that ends to `line`; what does not come in time is left.
+    pub(crate) fn lines_within(
+        &self,
+        path: &str,
+        patience: Duration,
+        mut line: impl FnMut(&str),
+    ) -> Result<(), Error> {
+        let read = async {
+            let mut body = self.request(Method::GET, path, None).await?.into_body();
+            let mut partial = Vec::new();
+            while let Some(frame) = body.frame().await {
+                let frame = frame.map_err(|source| self.broken("read the stream", source))?;
+                partial.extend_from_slice(frame.data_ref().map_or(&[][..], |data| data));
+                let mut rest = &*partial;
+                while let Some(end) = rest.iter().position(|&byte| byte == b'\n') {
+                    line(String::from_utf8_lossy(&rest[..end]).trim_end());
+                    rest = &rest[end + 1..];
+                }
+                let left = rest.len();
+                partial.drain(..partial.len() - left);
+            }
+            Ok(())
+        };
+        let read = self
+            .runtime
+            .block_on(async { tokio::time::timeout(patience, read).await });
+        read.unwrap_or(Ok(()))
+    }
+
+    fn answer_within(
+        &self,
+        method: Method,
+        path: &str,
+        patience: Duration,
+    ) -> Result<Bytes, Error> {
+        let answer = self.runtime.block_on(async {
+            tokio::time::timeout(patience, self.answer(method, path, None)).await
+        });
+        answer.map_err(|source| self.broken("wait for the answer", source))?
+    }
+
     /// A request whose answer is empty.
     pub(crate) fn send(&self, method: Method, path: &str) -> Result<(), Error> {
         self.call(method, path, None).map(drop)
@@ -99,10 +159,7 @@ impl Client {
         path: &str,
         patience: Duration,
     ) -> Result<T, Error> {
-        let answer = self.runtime.block_on(async {
-            tokio::time::timeout(patience, self.answer(Method::POST, path, None)).await
-        });
-        self.decode(&answer.map_err(|source| self.broken("wait for the answer", source))??)
+        self.decode(&self.answer_within(Method::POST, path, patience)?)
     }
 
     pub(crate) fn post_json<B: Serialize, T: DeserializeOwned>(

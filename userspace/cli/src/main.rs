@@ -9,10 +9,13 @@ mod args;
 mod attach;
 mod client;
 mod commands;
+mod complete;
 mod config;
 mod ephemeral;
 mod exit;
 mod human;
+#[cfg(test)]
+mod man;
 mod output;
 mod table;
 mod times;
@@ -47,6 +50,9 @@ fn main() -> ExitCode {
     }
     if words.get(1).is_some_and(|word| word == "oci") {
         return paddock_oci::main(&words.split_off(2));
+    }
+    if let Some(code) = complete::answer() {
+        return code;
     }
     let args = match args::parse(std::env::args_os()) {
         Ok(args) => args,

@@ -8,6 +8,10 @@ const FLOOR: usize = 8;
 const GAP: usize = 2;
 
 #[derive(Clone, Copy, Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a trait of its own, and columns are constants"
+)]
 pub(crate) struct Column {
     pub(crate) title: &'static str,
     /// May be cut to fit.
@@ -16,6 +20,8 @@ pub(crate) struct Column {
     pub(crate) right: bool,
     /// Left out where no row has anything in it, by [`render_used`].
     pub(crate) optional: bool,
+    /// Left out where there is no room, the last of them first, by [`render_used`].
+    pub(crate) spare: bool,
 }
 
 impl Column {
@@ -25,6 +31,7 @@ impl Column {
             shrinks: false,
             right: false,
             optional: false,
+            spare: false,
         }
     }
     pub(crate) const fn optional(title: &'static str) -> Self {
@@ -33,6 +40,7 @@ impl Column {
             shrinks: true,
             right: false,
             optional: true,
+            spare: false,
         }
     }
     pub(crate) const fn shrinking(title: &'static str) -> Self {
@@ -41,6 +49,13 @@ impl Column {
             shrinks: true,
             right: false,
             optional: false,
+            spare: false,
+        }
+    }
+    pub(crate) const fn spare(self) -> Self {
+        Self {
+            spare: true,
+            ..self
         }
     }
     pub(crate) const fn number(title: &'static str) -> Self {
@@ -49,6 +64,7 @@ impl Column {
             shrinks: false,
             right: true,
             optional: false,
+            spare: false,
         }
     }
 }
@@ -63,9 +79,18 @@ pub(crate) fn render_used(
         let says = |row: &Vec<String>| row.get(index).is_some_and(|cell| !cell.is_empty());
         !column.optional || rows.iter().any(says)
     };
-    let kept: Vec<usize> = (0..columns.len())
+    let mut kept: Vec<usize> = (0..columns.len())
         .filter(|&index| used(index, &columns[index]))
         .collect();
+    let least = |kept: &[usize]| {
+        let widths = kept.iter().map(|&index| least(columns, rows, index));
+        widths.sum::<usize>() + GAP * kept.len().saturating_sub(1)
+    };
+    while width.is_some_and(|width| least(&kept) > width)
+        && let Some(last) = kept.iter().rposition(|&index| columns[index].spare)
+    {
+        kept.remove(last);
+    }
     let columns: Vec<Column> = kept.iter().map(|&index| columns[index]).collect();
     let cut = |row: &Vec<String>| kept.iter().map(|&index| row[index].clone()).collect();
     let rows: Vec<Vec<String>> = rows.iter().map(cut).collect();
@@ -111,6 +136,19 @@ pub(crate) fn cut(cell: &str, width: usize) -> String {
         short.push('…');
     }
     short
+}
+
+/// A column's width when it has given what it can.
+fn least(columns: &[Column], rows: &[Vec<String>], index: usize) -> usize {
+    let column = &columns[index];
+    let title = column.title.chars().count();
+    let cells = rows.iter().filter_map(|row| row.get(index));
+    let widest = cells.map(|cell| cell.chars().count()).max().unwrap_or(0);
+    if column.shrinks {
+        title.max(widest.min(FLOOR))
+    } else {
+        title.max(widest)
+    }
 }
 
 fn widths(columns: &[Column], rows: &[Vec<String>], limit: Option<usize>) -> Vec<usize> {
@@ -178,6 +216,33 @@ mod tests {
         );
         assert_eq!(text.lines().nth(1), Some("abcdef  sh -c 'a very lo…   12"));
         assert_eq!(text.lines().nth(2), Some("012345  true                 0"));
+    }
+
+    #[test]
+    fn leaves_out_what_can_be_spared_where_there_is_no_room() {
+        let columns = [
+            COLUMNS[0],
+            COLUMNS[1].spare(),
+            COLUMNS[2],
+            Column::fixed("LAST").spare(),
+        ];
+        let mut rows = rows();
+        for row in &mut rows {
+            row.push("x".to_owned());
+        }
+        let titles = |width| {
+            let text = render_used(&columns, &rows, width);
+            let titles = text.lines().next().unwrap_or_default().to_owned();
+            titles
+                .split_whitespace()
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(titles(None).len(), 4);
+        assert_eq!(titles(Some(27)), ["ID", "COMMAND", "OOM", "LAST"]);
+        assert_eq!(titles(Some(26)), ["ID", "COMMAND", "OOM"]);
+        assert_eq!(titles(Some(12)), ["ID", "OOM"]);
+        assert_eq!(titles(Some(1)), ["ID", "OOM"]);
     }
 
     #[test]

@@ -20,6 +20,9 @@ use crate::{
 
 /// Show what this kernel offers and what serves each capability
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  \
+    paddock check\n  \
+    paddock check --format json")]
 pub(crate) struct Check {
     #[arg(long, value_enum, default_value_t)]
     format: Format,

@@ -11,6 +11,10 @@ use crate::{
 
 /// Run a command in a running container
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  \
+    paddock exec web cat /etc/hostname\n  \
+    paddock exec -it -u 1000 web sh\n  \
+    paddock exec --type net web ss -ltn    # a program of the host's")]
 pub(crate) struct Exec {
     /// Pass standard input on
     #[arg(short, long)]

@@ -5,6 +5,9 @@ use crate::{client::container_path, exit, output};
 
 /// Show all there is to know about containers, as JSON
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  \
+    paddock inspect web\n  \
+    paddock inspect web | jq .[0].limits")]
 pub(crate) struct Inspect {
     #[arg(required = true, value_name = "NAME")]
     names: Vec<String>,

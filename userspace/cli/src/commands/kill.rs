@@ -7,6 +7,9 @@ use crate::client::container_path;
 
 /// Send a signal to containers' first process
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  \
+    paddock kill web\n  \
+    paddock kill -s HUP web db")]
 pub(crate) struct Kill {
     /// By name or number; one that would end it also ends its restarts
     #[arg(short, long, default_value = "KILL", value_parser = paddock_agent::signal::parse)]

@@ -3,6 +3,7 @@
 pub(crate) mod agent;
 pub(crate) mod attach;
 pub(crate) mod check;
+pub(crate) mod completions;
 pub(crate) mod config;
 pub(crate) mod create;
 pub(crate) mod events;
@@ -22,6 +23,7 @@ pub(crate) mod run;
 pub(crate) mod start;
 pub(crate) mod stats;
 pub(crate) mod stop;
+pub(crate) mod top;
 pub(crate) mod unload;
 pub(crate) mod unpause;
 pub(crate) mod update;
@@ -70,7 +72,7 @@ pub(crate) fn dispatch(args: Args) -> anyhow::Result<u8> {
     // policy files and the configuration are read and nothing else.
     let reads_only = match &args.command {
         Command::Policy(policy) => !policy.wants_agent(),
-        Command::Config(_) => true,
+        Command::Config(_) | Command::Completions(_) => true,
         _ => false,
     };
     anyhow::ensure!(
@@ -94,6 +96,7 @@ pub(crate) fn dispatch(args: Args) -> anyhow::Result<u8> {
         Command::Restart(command) => command.run(&context),
         Command::Ps(command) => command.run(&context),
         Command::Stats(command) => command.run(&context),
+        Command::Top(command) => command.run(&context),
         Command::Logs(command) => command.run(&context),
         Command::Exec(command) => command.run(&context),
         Command::Stop(command) => command.run(&context),
@@ -113,6 +116,7 @@ pub(crate) fn dispatch(args: Args) -> anyhow::Result<u8> {
         Command::Agent(command) => command.run(&context),
         Command::Config(command) => command.run(),
         Command::Unload(command) => command.run(&context),
+        Command::Completions(command) => command.run(),
     }
 }
 

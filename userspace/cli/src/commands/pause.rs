@@ -7,6 +7,8 @@ use crate::client::container_path;
 
 /// Freeze all processes of containers
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  \
+    paddock pause web")]
 pub(crate) struct Pause {
     #[arg(required = true, value_name = "NAME")]
     names: Vec<String>,

@@ -7,6 +7,9 @@ use crate::client::container_path;
 
 /// Remove containers that ended
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  \
+    paddock rm web\n  \
+    paddock rm -f web db    # running ones, too")]
 pub(crate) struct Rm {
     /// Kill those that still run
     #[arg(short, long)]

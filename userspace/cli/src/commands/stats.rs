@@ -25,6 +25,10 @@ const CLEAR_LINE: &str = "\x1b[K\n";
 
 /// Show what containers use: on a terminal again each second, else once
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  \
+    paddock stats\n  \
+    paddock stats --no-stream web db\n  \
+    paddock stats --format json")]
 pub(crate) struct Stats {
     /// Once, on a terminal, too
     #[arg(long)]
@@ -43,8 +47,8 @@ const COLUMNS: [Column; 9] = [
     Column::shrinking("NAME"),
     Column::number("CPU %"),
     Column::number("MEMORY / LIMIT"),
-    Column::number("MEM %"),
-    Column::number("PSI %"),
+    Column::number("MEM %").spare(),
+    Column::number("PSI %").spare(),
     Column::optional("READ / WRITTEN"),
     Column::number("PIDS"),
     Column::number("OOM"),

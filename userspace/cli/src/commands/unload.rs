@@ -25,6 +25,8 @@ const FILES: [&str; 4] = ["paddock.sock", "agent.json", "events.next", "lock"];
 
 /// End the agent and remove its programs and maps from the kernel
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  \
+    paddock unload")]
 pub(crate) struct Unload {}
 
 impl Unload {

@@ -7,6 +7,8 @@ use crate::client::container_path;
 
 /// Let paused containers go on
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  \
+    paddock unpause web")]
 pub(crate) struct Unpause {
     #[arg(required = true, value_name = "NAME")]
     names: Vec<String>,

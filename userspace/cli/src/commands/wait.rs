@@ -7,6 +7,8 @@ use crate::client::container_path;
 
 /// Wait until containers end and print their exit codes
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  \
+    paddock wait web")]
 pub(crate) struct Wait {
     #[arg(required = true, value_name = "NAME")]
     names: Vec<String>,

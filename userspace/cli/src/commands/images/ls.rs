@@ -27,7 +27,7 @@ pub(super) struct Ls {
 const COLUMNS: [Column; 4] = [
     Column::shrinking("IMAGE"),
     Column::fixed("IMAGE ID"),
-    Column::fixed("PULLED"),
+    Column::fixed("PULLED").spare(),
     Column::number("SIZE"),
 ];
 
@@ -46,7 +46,7 @@ impl Ls {
                 .flat_map(|image| self.rows(image, now))
                 .collect();
             let width = output::width().filter(|_| !self.no_trunc);
-            output::print(&table::render(&COLUMNS, &rows, width))?;
+            output::print(&table::render_used(&COLUMNS, &rows, width))?;
         }
         Ok(0)
     }

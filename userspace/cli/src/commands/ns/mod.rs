@@ -47,9 +47,9 @@ const COLUMNS: [Column; 8] = [
     Column::fixed("TYPE"),
     Column::fixed("WHOSE"),
     Column::shrinking("CONTAINERS"),
-    Column::number("PROCS"),
+    Column::number("PROCS").spare(),
     Column::number("PID"),
-    Column::number("UID"),
+    Column::number("UID").spare(),
     Column::shrinking("COMMAND"),
 ];
 
@@ -80,7 +80,7 @@ impl Ns {
             Format::Table => {
                 let rows: Vec<_> = chosen.iter().map(|entry| self.row(entry)).collect();
                 let width = output::width().filter(|_| !self.no_trunc);
-                print(&table::render(&COLUMNS, &rows, width))?;
+                print(&table::render_used(&COLUMNS, &rows, width))?;
             }
         }
         Ok(0)

@@ -20,6 +20,10 @@ use crate::{
 
 /// List containers
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  \
+    paddock ps\n  \
+    paddock ps -a --filter status=exited --filter name=web\n  \
+    paddock rm $(paddock ps -aq --filter exited=0)")]
 #[expect(
     clippy::struct_excessive_bools,
     reason = "each is a flag, by docker's name"
@@ -53,10 +57,10 @@ type Listed = (Value, ContainerSummary);
 const COLUMNS: [Column; 8] = [
     Column::fixed("CONTAINER ID"),
     Column::shrinking("NAME"),
-    Column::shrinking("IMAGE"),
-    Column::shrinking("COMMAND"),
+    Column::shrinking("IMAGE").spare(),
+    Column::shrinking("COMMAND").spare(),
     Column::fixed("STATUS"),
-    Column::optional("PORTS"),
+    Column::optional("PORTS").spare(),
     Column::number("OOM"),
     Column::number("ESCAPES"),
 ];
