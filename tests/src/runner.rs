@@ -86,8 +86,11 @@ pub fn run(scenarios: &[Scenario], filter: &str) -> bool {
     tally.report()
 }
 
+/// A step's name, and what is done and seen.
+pub type Step = (&'static str, fn() -> Result<()>);
+
 /// Runs steps that stand on one another, up to the first that fails.
-pub fn in_order(steps: &[(&'static str, fn() -> Result<()>)]) -> bool {
+pub fn in_order(steps: &[Step]) -> bool {
     let mut tally = Tally::default();
     for (name, step) in steps {
         tally.run(name, step);

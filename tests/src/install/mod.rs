@@ -6,10 +6,7 @@
 mod host;
 mod steps;
 
-use anyhow::Result;
-
-/// A step's name, and what is done and seen.
-pub type Step = (&'static str, fn() -> Result<()>);
+use crate::runner::Step;
 
 pub const STEPS: &[Step] = &[
     ("install::quick_start_in_two_minutes", steps::quick_start),

@@ -53,7 +53,8 @@ pub(super) fn unit() -> Result<()> {
     for (name, value) in [
         ("ActiveState", "active"),
         ("Type", "notify"),
-        ("StatusText", "watching"),
+        // The quick start had it read its files again.
+        ("StatusText", "reloaded"),
         ("UnitFileState", "enabled"),
         ("WatchdogUSec", "1min"),
     ] {

@@ -2,12 +2,14 @@
 //! nothing was told for a week may be good news or a chain that is broken somewhere between hook
 //! and reader, and only this tells the two apart.
 //!
-//! The escape is real: a process in a cgroup with a slot of its own joins the host's UTS namespace,
-//! in which it is anyway, and ends. It is no container: nothing of it is told or counted but here.
+//! The escape is real: a process in a cgroup with a slot and a UTS namespace of its own joins the
+//! namespace that the agent is in, the host's, and ends. It is no container: nothing of it is told or counted but here.
 //! What cannot be played is counted as failed, and logged once.
 
 use std::{
-    io::{self, Write as _},
+    ffi::OsString,
+    fs::File,
+    io::{self, Read as _, Write as _},
     os::unix::process::CommandExt as _,
     process::{Command, Stdio},
     sync::{
@@ -17,6 +19,10 @@ use std::{
     time::Duration,
 };
 
+use nix::{
+    sched::{CloneFlags, setns, unshare},
+    unistd::dup2_stdin,
+};
 use paddock_cgroups::Cgroup;
 use paddock_probe::{Body, Record, Shares, Slot};
 use tokio::{
@@ -171,22 +177,22 @@ async fn play(shared: &Arc<Shared>) -> Result<bool, Error> {
         tokio::task::spawn_blocking(move || Stage::set(&shared)).await
     };
     let stage = stage.map_err(|error| Error::Process(io::Error::other(error)))??;
-    let mut heard = shared.canary.heard.subscribe();
-    let player = tokio::task::spawn_blocking(move || {
+    let mut records = shared.canary.heard.subscribe();
+    let performance = tokio::task::spawn_blocking(move || {
         let played = stage.perform();
         (stage, played)
     });
-    let (stage, played) = player
+    let (stage, played) = performance
         .await
         .map_err(|error| Error::Process(io::Error::other(error)))?;
-    let seen = match played {
+    let outcome = match played {
         Ok(()) => {
-            let act = timeout(PATIENCE, heard.wait_for(|heard| heard.act))
+            let act = timeout(PATIENCE, records.wait_for(|heard| heard.act))
                 .await
                 .map(drop);
             let seen = act.is_ok();
             // What is told of it later would be somebody else's.
-            let _ = timeout(CURTAIN, heard.wait_for(|heard| heard.end))
+            let _ = timeout(CURTAIN, records.wait_for(|heard| heard.end))
                 .await
                 .map(drop);
             Ok(seen)
@@ -195,7 +201,7 @@ async fn play(shared: &Arc<Shared>) -> Result<bool, Error> {
     };
     // Files are removed, maps written.
     let _ = tokio::task::spawn_blocking(move || drop(stage)).await;
-    seen
+    outcome
 }
 
 /// A cgroup with a slot; taken down when dropped.
@@ -263,16 +269,31 @@ impl Drop for Stage {
     }
 }
 
-/// The process: waits for its cue, joins the namespace it is in, ends. A refusal is heard of like
-/// the act itself.
-pub fn perform() -> bool {
-    let mut cue = [0];
-    if !matches!(io::Read::read(&mut io::stdin(), &mut cue), Ok(1)) {
-        return false;
-    }
-    let Ok(host) = std::fs::File::open("/proc/1/ns/uts") else {
+/// The process. It leaves the host's UTS namespace, comes into the stage's cgroup, begins anew
+/// there, and joins the host's again. A refusal is heard of like the act itself. Whether it could
+/// be played.
+pub fn perform(mut words: impl Iterator<Item = OsString>) -> bool {
+    let next = match words.next().as_ref().and_then(|word| word.to_str()) {
+        // Who was put into a cgroup from outside is in set-up until it executes something; a
+        // runtime may execute itself once.
+        None if prepare() => "again",
+        Some("again") => "act",
+        Some("act") => {
+            let _ = setns(io::stdin(), CloneFlags::CLONE_NEWUTS);
+            return true;
+        }
+        _ => return false,
+    };
+    let _failed = Command::new("/proc/self/exe").arg0(ARGV0).arg(next).exec();
+    false
+}
+
+/// The way back is standard input, once the cue came by it.
+fn prepare() -> bool {
+    let Ok(host) = File::open("/proc/self/ns/uts") else {
         return false;
     };
-    let _ = nix::sched::setns(host, nix::sched::CloneFlags::CLONE_NEWUTS);
-    true
+    let left = unshare(CloneFlags::CLONE_NEWUTS).is_ok();
+    let mut cue = [0];
+    left && matches!(io::stdin().read(&mut cue), Ok(1)) && dup2_stdin(host).is_ok()
 }

@@ -34,7 +34,7 @@ fn main() -> ExitCode {
         .next()
         .is_some_and(|name| name == paddock_agent::canary::ARGV0)
     {
-        return if paddock_agent::canary::perform() {
+        return if paddock_agent::canary::perform(std::env::args_os().skip(1)) {
             ExitCode::SUCCESS
         } else {
             ExitCode::FAILURE

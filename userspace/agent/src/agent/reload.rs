@@ -51,6 +51,9 @@ fn take_over(shared: &Arc<Shared>, reload: &Reload) -> &'static str {
         guard::follow(shared, &shared.policies);
         guard::warn(shared);
     }
+    if old.track != new.live.track {
+        shared.found.look_anew();
+    }
     directory::apply(shared);
     for name in &changed {
         tracing::info!("SIGHUP: {name} is changed");

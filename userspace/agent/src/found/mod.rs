@@ -17,7 +17,10 @@ use std::{
 
 use paddock_cgroups::{Cgroup, Stats};
 use paddock_probe::{CgroupOp, Record, Shares, Slot, SlotCounters};
-use tokio::{sync::mpsc, time::sleep};
+use tokio::{
+    sync::{Notify, mpsc},
+    time::sleep,
+};
 
 use self::{births::Births, pattern::Match};
 use crate::{
@@ -46,6 +49,8 @@ pub(crate) struct Found {
     births: Births,
     /// Held while one is taken in.
     making: Mutex<()>,
+    /// Other patterns than before are containers: a walk at once.
+    anew: Notify,
 }
 
 impl Found {
@@ -57,7 +62,12 @@ impl Found {
             waiting: Mutex::new(Some(waiting)),
             births: Births::default(),
             making: Mutex::default(),
+            anew: Notify::new(),
         }
+    }
+
+    pub(crate) fn look_anew(&self) {
+        self.anew.notify_one();
     }
 
     fn making(&self) -> MutexGuard<'_, ()> {
@@ -135,6 +145,7 @@ pub(crate) async fn run(shared: Arc<Shared>) {
         let first = tokio::select! {
             first = waiting.recv() => first,
             () = sleep(pause) => None,
+            () = shared.found.anew.notified() => None,
             _ = shutdown.wait_for(|down| *down) => return,
         };
         let mut noticed: Vec<Match> = first.into_iter().collect();
