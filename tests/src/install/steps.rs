@@ -64,7 +64,8 @@ pub(super) fn unit() -> Result<()> {
     let verified = sh("systemd-analyze verify paddock.service 2>&1")?;
     ensure!(!verified.contains("paddock"), "{verified}");
     sh("paddock run -d --name where host sleep 600")?;
-    let pid = sh("paddock inspect where | sed -n 's/^ *\"pid\": \\([0-9]*\\),*/\\1/p' | head -1")?;
+    let pid =
+        sh("paddock inspect where | sed -n 's/^    \"pid\": \\([0-9]*\\),*/\\1/p' | head -1")?;
     let cgroup = fs::read_to_string(format!("/proc/{}/cgroup", pid.trim()))?;
     let version = sh("systemctl --version")?;
     let version = version.split_whitespace().nth(1).unwrap_or_default();
@@ -124,7 +125,7 @@ pub(super) fn kills() -> Result<()> {
 /// The attacker's first process, by procfs: its number and when it began.
 fn attacker() -> Result<String> {
     let pid =
-        sh("paddock inspect attacker | sed -n 's/^ *\"pid\": \\([0-9]*\\),*/\\1/p' | head -1")?;
+        sh("paddock inspect attacker | sed -n 's/^    \"pid\": \\([0-9]*\\),*/\\1/p' | head -1")?;
     let pid = pid.trim();
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).context("the attacker")?;
     let begun = stat.rsplit(' ').nth(30).unwrap_or_default();

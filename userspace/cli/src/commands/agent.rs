@@ -107,7 +107,7 @@ pub(crate) struct Agent {
     #[arg(long, env = "PADDOCK_EVENTS_MAX_AGE", default_value = "7d", value_name = "TIME", value_parser = humantime::parse_duration, hide_env_values = true)]
     events_max_age: Duration,
     /// Also pass events on to journald, with their fields
-    #[arg(long, env = "PADDOCK_EVENTS_JOURNALD", hide_env_values = true)]
+    #[arg(long, env = "PADDOCK_EVENTS_JOURNALD", value_name = "BOOL", default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true, action = ArgAction::Set, hide_env_values = true)]
     events_journald: bool,
     /// Also pass events on as OTLP logs over HTTP, such as to http://127.0.0.1:4318
     #[arg(

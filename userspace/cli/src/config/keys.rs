@@ -12,6 +12,8 @@ pub(crate) struct Key {
     pub(crate) kind: Kind,
     /// Whether SIGHUP changes it.
     pub(crate) live: bool,
+    /// For `config default`, where nothing holds without it.
+    pub(crate) example: Option<&'static str>,
 }
 
 /// Its TOML type.
@@ -50,6 +52,14 @@ const fn key(
         arg,
         kind,
         live,
+        example: None,
+    }
+}
+
+impl Key {
+    const fn such_as(mut self, example: &'static str) -> Self {
+        self.example = Some(example);
+        self
     }
 }
 
@@ -73,13 +83,20 @@ pub(crate) static KEYS: &[Key] = &[
         true,
     ),
     key(
+        "agent",
+        "canary_interval",
+        "canary_interval",
+        Kind::Number,
+        false,
+    ),
+    key(
         "web",
         "listen_address",
         "web_listen_address",
         Kind::Text,
         false,
     ),
-    key("policy", "dir", "policy_dir", Kind::Text, true),
+    key("policy", "dir", "policy_dir", Kind::Text, true).such_as("/etc/paddock/policy.d"),
     key("events", "rate", "event_rate", Kind::Number, true),
     key("events", "burst", "event_burst", Kind::Number, true),
     key("events", "max_size", "events_max_size", Kind::Text, false),
@@ -91,7 +108,8 @@ pub(crate) static KEYS: &[Key] = &[
         "events_otlp_endpoint",
         Kind::Text,
         false,
-    ),
+    )
+    .such_as("http://127.0.0.1:4318"),
     key("cni", "netconfpath", "cni_netconfpath", Kind::Text, true),
     key("cni", "path", "cni_path", Kind::Path, true),
 ];
