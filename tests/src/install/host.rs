@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-const PATIENCE: Duration = Duration::from_mins(2);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// By a shell; what it wrote to stdout. Any failing command fails it.
 pub(super) fn sh(script: &str) -> Result<String> {
