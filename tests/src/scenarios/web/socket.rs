@@ -114,7 +114,7 @@ fn systemd_socket(context: &Context) -> Result<()> {
         let done = wrong(&sockets)?;
         let _ = std::fs::remove_file(&path);
         ensure!(
-            done.code == Some(125) && done.stderr.contains(told),
+            done.code == Some(1) && done.stderr.contains(told),
             "{done:?}"
         );
     }

@@ -176,7 +176,7 @@ fn wrong_files(context: &Context, files: &Files) -> Result<()> {
             &file,
         ];
         let done = context.paddock(&args)?;
-        ensure!(done.code == Some(125), "{done:?}");
+        ensure!(done.code == Some(1), "{done:?}");
         let last = done.stderr.lines().last().unwrap_or_default();
         ensure!(
             last.contains("wrong.yml:") && last.contains(told),

@@ -90,19 +90,31 @@ fn right_files() {
     assert_eq!(open(&dir, &inline).unwrap().scheme(), "https");
 }
 
+fn tls(more: &str) -> String {
+    format!("{TLS}  {more}\n")
+}
+
+/// Each text with the beginning of the one line that is said of it.
+fn refused(dir: &Dir, table: &[(String, &str)]) {
+    for (text, said) in table {
+        match open(dir, text) {
+            Ok(_) => panic!("taken: {text}"),
+            Err(told) => {
+                assert!(told.starts_with(said), "{told}\nfor: {text}");
+                assert_eq!(told.lines().count(), 1, "{told}");
+                assert!(!told.contains("secret"), "{told}");
+            }
+        }
+    }
+}
+
 #[test]
-fn wrong_files() {
+fn wrong_yaml_and_files() {
     let dir = dir();
     put(&dir, "open.pem", CERTIFICATE);
     let path = dir.path().join("open.pem");
     fs::set_permissions(&path, fs::Permissions::from_mode(0o622)).unwrap();
-    let tls = |more: &str| format!("{TLS}  {more}\n");
-    let verified = |more: &str| {
-        tls(&format!(
-            "client_auth_type: RequireAndVerifyClientCert\n  {more}"
-        ))
-    };
-    for (text, said) in [
+    let table = [
         (
             "tls_config: {}\n".to_owned(),
             "web.yml:1:1: unknown field `tls_config`, expected one of",
@@ -148,6 +160,25 @@ fn wrong_files() {
             "tls_server_config: {cert_file: other.pem, key_file: web.key}".to_owned(),
             "web.yml: key_file: does not go with cert_file",
         ),
+    ];
+    refused(&dir, &table);
+    fs::remove_file(dir.path().join("web.yml")).unwrap();
+    let gone = Door::new(Some(&dir.path().join("web.yml"))).unwrap_err();
+    let gone = gone.to_string();
+    assert!(
+        gone.ends_with("web.yml: No such file or directory"),
+        "{gone}"
+    );
+}
+
+#[test]
+fn wrong_words_of_clients() {
+    let verified = |more: &str| {
+        tls(&format!(
+            "client_auth_type: RequireAndVerifyClientCert\n  {more}"
+        ))
+    };
+    let table = [
         (
             tls("client_auth_type: Always"),
             "web.yml: client_auth_type: 'Always' is none; use one of NoClientCert",
@@ -176,6 +207,13 @@ fn wrong_files() {
             verified("client_ca_file: other.pem\n  client_allowed_sans: []"),
             "web.yml: client_allowed_sans: lets nobody in",
         ),
+    ];
+    refused(&dir(), &table);
+}
+
+#[test]
+fn wrong_words_of_tls() {
+    let table = [
         (
             tls("min_version: TLS10"),
             "web.yml: min_version: TLS 1.0 and 1.1 are not spoken",
@@ -200,6 +238,13 @@ fn wrong_files() {
             tls("curve_preferences: [CurveP521]"),
             "web.yml: curve_preferences: 'CurveP521' is not here; use some of X25519",
         ),
+    ];
+    refused(&dir(), &table);
+}
+
+#[test]
+fn wrong_words_of_http_and_logins() {
+    let table = [
         (
             "http_server_config: {http2: true}".to_owned(),
             "web.yml: http2: is not spoken here",
@@ -228,22 +273,8 @@ fn wrong_files() {
             "rate_limit: {interval: soon, burst: 1}".to_owned(),
             "web.yml: interval: 'soon' is no duration",
         ),
-    ] {
-        match open(&dir, &text) {
-            Ok(_) => panic!("taken: {text}"),
-            Err(told) => {
-                assert!(told.starts_with(said), "{told}\nfor: {text}");
-                assert_eq!(told.lines().count(), 1, "{told}");
-                assert!(!told.contains("secret"), "{told}");
-            }
-        }
-    }
-    fs::remove_file(dir.path().join("web.yml")).unwrap();
-    let gone = Door::new(Some(&dir.path().join("web.yml"))).unwrap_err();
-    assert!(
-        gone.to_string()
-            .ends_with("web.yml: No such file or directory")
-    );
+    ];
+    refused(&dir(), &table);
 }
 
 #[tokio::test]
