@@ -31,6 +31,8 @@ pub struct Prometheus {
 pub struct Config {
     /// Where an Alertmanager listens, which gets what the rules of dashboards/prometheus say.
     pub alertmanager: Option<String>,
+    /// More of the scrape's configuration, a line each: `scheme: https`.
+    pub scrape: Option<String>,
 }
 
 impl Prometheus {
@@ -66,6 +68,11 @@ impl Prometheus {
             "global: {{scrape_interval: 1s, evaluation_interval: 1s}}\nscrape_configs:\n\
              - job_name: paddock\n  static_configs: [{{targets: ['{target}']}}]\n"
         );
+        if let Some(scrape) = &wanted.scrape {
+            for line in scrape.lines() {
+                let _ = writeln!(text, "  {line}");
+            }
+        }
         if let Some(alertmanager) = &wanted.alertmanager {
             fs::write(dir.join("rules.yml"), RULES)?;
             let _ = write!(

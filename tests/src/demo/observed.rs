@@ -35,6 +35,7 @@ fn watched(context: &Context, once: bool, interrupt: &Interrupt) -> Result<()> {
     let alertmanager = Alertmanager::start(context, None)?.context(MISSING)?;
     let config = Config {
         alertmanager: Some(alertmanager.address.clone()),
+        ..Config::default()
     };
     let prometheus = Prometheus::start(context, &config)?.context(MISSING)?;
     load::begin(context)?;

@@ -94,6 +94,7 @@ fn reach_a_webhook(context: &Context) -> Result<()> {
     };
     let config = Config {
         alertmanager: Some(alertmanager.address.clone()),
+        ..Config::default()
     };
     let prometheus = Prometheus::start(context, &config)?.context("no Prometheus")?;
     let (volume, way) = (context.workload_volume(), host_way("uts"));

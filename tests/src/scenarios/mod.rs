@@ -45,6 +45,7 @@ pub mod stats;
 pub mod top;
 pub mod trace;
 pub mod users;
+pub mod web;
 
 /// What asks the kernel half, which is another one on each kernel; of the corpus what is forbidden.
 const OF_EACH_KERNEL: [&str; 7] = [
@@ -156,6 +157,7 @@ pub fn all() -> Vec<Scenario> {
         alerts::ALL,
         dashboards::ALL,
         prometheus::ALL,
+        &web::ALL.concat(),
         &images::ALL.concat(),
         faults::ALL,
     ]

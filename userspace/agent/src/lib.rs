@@ -40,11 +40,14 @@ mod shared;
 mod shipping;
 mod store;
 mod telling;
+mod web;
 mod withheld;
 
 pub use agent::{Error, run};
 pub use instance::{AgentFile, cgroup_parent, delegated_base};
-pub use options::{Cni, DEFAULT_LISTEN_ADDRESS, Guarding, Live, Options, ProbeMode, Reload};
+pub use options::{
+    Cni, DEFAULT_LISTEN_ADDRESS, Guarding, Listen, Live, Options, ProbeMode, Reload,
+};
 pub use paddock_probe::RecordRate;
 pub use shipping::Endpoint;
 pub use store::{Bounds, fill};

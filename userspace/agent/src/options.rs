@@ -14,8 +14,9 @@ pub struct Options {
     pub state_dir: PathBuf,
     /// Absolute; images, and what containers write over them.
     pub data_dir: PathBuf,
-    /// Where metrics are served; port 0 takes a free one, `None` serves none.
-    pub listen_address: Option<SocketAddr>,
+    pub listen: Listen,
+    /// Absolute; who may see metrics, by exporter-toolkit's web file. `None`: everybody.
+    pub web_config: Option<PathBuf>,
     /// End when no container runs and no client is connected.
     pub ephemeral: bool,
     /// Load the programs' own debug lines.
@@ -31,6 +32,16 @@ pub struct Options {
     /// Where else they go.
     pub journald: bool,
     pub otlp_endpoint: Option<Endpoint>,
+}
+
+/// Where metrics are served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Listen {
+    Nowhere,
+    /// Port 0 takes a free one.
+    Address(SocketAddr),
+    /// On the socket that systemd hands over.
+    Systemd,
 }
 
 /// What SIGHUP may change.

@@ -30,6 +30,7 @@ use crate::{
     registry::Registry,
     shipping::Shipped,
     store::Store,
+    web::Door,
 };
 
 #[derive(Debug)]
@@ -54,6 +55,8 @@ pub(crate) struct Shared {
     pub(crate) restorer: Restorer,
     pub(crate) canary: Canary,
     pub(crate) metrics_address: Option<SocketAddr>,
+    /// To the metrics.
+    pub(crate) door: Arc<Door>,
     /// Turns true once; everything that waits ends then.
     pub(crate) shutdown: watch::Sender<bool>,
     /// Open connections to the API, for an ephemeral agent's end.

@@ -78,6 +78,7 @@ fn spawn(state_dir: &Path, data_dir: &Path) -> std::io::Result<(Child, File)> {
             "--detach-on-exit",
             "--web.listen-address",
             "127.0.0.1:0",
+            "--web.systemd-socket=false",
         ])
         .current_dir("/")
         .stdin(Stdio::null())

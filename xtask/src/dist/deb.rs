@@ -21,6 +21,11 @@ const FILES: &[(&str, &str, u32)] = &[
         0o644,
     ),
     (
+        "packaging/systemd/paddock-web.socket",
+        "usr/lib/systemd/system/paddock-web.socket",
+        0o644,
+    ),
+    (
         "packaging/systemd/paddock-generator",
         "usr/lib/systemd/system-generators/paddock-generator",
         0o755,

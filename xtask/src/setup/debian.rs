@@ -47,6 +47,9 @@ const TEST: &[&str] = &[
     "conmon",
     "containernetworking-plugins",
     "iptables",
+    "curl",
+    "openssl",
+    "systemd",
 ];
 
 /// apt is here and knows the compiler for BPF, or has never read any list.

@@ -23,7 +23,7 @@ use crate::{
     policies::{directory, reactions},
     rates, runtime_files, server,
     shared::Shared,
-    shipping, telling, withheld,
+    shipping, telling, web, withheld,
 };
 
 /// An ephemeral agent ends when it was idle for so long.
@@ -34,7 +34,7 @@ const ABANDONED_NS: u64 = 60_000_000_000;
 
 pub(super) async fn live(
     shared: Arc<Shared>,
-    web: Option<TcpListener>,
+    listener: Option<TcpListener>,
     reload: Reload,
 ) -> Result<(), Error> {
     let runtime = |op| move |source| Error::Runtime { op, source };
@@ -48,7 +48,7 @@ pub(super) async fn live(
 
     // The socket last: a client that finds it finds an agent that has all it needs to stay.
     shared.instance.write_agent_file(shared.metrics_address)?;
-    let listener = shared.instance.bind_socket()?;
+    let socket = shared.instance.bind_socket()?;
     tokio::spawn(reload::run(Arc::clone(&shared), reload, hangup));
     tokio::spawn(launch::keep(Arc::clone(&shared)));
     tokio::spawn(launch::keep_limits(Arc::clone(&shared)));
@@ -64,10 +64,15 @@ pub(super) async fn live(
     let mut servers = vec![watched(
         &shared,
         "API",
-        server::serve_api(Arc::clone(&shared), listener),
+        server::serve_api(Arc::clone(&shared), socket),
     )];
-    if let Some(web) = web {
-        let serving = server::serve_web(Arc::clone(&shared), web, router);
+    if let Some(web) = listener {
+        let serving = web::serve(
+            Arc::clone(&shared.door),
+            web,
+            router,
+            shared.shutdown.subscribe(),
+        );
         servers.push(watched(&shared, "metrics", serving));
     }
     tracing::info!(
@@ -76,7 +81,8 @@ pub(super) async fn live(
         shared
             .metrics_address
             .map_or_else(String::new, |address| format!(
-                ", metrics on http://{address}/metrics"
+                ", metrics on {}://{address}/metrics",
+                shared.door.scheme()
             ))
     );
     service::ready("watching");

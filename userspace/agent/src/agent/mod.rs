@@ -33,12 +33,13 @@ use crate::{
     instance::{self, Instance},
     kernel::Kernel,
     launch::{self, Filters, Keeper, Restorer},
-    options::{Options, ProbeMode, Reload},
+    options::{Listen, Options, ProbeMode, Reload},
     policies::Policies,
     registry::Registry,
     shared::Shared,
     shipping::{self, Shipped},
     store::Store,
+    web::{self, Door},
 };
 
 /// Requests under way get so long to finish.
@@ -54,6 +55,13 @@ pub enum Error {
     #[error("cannot serve metrics on {address}{}", hint(source))]
     Listen {
         address: SocketAddr,
+        source: io::Error,
+    },
+    #[error(transparent)]
+    Web(#[from] web::Error),
+    #[error("cannot serve metrics on the socket that systemd handed over")]
+    Handed {
+        #[source]
         source: io::Error,
     },
     #[error(transparent)]
@@ -110,6 +118,7 @@ struct Started {
     options: Options,
     hierarchies: Hierarchies,
     delegation: Delegation,
+    door: Door,
     web: Option<(TcpListener, SocketAddr)>,
     zygote: Zygote,
     kernel: Kernel,
@@ -122,7 +131,8 @@ fn start(
     delegation: Delegation,
     instance: &Instance,
 ) -> Result<Started, Error> {
-    let web = options.listen_address.map(listen).transpose()?;
+    let door = Door::new(options.web_config.as_deref())?;
+    let web = listen(options.listen)?;
     let zygote = Zygote::spawn()?;
     let kernel = load(&options, instance)?;
     let runtime = Builder::new_multi_thread()
@@ -138,6 +148,7 @@ fn start(
         options,
         hierarchies,
         delegation,
+        door,
         web,
         zygote,
         kernel,
@@ -145,13 +156,20 @@ fn start(
     })
 }
 
-fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), Error> {
-    let listener = TcpListener::bind(address).and_then(|listener| {
+fn listen(listen: Listen) -> Result<Option<(TcpListener, SocketAddr)>, Error> {
+    let ready = |listener: TcpListener| {
         listener.set_nonblocking(true)?;
         let chosen = listener.local_addr()?;
         Ok((listener, chosen))
-    });
-    listener.map_err(|source| Error::Listen { address, source })
+    };
+    let listening = match listen {
+        Listen::Nowhere => return Ok(None),
+        Listen::Address(address) => TcpListener::bind(address)
+            .and_then(ready)
+            .map_err(|source| Error::Listen { address, source })?,
+        Listen::Systemd => ready(web::inherited()?).map_err(|source| Error::Handed { source })?,
+    };
+    Ok(Some(listening))
 }
 
 fn load(options: &Options, instance: &Instance) -> Result<Kernel, Error> {
@@ -197,6 +215,7 @@ fn serve(instance: Instance, started: Started, reload: Reload) -> Result<(), Err
         options,
         hierarchies,
         delegation,
+        door,
         web,
         zygote,
         kernel,
@@ -228,6 +247,7 @@ fn serve(instance: Instance, started: Started, reload: Reload) -> Result<(), Err
         restorer: Restorer::new(),
         canary: Canary::default(),
         metrics_address,
+        door: Arc::new(door),
         shutdown: watch::Sender::new(false),
         clients: AtomicUsize::new(0),
         inherited: Mutex::new(HashMap::new()),

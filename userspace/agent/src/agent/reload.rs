@@ -98,9 +98,10 @@ fn changed(old: &Live, new: &Live) -> Vec<&'static str> {
 fn fixed(old: &Options, new: &Options) -> Vec<&'static str> {
     named(&[
         (
-            old.listen_address != new.listen_address,
-            "web.listen_address",
+            old.listen != new.listen,
+            "web.listen_address or web.systemd_socket",
         ),
+        (old.web_config != new.web_config, "web.config_file"),
         (
             old.events != new.events,
             "events.max_size or events.max_age",

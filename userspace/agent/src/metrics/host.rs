@@ -128,10 +128,15 @@ const SHIPPING_BEHIND: Family = Family::gauge(
     "Events that a receiver has not got yet.",
 )
 .by(&["to"]);
+const WEB_REFUSED: Family = Family::counter(
+    "paddock_web_refused_total",
+    "Connections and requests that the metrics end did not serve: handshake: no TLS, no client certificate that is good enough; login: no right password; rate: more than the limit; slow: a head, a handshake or an answer out of time; full: every connection in use.",
+)
+.by(&["reason"]);
 const BUILD: Family =
     Family::gauge("paddock_build_info", "Version of paddock, always 1.").by(&["version"]);
 
-pub(super) const FAMILIES: [Family; 27] = [
+pub(super) const FAMILIES: [Family; 28] = [
     OOM_KILLS,
     CONTAINERS,
     FOLDED,
@@ -158,6 +163,7 @@ pub(super) const FAMILIES: [Family; 27] = [
     SHIPPING_REFUSED,
     SHIPPING_ERRORS,
     SHIPPING_BEHIND,
+    WEB_REFUSED,
     BUILD,
 ];
 
@@ -236,6 +242,12 @@ pub(super) fn collect(shared: &Shared, exported: &Exported) -> Vec<MetricFamily>
         SHIPPING_REFUSED.with(of_each(&|one| one.refused())),
         SHIPPING_ERRORS.with(of_each(&|one| one.errors())),
         SHIPPING_BEHIND.with(of_each(&|one| last.saturating_sub(one.cursor()))),
+        WEB_REFUSED.with(
+            shared
+                .door
+                .refusals()
+                .map(|(reason, count)| (vec![("reason", reason.to_owned())], float(count))),
+        ),
         BUILD.with([(vec![("version", env!("CARGO_PKG_VERSION").to_owned())], 1.0)]),
     ]
 }

@@ -1,4 +1,4 @@
-//! Who may connect, how many at a time, and for how long without a word.
+//! Who may connect, and how many at a time.
 //!
 //! On the unix socket the peer's credentials decide, besides the socket's mode: uid 0 only.
 
@@ -13,37 +13,37 @@ use std::{
 use axum::serve::Listener;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::{TcpListener, TcpStream, UnixListener, UnixStream},
+    net::{UnixListener, UnixStream},
     sync::{OwnedSemaphorePermit, Semaphore},
-    time::{Instant, Sleep, sleep},
+    time::sleep,
 };
 
 use crate::shared::Shared;
 
-/// A scraper that is silent for so long is closed, so that silence cannot fill the seats.
-pub(super) const IDLE: Duration = Duration::from_secs(150);
 /// After an accept that failed for want of something (file descriptors).
 const PAUSE: Duration = Duration::from_millis(200);
 
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Limits {
-    pub(super) at_once: usize,
-    pub(super) idle: Option<Duration>,
+/// A listener that accepts root, and only as many as there are seats.
+#[derive(Debug)]
+pub(super) struct Bounded {
+    listener: UnixListener,
+    seats: Arc<Semaphore>,
+    /// Counts its connections there.
+    counted: Arc<Shared>,
 }
 
-/// What can be listened to here.
-pub(super) trait Accept: Send + 'static {
-    type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+impl Bounded {
+    pub(super) fn new(listener: UnixListener, at_once: usize, counted: Arc<Shared>) -> Self {
+        Self {
+            listener,
+            seats: Arc::new(Semaphore::new(at_once)),
+            counted,
+        }
+    }
 
     /// `None`: whoever came may not.
-    fn accept(&self) -> impl Future<Output = io::Result<Option<Self::Stream>>> + Send;
-}
-
-impl Accept for UnixListener {
-    type Stream = UnixStream;
-
-    async fn accept(&self) -> io::Result<Option<UnixStream>> {
-        let (stream, _) = Self::accept(self).await?;
+    async fn accepted(&self) -> io::Result<Option<UnixStream>> {
+        let (stream, _) = self.listener.accept().await?;
         let uid = stream.peer_cred()?.uid();
         if uid != 0 {
             tracing::warn!("refused a client with uid {uid}");
@@ -53,59 +53,24 @@ impl Accept for UnixListener {
     }
 }
 
-impl Accept for TcpListener {
-    type Stream = TcpStream;
-
-    async fn accept(&self) -> io::Result<Option<TcpStream>> {
-        Self::accept(self).await.map(|(stream, _)| Some(stream))
-    }
-}
-
-/// A listener that accepts only as many as there are seats.
-#[derive(Debug)]
-pub(super) struct Bounded<L> {
-    listener: L,
-    seats: Arc<Semaphore>,
-    idle: Option<Duration>,
-    /// Counts its connections there.
-    counted: Option<Arc<Shared>>,
-}
-
-impl<L> Bounded<L> {
-    pub(super) fn new(listener: L, limits: Limits, counted: Option<Arc<Shared>>) -> Self {
-        let seats = Arc::new(Semaphore::new(limits.at_once));
-        Self {
-            listener,
-            seats,
-            idle: limits.idle,
-            counted,
-        }
-    }
-}
-
-impl<L: Accept> Listener for Bounded<L> {
-    type Io = Seated<L::Stream>;
+impl Listener for Bounded {
+    type Io = Seated;
     type Addr = ();
 
-    async fn accept(&mut self) -> (Self::Io, ()) {
+    async fn accept(&mut self) -> (Seated, ()) {
         loop {
             let Ok(seat) = Arc::clone(&self.seats).acquire_owned().await else {
                 // Nobody closes the semaphore; then nobody would be served either.
                 std::future::pending().await
             };
-            match Accept::accept(&self.listener).await {
+            match self.accepted().await {
                 Ok(Some(stream)) => {
-                    let counted = self.counted.clone().map(Counted::new);
-                    let idle = self.idle.map(|idle| (idle, Box::pin(sleep(idle))));
-                    return (
-                        Seated {
-                            stream,
-                            idle,
-                            _counted: counted,
-                            _seat: seat,
-                        },
-                        (),
-                    );
+                    let seated = Seated {
+                        stream,
+                        _counted: Counted::new(Arc::clone(&self.counted)),
+                        _seat: seat,
+                    };
+                    return (seated, ());
                 }
                 Ok(None) => {}
                 Err(error) => {
@@ -123,55 +88,29 @@ impl<L: Accept> Listener for Bounded<L> {
 
 /// A connection that has a seat until it is closed.
 #[derive(Debug)]
-pub(super) struct Seated<S> {
-    stream: S,
-    idle: Option<(Duration, Pin<Box<Sleep>>)>,
-    _counted: Option<Counted>,
+pub(super) struct Seated {
+    stream: UnixStream,
+    _counted: Counted,
     _seat: OwnedSemaphorePermit,
 }
 
-impl<S> Seated<S> {
-    /// Silence is over.
-    fn heard(&mut self) {
-        if let Some((idle, timer)) = &mut self.idle {
-            timer.as_mut().reset(Instant::now() + *idle);
-        }
-    }
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for Seated<S> {
+impl AsyncRead for Seated {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        match Pin::new(&mut self.stream).poll_read(context, buffer) {
-            Poll::Pending => {
-                let timer = self.idle.as_mut();
-                match timer.map(|(_, timer)| timer.as_mut().poll(context)) {
-                    Some(Poll::Ready(())) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
-                    _ => Poll::Pending,
-                }
-            }
-            ready @ Poll::Ready(_) => {
-                self.heard();
-                ready
-            }
-        }
+        Pin::new(&mut self.stream).poll_read(context, buffer)
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Seated<S> {
+impl AsyncWrite for Seated {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
-        if written.is_ready() {
-            self.heard();
-        }
-        written
+        Pin::new(&mut self.stream).poll_write(context, bytes)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

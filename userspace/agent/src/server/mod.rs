@@ -15,12 +15,9 @@ use axum::{
     http::StatusCode,
     routing::{get, post},
 };
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::UnixListener;
 
-use self::{
-    connection::{Bounded, Limits},
-    error::Failure,
-};
+use self::{connection::Bounded, error::Failure};
 use crate::{
     api::{CheckReport, NamespaceEntry},
     check,
@@ -30,37 +27,13 @@ use crate::{
 
 /// Clients at a time on the API; more wait to be accepted.
 const API_CLIENTS: usize = 256;
-/// Scrapers at a time.
-const WEB_CLIENTS: usize = 32;
 
 /// Serves the API until the agent ends.
 pub(crate) async fn serve_api(shared: Arc<Shared>, listener: StdListener) -> std::io::Result<()> {
     let listener = UnixListener::from_std(listener)?;
-    let limits = Limits {
-        at_once: API_CLIENTS,
-        idle: None,
-    };
-    let counted = Arc::clone(&shared);
-    let listener = Bounded::new(listener, limits, Some(counted));
+    let listener = Bounded::new(listener, API_CLIENTS, Arc::clone(&shared));
     let end = ended(&shared);
     axum::serve(listener, routes(shared))
-        .with_graceful_shutdown(end)
-        .await
-}
-
-/// Serves any router on TCP, for anybody who can connect.
-pub(crate) async fn serve_web(
-    shared: Arc<Shared>,
-    listener: std::net::TcpListener,
-    router: Router,
-) -> std::io::Result<()> {
-    let listener = TcpListener::from_std(listener)?;
-    let limits = Limits {
-        at_once: WEB_CLIENTS,
-        idle: Some(connection::IDLE),
-    };
-    let end = ended(&shared);
-    axum::serve(Bounded::new(listener, limits, None), router)
         .with_graceful_shutdown(end)
         .await
 }

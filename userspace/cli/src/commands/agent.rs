@@ -10,8 +10,8 @@ use std::{
 
 use clap::ArgAction;
 use paddock_agent::{
-    Bounds, Cni, DEFAULT_LISTEN_ADDRESS, Endpoint, Guarding, Live, Options, ProbeMode, RecordRate,
-    Reload,
+    Bounds, Cni, DEFAULT_LISTEN_ADDRESS, Endpoint, Guarding, Listen, Live, Options, ProbeMode,
+    RecordRate, Reload,
 };
 use tracing_subscriber::EnvFilter;
 
@@ -36,6 +36,17 @@ pub(crate) struct Agent {
     /// Where metrics are served; port 0 takes a free one, 'none' serves none
     #[arg(long = "web.listen-address", env = "PADDOCK_WEB_LISTEN_ADDRESS", default_value = DEFAULT_LISTEN_ADDRESS, value_name = "ADDRESS", value_parser = listen_address, hide_env_values = true)]
     web_listen_address: Listen,
+    /// TLS, passwords and client certificates for metrics: exporter-toolkit's web file (YAML)
+    #[arg(
+        long = "web.config.file",
+        env = "PADDOCK_WEB_CONFIG_FILE",
+        value_name = "FILE",
+        hide_env_values = true
+    )]
+    web_config_file: Option<PathBuf>,
+    /// Serve metrics on the socket that systemd hands over, whatever the address says
+    #[arg(long = "web.systemd-socket", env = "PADDOCK_WEB_SYSTEMD_SOCKET", value_name = "BOOL", default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true, action = ArgAction::Set, hide_env_values = true)]
+    web_systemd_socket: bool,
     /// Also a container: cgroups whose path fits this pattern, such as '/jobs/*'
     #[arg(
         long,
@@ -146,10 +157,6 @@ pub(crate) struct Agent {
     force_rung: Vec<(String, String)>,
 }
 
-/// `None` serves no metrics.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Listen(Option<SocketAddr>);
-
 impl Agent {
     pub(crate) fn run(self, context: &Context) -> anyhow::Result<u8> {
         if self.ephemeral {
@@ -182,7 +189,12 @@ impl Agent {
         Ok(Options {
             state_dir: state_dir.to_owned(),
             data_dir: data_dir.to_owned(),
-            listen_address: self.web_listen_address.0,
+            listen: if self.web_systemd_socket {
+                Listen::Systemd
+            } else {
+                self.web_listen_address
+            },
+            web_config: self.web_config_file.map(absolute).transpose()?,
             ephemeral: self.ephemeral,
             program_log: self.debug_programs,
             force_rungs: self.force_rung,
@@ -228,15 +240,15 @@ fn log_filter(text: &str) -> Result<String, String> {
 /// `HOST:PORT` by number, `:PORT` for every address, `none`.
 fn listen_address(text: &str) -> Result<Listen, String> {
     if text == "none" {
-        return Ok(Listen(None));
+        return Ok(Listen::Nowhere);
     }
     let full = if text.starts_with(':') {
         format!("[::]{text}")
     } else {
         text.to_owned()
     };
-    full.parse()
-        .map(|address| Listen(Some(address)))
+    full.parse::<SocketAddr>()
+        .map(Listen::Address)
         .map_err(|_| {
             format!("expected an address and a port, such as {DEFAULT_LISTEN_ADDRESS}, or 'none'")
         })
@@ -268,10 +280,10 @@ mod tests {
 
     #[test]
     fn listen_addresses() {
-        let at = |text: &str| Ok(Listen(Some(text.parse().unwrap())));
+        let at = |text: &str| Ok(Listen::Address(text.parse().unwrap()));
         assert_eq!(listen_address("127.0.0.1:0"), at("127.0.0.1:0"));
         assert_eq!(listen_address(":9750"), at("[::]:9750"));
-        assert_eq!(listen_address("none"), Ok(Listen(None)));
+        assert_eq!(listen_address("none"), Ok(Listen::Nowhere));
         for wrong in ["", "9750", "localhost:9750", "127.0.0.1", "1.2.3.4:99999"] {
             assert!(listen_address(wrong).is_err(), "{wrong}");
         }
