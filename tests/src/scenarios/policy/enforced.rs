@@ -138,7 +138,7 @@ fn explained(context: &Context, files: &Files) -> Result<()> {
     );
 
     let unknown = context.paddock(&["policy", "explain", "4000000000"])?;
-    let line = "paddock: no event 4000000000: the agent keeps the last 4096 of each class since its start\n";
+    let line = "paddock: no event 4000000000: there was none, or it is not kept any more\n";
     ensure!(
         unknown.code == Some(1) && unknown.stderr == line,
         "{unknown:?}"
