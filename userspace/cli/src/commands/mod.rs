@@ -6,6 +6,7 @@ pub(crate) mod check;
 pub(crate) mod completions;
 pub(crate) mod config;
 pub(crate) mod create;
+mod event_line;
 pub(crate) mod events;
 pub(crate) mod exec;
 pub(crate) mod images;

@@ -9,7 +9,7 @@ use paddock_agent::{
 
 use crate::{
     client::Client,
-    commands::events::what,
+    commands::event_line::what,
     human,
     output::{self, Format, print, print_json},
 };

@@ -15,7 +15,7 @@ use serde::Serialize;
 
 use super::load;
 use crate::{
-    commands::events::what,
+    commands::event_line::what,
     human,
     output::{self, Format, print, print_json},
     table::{Column, render},

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     client::{Client, Error, container_path, encode},
-    commands::events,
+    commands::event_line,
     human,
 };
 
@@ -244,7 +244,7 @@ fn event_line(event: &Event) -> Line {
         Kind::Denial { .. } | Kind::Reaction { .. } | Kind::OomKill { .. } => Weight::Notable,
         _ => Weight::Usual,
     };
-    let what = human::single_line(&events::what(&event.kind));
+    let what = human::single_line(&event_line::what(&event.kind));
     Line {
         text: format!("{} {what}", human::clock(event.time_ns)),
         weight,
