@@ -43,7 +43,8 @@ pub(crate) fn ensure(state_dir: &Path, data_dir: &Path) -> anyhow::Result<()> {
         if ended.is_some() && !is_locked(state_dir) && !answers(state_dir) {
             anyhow::bail!("the agent in the background ended: {}", last_line(&mut log));
         }
-        std::thread::sleep(STEP);
+        // One that takes long is not hurried by asking often.
+        std::thread::sleep(STEP.max(started.elapsed() / 50));
     }
     anyhow::bail!(
         "the agent in the background does not answer on {} after {} s: {}",

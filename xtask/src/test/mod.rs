@@ -9,8 +9,10 @@ mod install;
 
 use std::{
     fmt::Write as _,
+    panic::resume_unwind,
     path::Path,
     process::Command,
+    sync::{Mutex, PoisonError},
     thread,
     time::{Duration, Instant},
 };
@@ -91,38 +93,42 @@ pub(crate) fn main(tree: &Tree, args: &Args) -> Result<i32> {
         parts.push(("unit tests".to_owned(), follow(&mut command)?));
     }
     build::binaries(tree)?;
-    if places || args.host {
-        step("scenarios on this machine");
-        parts.push(("this machine".to_owned(), host(tree, args, &compiler)?));
-    }
-    for pair in series(&args.guests, places.then_some(&MATRIX)).chunks(AT_ONCE) {
-        step(&format!("scenarios on Linux {}", pair.join(" and ")));
-        let of = |series: &str| {
-            let place = pair.iter().position(|one| one == series).unwrap_or(0);
-            // What asks nothing of the kernel half ran here: each guest takes its share.
-            let share = everything.then(|| (place + 1, pair.len()));
-            guest(tree, series, args.filter.as_deref(), share, &compiler)
-        };
-        parts.extend(side_by_side(pair, of));
+    let chosen = series(&args.guests, places.then_some(&MATRIX));
+    let mut guests: Vec<Part> = Vec::new();
+    for (place, series) in chosen.iter().enumerate() {
+        // What asks nothing of the kernel half runs here: each guest takes its share.
+        let share = everything.then(|| (place + 1, chosen.len()));
+        let compiler = &compiler;
+        guests.push((
+            format!("Linux {series}"),
+            Box::new(move || guest(tree, series, args.filter.as_deref(), share, compiler)),
+        ));
     }
     if everything || args.install {
-        step("the Debian package in a guest with systemd");
-        for (suite, series) in install::MATRIX {
-            let ran = install::run(tree, suite, series);
-            parts.push((format!("Debian {suite}"), or_failed(ran)));
-        }
+        guests.extend(install::MATRIX.map(|(suite, series)| -> Part {
+            let run = move || install::run(tree, suite, series);
+            (format!("Debian {suite}"), Box::new(run))
+        }));
     }
     if everything || args.cost {
-        step("what hooks cost in a guest that counts instructions");
-        let costs = side_by_side(&MATRIX.map(str::to_owned), |series| {
-            cost::compare(tree, series)
-        });
-        parts.extend(
-            costs
-                .into_iter()
-                .map(|(name, count)| (name + ", cost", count)),
-        );
+        guests.extend(MATRIX.map(|series| -> Part {
+            let run = move || cost::compare(tree, series);
+            (format!("Linux {series}, cost"), Box::new(run))
+        }));
     }
+    // A guest leaves to others what they want of a processor, and scenarios mostly wait.
+    parts.extend(thread::scope(|scope| {
+        let guests = scope.spawn(|| lanes(guests));
+        let mut ran = Vec::new();
+        if places || args.host {
+            step("scenarios on this machine");
+            let here = or_failed(host(tree, args, &compiler));
+            println!("this machine: {here}");
+            ran.push(("this machine".to_owned(), here));
+        }
+        ran.extend(guests.join().unwrap_or_else(|panic| resume_unwind(panic)));
+        ran
+    }));
     println!("\nafter {} s:", start.elapsed().as_secs());
     let mut sum = Count::default();
     for (name, count) in parts {
@@ -161,24 +167,34 @@ fn host(tree: &Tree, args: &Args, compiler: &str) -> Result<Count> {
     follow(&mut command)
 }
 
-/// A guest that could not even be started counts as one failure.
-fn side_by_side(
-    all: &[String],
-    guest: impl Fn(&str) -> Result<Count> + Sync,
-) -> Vec<(String, Count)> {
+/// What runs in a guest, by its name in the sum.
+type Part<'run> = (String, Box<dyn Fn() -> Result<Count> + Send + 'run>);
+
+/// Runs all, [`AT_ONCE`] side by side, in their order.
+fn lanes(parts: Vec<Part<'_>>) -> Vec<(String, Count)> {
+    let left = Mutex::new(parts.into_iter().enumerate());
+    let ran = Mutex::new(Vec::new());
     thread::scope(|scope| {
-        let running: Vec<_> = all
-            .iter()
-            .map(|series| scope.spawn(|| guest(series)))
-            .collect();
-        let ended = running
-            .into_iter()
-            .map(|thread| thread.join().map_or(Count::FAILED, or_failed));
-        all.iter()
-            .map(|series| format!("Linux {series}"))
-            .zip(ended)
-            .collect()
-    })
+        for _ in 0..AT_ONCE {
+            scope.spawn(|| {
+                loop {
+                    let next = left.lock().unwrap_or_else(PoisonError::into_inner).next();
+                    let Some((place, (name, run))) = next else {
+                        break;
+                    };
+                    step(&name);
+                    let count = or_failed(run());
+                    println!("{name}: {count}");
+                    ran.lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .push((place, (name, count)));
+                }
+            });
+        }
+    });
+    let mut ran = ran.into_inner().unwrap_or_else(PoisonError::into_inner);
+    ran.sort_by_key(|(place, _)| *place);
+    ran.into_iter().map(|(_, part)| part).collect()
 }
 
 /// What could not be run at all counts as one failure.

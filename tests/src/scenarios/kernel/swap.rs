@@ -140,7 +140,7 @@ fn agent_killed_twenty_times(context: &Context) -> Result<()> {
 fn upgrade_has_no_gap(context: &Context) -> Result<()> {
     context.start_agent(&[])?;
     let restless = Restless::start(context)?;
-    for round in 0..4 {
+    for round in 0..2 {
         let before = watching()?;
         context.kill_agent()?;
         ensure!(watching()? == before, "programs went with the agent");
