@@ -1,5 +1,5 @@
 //! Containers that do what dashboards and alerts are for, over and over: kills, escapes, attempts,
-//! denials and what would be, restarts.
+//! denials and what would be, restarts, packets.
 
 use std::fs;
 
@@ -13,8 +13,8 @@ use crate::{
 const POLICY: &str = "[[rule]]\nname = \"joining\"\nnamespace = { target = [\"host\"] }\n";
 /// Each with a policy of its name.
 const BOUND: [(&str, &str); 2] = [("walled", "enforce"), ("audited", "audit")];
-const NAMES: [&str; 6] = [
-    "busy", "tunneler", "reacher", "walled", "audited", "restless",
+const NAMES: [&str; 7] = [
+    "busy", "talker", "tunneler", "reacher", "walled", "audited", "restless",
 ];
 
 pub fn begin(context: &Context) -> Result<()> {
@@ -38,6 +38,10 @@ pub fn begin(context: &Context) -> Result<()> {
         args.extend(["sh", "-c", join]);
         context.ok(&args)?;
     }
+    let talk = "while :; do /run/workload packets 1000 100; sleep 0.3; done";
+    context.ok(&[
+        "run", "-d", "--name", "talker", "-v", &volume, "host", "sh", "-c", talk,
+    ])?;
     let work = "while :; do tail /dev/zero; for each in 1 2 3; do (timeout 1 sh -c 'while :; do :; done') & done; wait; done";
     context.ok(&[
         "run",

@@ -98,6 +98,14 @@ impl EscapeKind {
     }
 }
 
+/// Which way a packet went, seen from the container.
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    Received = 0,
+    Sent = 1,
+}
+
 /// The two rings.
 #[repr(u8)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,6 +120,7 @@ pub const OUTCOMES: usize = 4;
 /// A level each of memory cgroups, the machine, its nodes.
 pub const OOM_CELLS: usize = 5;
 pub const ESCAPE_KINDS: usize = 7;
+pub const WAYS: usize = 2;
 pub const RINGS: usize = 2;
 
 const CALLS: usize = 0;
@@ -122,7 +131,8 @@ const OOM_NESTED: usize = OOM_BEFORE + 1;
 const OOM_OUTSIDE: usize = OOM_NESTED + 1;
 const ESCAPES: usize = OOM_OUTSIDE + 1;
 const ACTS: usize = ESCAPES + ESCAPE_KINDS * OUTCOMES;
-const RING: usize = ACTS + ACTIVITIES * VERDICTS;
+const TRAFFIC: usize = ACTS + ACTIVITIES * VERDICTS;
+const RING: usize = TRAFFIC + WAYS * 2;
 /// Cells of a slot.
 pub const CELLS: usize = RING + RINGS * RingCounters::CELLS;
 
@@ -226,6 +236,13 @@ pub const fn activity_cell(activity: Activity, verdict: Verdict) -> usize {
     ACTS + activity as usize * VERDICTS + verdict as usize
 }
 
+/// Cell of: packets of IP that went this way; the next one is of their bytes.
+#[must_use]
+#[inline]
+pub const fn traffic_cell(way: Way) -> usize {
+    TRAFFIC + way as usize * 2
+}
+
 /// Cell of a ring's account; `field` is one of [`RingCounters`]' constants.
 #[must_use]
 #[inline]
@@ -251,6 +268,13 @@ impl SlotCounters {
     #[must_use]
     pub const fn oom_kills(&self, constraint: Constraint, level: Level) -> u64 {
         self.cells[oom_cell(constraint, level)]
+    }
+
+    /// Packets of IP that went this way, and their bytes with IP's headers.
+    #[must_use]
+    pub const fn traffic(&self, way: Way) -> [u64; 2] {
+        let cell = traffic_cell(way);
+        [self.cells[cell], self.cells[cell + 1]]
     }
 
     #[must_use]

@@ -117,6 +117,9 @@ pub struct State {
     pub selftest_child: u32,
 }
 
+/// Length of the self-test's packet, headers and all.
+pub const SELFTEST_PACKET: u32 = 1037;
+
 /// What a hook read about the process under self-test.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -28,14 +28,20 @@ pub(crate) const NESTED: usize = 3;
 /// Adds one to a cell of a slot (see `paddock_abi::counters`), and of those around it.
 #[inline(always)]
 pub(crate) fn bump(slot: u32, cell: usize) {
-    bump_one(slot, cell);
+    bump_by(slot, cell, 1);
+}
+
+/// The same by any amount.
+#[inline(always)]
+pub(crate) fn bump_by(slot: u32, cell: usize, amount: u64) {
+    bump_one_by(slot, cell, amount);
     let mut around = slot;
     for _ in 0..NESTED {
         around = parent(around);
         if around == 0 {
             return;
         }
-        bump_one(around, cell);
+        bump_one_by(around, cell, amount);
     }
 }
 
@@ -47,13 +53,18 @@ pub(crate) fn parent(slot: u32) -> u32 {
 
 #[inline(always)]
 pub(crate) fn bump_one(slot: u32, cell: usize) {
+    bump_one_by(slot, cell, 1);
+}
+
+#[inline(always)]
+fn bump_one_by(slot: u32, cell: usize, amount: u64) {
     if cell >= CELLS {
         return;
     }
     if let Some(counters) = SLOT_COUNTERS.get_ptr_mut(slot) {
         // SAFETY: the pointer is to a live array element, the index was checked; every writer adds
         // atomically, so the shared view as an atomic is the only one.
-        unsafe { add((&raw mut (*counters).cells).cast::<u64>().add(cell), 1) };
+        unsafe { add((&raw mut (*counters).cells).cast::<u64>().add(cell), amount) };
     }
 }
 

@@ -52,6 +52,7 @@ mod selftest;
 mod setup;
 mod target;
 mod task;
+mod traffic;
 mod word;
 
 #[unsafe(link_section = "license")]

@@ -181,7 +181,7 @@ pub(crate) static DONE: LruHashMap<Done, u8, 4096> = LruHashMap::new();
 
 /// What the self-test's calls looked like from here, by capability.
 #[btf_map]
-pub(crate) static OBSERVED: Array<Observation, 20> = Array::new();
+pub(crate) static OBSERVED: Array<Observation, 21> = Array::new();
 
 /// Escapes, their attempts, OOM kills.
 #[btf_map]

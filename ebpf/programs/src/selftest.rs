@@ -29,6 +29,7 @@ pub(crate) const GUARD: u32 = 16;
 pub(crate) const DEVICE: u32 = 17;
 pub(crate) const QUESTION: u32 = 18;
 pub(crate) const PATHS: u32 = 19;
+pub(crate) const TRAFFIC: u32 = 20;
 
 /// How far up the chain of parents the first task is looked for.
 const ANCESTORS: usize = 256;
@@ -54,6 +55,20 @@ pub(crate) fn adopt_child(child_tgid: u32) {
     if let Some(state) = STATE.get_ptr_mut(0) {
         // SAFETY: a live array element; only the self-test's own fork writes this field.
         unsafe { (*state).selftest_child = child_tgid };
+    }
+}
+
+/// Writes down a packet as long as the self-test's: in no task's context, so also another's.
+#[inline(always)]
+pub(crate) fn observe_packet(cgroup: u64, bytes: u32) {
+    let testing = STATE.get(0).is_some_and(|state| state.selftest_tid != 0);
+    if let (true, Some(observed)) = (testing, OBSERVED.get_ptr_mut(TRAFFIC)) {
+        // SAFETY: a live array element; whoever else writes it writes the same, or is found out.
+        unsafe {
+            (*observed).hits += 1;
+            (*observed).unified_id = cgroup;
+            (*observed).ret = i64::from(bytes);
+        }
     }
 }
 

@@ -33,9 +33,9 @@ use nix::{
 
 const USAGE: &str = "alloc BYTES | spin SECONDS | setns-loop PATH NSTYPE COUNT | setns-race PATH PATH SECONDS | \
     unshare-loop FLAGS COUNT | unshare-until PATH FLAGS | spawn-between PATH PATH PROGRAM | \
-    timed getppid|setns|refused|unshare|open|open-file|open-mounted|connect|spawn COUNT | paced-unshare RATE SECONDS | sleep SECONDS | ids | cat PATH | \
+    timed getppid|setns|refused|unshare|open|open-file|open-mounted|connect|packet|spawn COUNT | paced-unshare RATE SECONDS | sleep SECONDS | ids | cat PATH | \
     write PATH TEXT | stat PATH | overwrite-programs SECONDS | exit CODE | \
-    talk tcp|udp ADDRESS PORT COUNT | try chroot|hostname|read|write|both|node|create|remove|mkdir|rmdir|symlink|chmod|chown|truncate|exec|memory|tree|filesystem PATH COUNT | \
+    talk tcp|udp ADDRESS PORT COUNT | packets BYTES COUNT | try chroot|hostname|read|write|both|node|create|remove|mkdir|rmdir|symlink|chmod|chown|truncate|exec|memory|tree|filesystem PATH COUNT | \
     try link|rename|exchange|bind PATH:PATH COUNT | within ROOT COMMAND... | look COUNT | serve PORT UID PATH COUNT | \
     bare PROGRAM | join PID PROGRAM | arrive PATH PROGRAM ARGS...";
 
@@ -70,6 +70,7 @@ fn run(args: &[&str]) -> Result<ExitCode> {
             let peer = SocketAddr::new(address.parse()?, port.parse()?);
             talk(protocol, peer, count.parse()?)?;
         }
+        ["packets", bytes, count] => packets(bytes.parse()?, count.parse()?)?,
         ["try", what, path, count] => attempt(what, path, count.parse()?)?,
         ["within", root, ref args @ ..] => {
             chroot(root)?;
@@ -279,6 +280,7 @@ fn timed(call: &str, count: u32) -> Result<()> {
     let host = File::open("/run/ns").ok();
     let program = std::env::current_exe()?;
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+    let own_port = socket.local_addr()?.port();
     let act: &dyn Fn() -> Result<()> = match call {
         "getppid" => &|| {
             std::hint::black_box(nix::unistd::getppid());
@@ -306,6 +308,12 @@ fn timed(call: &str, count: u32) -> Result<()> {
             Ok(())
         },
         "connect" => &|| Ok(socket.connect((Ipv4Addr::LOCALHOST, 9))?),
+        "packet" => &|| {
+            let mut byte = [0];
+            socket.send_to(&byte, (Ipv4Addr::LOCALHOST, own_port))?;
+            socket.recv(&mut byte)?;
+            Ok(())
+        },
         "spawn" => &|| {
             Command::new("/proc/self/exe")
                 .args(["exit", "0"])
@@ -348,6 +356,18 @@ fn talk(protocol: &str, peer: SocketAddr, count: u32) -> Result<()> {
         }
     }
     println!("{count} calls, {refused} refused");
+    Ok(())
+}
+
+/// Sends datagrams of so many bytes to itself, each taken before the next one is sent.
+fn packets(bytes: usize, count: u32) -> Result<()> {
+    let socket = UdpSocket::bind("127.0.0.1:0")?;
+    let own = socket.local_addr()?;
+    let mut buffer = vec![0; bytes];
+    for _ in 0..count {
+        socket.send_to(&buffer, own).context("send")?;
+        socket.recv(&mut buffer).context("receive")?;
+    }
     Ok(())
 }
 

@@ -476,9 +476,21 @@ pub struct ContainerStats {
     pub cpu_window_ns: Option<u64>,
     #[serde(flatten)]
     pub stats: Stats,
+    /// What its sockets took and sent, of all runs; absent where nobody counts it.
+    #[serde(default)]
+    pub network: Option<Traffic>,
     /// Processes the OOM killer took, of all runs.
     pub oom_kills: u64,
     pub escapes: u64,
+}
+
+/// Packets of IP, and their bytes with IP's headers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Traffic {
+    pub received_bytes: u64,
+    pub received_packets: u64,
+    pub sent_bytes: u64,
+    pub sent_packets: u64,
 }
 
 /// What an older agent does not say.

@@ -245,6 +245,12 @@ impl Bus {
         self.unsaved(|_, unsaved| unsaved.dropped()).unwrap_or(0)
     }
 
+    /// Events that wait to be stored.
+    pub(crate) fn waiting(&self) -> u64 {
+        let held = self.unsaved(|_, unsaved| unsaved.held()).unwrap_or(0);
+        u64::try_from(held).unwrap_or(u64::MAX)
+    }
+
     /// Ids go on from there, if they are not beyond.
     pub(crate) fn skip_to(&self, next_id: u64) {
         let mut history = self.lock();

@@ -1,7 +1,9 @@
 //! What is counted of one container, from both halves, in a form that can be summed and kept.
 
 use paddock_cgroups::{Stats, Totals};
-use paddock_probe::{Constraint, EscapeKind, Level, Outcome, SlotCounters};
+use paddock_probe::{Constraint, EscapeKind, Level, Outcome, SlotCounters, Way};
+
+use crate::api::Traffic;
 
 /// A container's counters; gauges live in [`Stats`] alone.
 #[derive(Clone, Debug, PartialEq)]
@@ -95,6 +97,17 @@ pub(crate) fn escapes(kernel: &SlotCounters) -> u64 {
         .into_iter()
         .map(|kind| kernel.escapes(kind, Outcome::Allowed))
         .sum()
+}
+
+pub(crate) fn traffic(kernel: &SlotCounters) -> Traffic {
+    let [received_packets, received_bytes] = kernel.traffic(Way::Received);
+    let [sent_packets, sent_bytes] = kernel.traffic(Way::Sent);
+    Traffic {
+        received_bytes,
+        received_packets,
+        sent_bytes,
+        sent_packets,
+    }
 }
 
 #[cfg(test)]

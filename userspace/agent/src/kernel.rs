@@ -13,14 +13,14 @@ use std::{
 
 use paddock_cgroups::CgroupIds;
 use paddock_probe::{
-    Answers, CapabilityStatus, CgroupKey, Changed, Error, EventReader, FileId, GuardMode, HitKey,
-    MapMemory, NsInums, PathName, Peers, Probe, ProgramStats, RecordRate, Ring, RingCounters,
-    RuntimeFile, Shares, Slot, SlotCounters, Tampered, Touched, preempts,
+    Answers, CapabilityStatus, CgroupKey, Changed, Error, EventReader, FileId, Fill, GuardMode,
+    HitKey, MapMemory, NsInums, PathName, Peers, Probe, ProgramStats, RecordRate, Ring,
+    RingCounters, RuntimeFile, Shares, Slot, SlotCounters, Tampered, Touched, preempts,
 };
 use paddock_runtime::uninterrupted::Uninterrupted;
 
 /// What a probe's `capabilities` can name, for saying that none is served.
-const CAPABILITIES: [&str; 20] = [
+const CAPABILITIES: [&str; 21] = [
     "setns",
     "unshare",
     "clone",
@@ -40,6 +40,7 @@ const CAPABILITIES: [&str; 20] = [
     "question",
     "network",
     "device",
+    "traffic",
     "guard",
 ];
 
@@ -327,6 +328,11 @@ impl Kernel {
             .as_ref()
             .map(Probe::program_stats)
             .unwrap_or_default()
+    }
+
+    /// Of one of `paddock_probe::FILLED`.
+    pub(crate) fn fill(&self, map: &'static str) -> Option<Fill> {
+        self.lock().as_ref()?.fill(map)
     }
 
     /// Of maps and rings; empty without a kernel half.

@@ -16,6 +16,7 @@ mod clock;
 mod container;
 mod counters;
 mod disk;
+mod fills;
 #[cfg(test)]
 mod fixture;
 mod found;

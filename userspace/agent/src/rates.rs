@@ -113,6 +113,9 @@ impl Container {
             cpu_percent: rate.map(|rate| rate.percent),
             cpu_window_ns: rate.and_then(|rate| u64::try_from(rate.window.as_nanos()).ok()),
             stats,
+            network: kernel
+                .serves("traffic")
+                .then(|| counters::traffic(&counters.kernel)),
             oom_kills,
             escapes: counters::escapes(&counters.kernel),
         })

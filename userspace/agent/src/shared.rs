@@ -20,6 +20,7 @@ use crate::{
     clock,
     container::Container,
     event::{Event, Kind},
+    fills::Fills,
     found::Found,
     instance::Instance,
     kernel::{Kernel, keys},
@@ -54,6 +55,7 @@ pub(crate) struct Shared {
     pub(crate) policies: Policies,
     pub(crate) restorer: Restorer,
     pub(crate) canary: Canary,
+    pub(crate) fills: Fills,
     pub(crate) metrics_address: Option<SocketAddr>,
     /// To the metrics.
     pub(crate) door: Arc<Door>,

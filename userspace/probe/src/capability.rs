@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 pub struct CapabilityStatus {
     /// `setns`, `unshare`, `clone`, `oom`, `cgroup`, `exec`, `exit`, `mount`, `process`, `signal`,
     /// `privilege`, `kernel`, `open`, `connect`, `guard`, `enforce`, `question`, `network`,
-    /// `device`.
+    /// `device`, `traffic`.
     pub capability: String,
     /// `fentry`, `btf_tracepoint`, `tracepoint`, `lsm`, `cgroup`, `seccomp`; `None` is off.
     pub rung: Option<String>,

@@ -5,8 +5,8 @@
 use std::{collections::BTreeMap, fs, io, path::PathBuf};
 
 use aya::programs::{
-    CgroupAttachMode, CgroupDevice, CgroupSockAddr, CgroupSockAddrAttachType as Asked,
-    ProgramError,
+    CgroupAttachMode, CgroupDevice, CgroupSkb, CgroupSkbAttachType, CgroupSockAddr,
+    CgroupSockAddrAttachType as Asked, ProgramError,
     links::{FdLink, PinnedLink},
 };
 
@@ -72,6 +72,14 @@ impl Probe {
                 .map_err(refused)?;
             let link = loaded.take_link(id).map_err(refused)?;
             FdLink::try_from(link).map_err(|error| refused(io::Error::other(error).into()))?
+        } else if let Some(way) = way(program) {
+            let root = hierarchies::unified_root().map_err(|source| refused(source.into()))?;
+            let mut loaded = CgroupSkb::from_pin(&path, way).map_err(refused)?;
+            let id = loaded
+                .attach(root, way, CgroupAttachMode::Single)
+                .map_err(refused)?;
+            let link = loaded.take_link(id).map_err(refused)?;
+            FdLink::try_from(link).map_err(|error| refused(io::Error::other(error).into()))?
         } else {
             let mut loaded = CgroupDevice::from_pin(&path).map_err(refused)?;
             device_link::attach(&mut loaded, &self.pin_dir)
@@ -98,6 +106,15 @@ fn asked(program: &str) -> Option<Asked> {
         "cgroup_sendmsg6" => Asked::UDPSendMsg6,
         _ => return None,
     })
+}
+
+/// Which way what a program counts goes.
+fn way(program: &str) -> Option<CgroupSkbAttachType> {
+    match program {
+        "cgroup_ingress" => Some(CgroupSkbAttachType::Ingress),
+        "cgroup_egress" => Some(CgroupSkbAttachType::Egress),
+        _ => None,
+    }
 }
 
 #[cfg(test)]

@@ -33,6 +33,9 @@ pub(crate) enum Hook {
     LsmIfTaken(&'static str),
     /// What the kernel asks the cgroups of a socket, by the program's own kind.
     SockAddr,
+    /// What goes past the root cgroup's sockets, inwards or outwards.
+    Ingress,
+    Egress,
     /// Nowhere: whoever wants to know something runs the program by its pin.
     Called,
     /// What it asks them before a device is opened or its node is made.
@@ -67,6 +70,8 @@ impl Hook {
             | Self::Tracepoint(..)
             | Self::ExitIfThere(_)
             | Self::SockAddr
+            | Self::Ingress
+            | Self::Egress
             | Self::Called
             | Self::Device => None,
         }

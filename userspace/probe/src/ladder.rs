@@ -482,4 +482,17 @@ pub(crate) const LADDER: &[Capability] = &[
             hooks: &[("cgroup_device", Hook::Device)],
         }],
     },
+    // How much the network carries for them, likewise.
+    Capability {
+        name: "traffic",
+        observed: 20,
+        needs: &[],
+        rungs: &[Rung {
+            name: "cgroup",
+            hooks: &[
+                ("cgroup_ingress", Hook::Ingress),
+                ("cgroup_egress", Hook::Egress),
+            ],
+        }],
+    },
 ];

@@ -16,6 +16,7 @@ mod enforcement;
 mod error;
 mod events;
 mod files;
+mod fill;
 mod guard;
 mod hierarchies;
 mod hook;
@@ -50,6 +51,7 @@ pub use config::Config;
 pub use error::Error;
 pub use events::{BATCH, Batch, EventReader};
 pub use files::{FileId, RuntimeFile};
+pub use fill::{FILLED, Fill};
 pub use guard::{Changed, GuardMode, Touched};
 pub use identity::{CgroupKey, NsInums, Slot};
 pub use late::{Arrived, Late};
@@ -57,7 +59,7 @@ pub use memory::MapMemory;
 pub use paddock_abi::{
     activity::{Activity, Pair, TABLE as VERDICTS, Verdict},
     counters::{
-        Constraint, EscapeKind, Level, NsSyscall, Outcome, Ring, RingCounters, SlotCounters,
+        Constraint, EscapeKind, Level, NsSyscall, Outcome, Ring, RingCounters, SlotCounters, Way,
     },
     guard::Tampered,
     namespace::{NS_TYPES, NsType, Target},

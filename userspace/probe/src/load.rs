@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, error::Error as StdError, io, path::Path};
 
 use aya::{
     Btf, Ebpf, EbpfLoader,
-    programs::{CgroupAttachMode, Program, ProgramError, links::FdLink},
+    programs::{CgroupAttachMode, CgroupSkbAttachType, Program, ProgramError, links::FdLink},
 };
 use nix::errno::Errno;
 
@@ -355,6 +355,7 @@ pub(crate) fn verify(program: &mut Program, hook: Hook, btf: &Btf) -> Result<(),
             program.load()?;
         }
         (Hook::SockAddr, Program::CgroupSockAddr(program)) => program.load()?,
+        (Hook::Ingress | Hook::Egress, Program::CgroupSkb(program)) => program.load()?,
         (Hook::Called, Program::RawTracePoint(program)) => program.load()?,
         (Hook::Device, Program::CgroupDevice(program)) => program.load()?,
         _ => return Err(Refused::of_another_kind()),
@@ -391,6 +392,17 @@ fn attach(program: &mut Program, hook: Hook, pin_dir: &Path) -> Result<Attachmen
                 .map_err(|error| Refused::from_error("open the root of cgroup v2", &error))?;
             // By a link several may hang here all the same.
             let id = program.attach(root, CgroupAttachMode::Single)?;
+            let link = program.take_link(id)?;
+            FdLink::try_from(link).map_err(|error| Refused::because(error.to_string()))?
+        }
+        (Hook::Ingress | Hook::Egress, Program::CgroupSkb(program)) => {
+            let root = hierarchies::unified_root()
+                .map_err(|error| Refused::from_error("open the root of cgroup v2", &error))?;
+            let way = match hook {
+                Hook::Ingress => CgroupSkbAttachType::Ingress,
+                _ => CgroupSkbAttachType::Egress,
+            };
+            let id = program.attach(root, way, CgroupAttachMode::Single)?;
             let link = program.take_link(id)?;
             FdLink::try_from(link).map_err(|error| Refused::because(error.to_string()))?
         }

@@ -26,7 +26,7 @@ use nix::{
     unistd::{Pid, gettid},
 };
 use paddock_abi::{
-    key::{Observation, State},
+    key::{Observation, SELFTEST_PACKET, State},
     namespace::{NS_TYPES, NsType, Target},
     question::Question,
 };
@@ -68,6 +68,8 @@ struct Truth {
     /// The child's process id, where one could be made; the id of the cgroup likewise.
     child: Option<u32>,
     cgroup: Option<u64>,
+    /// Whether a packet could be sent.
+    sent: bool,
 }
 
 /// Tests every attached rung; returns those that read right, and the first namespaces.
@@ -138,6 +140,7 @@ fn act(ebpf: &Ebpf) -> Truth {
     }
     report("unshare of nothing", unshare(CloneFlags::empty()));
     reach();
+    let sent = send().inspect_err(|error| log::debug!("self-test's packet: {error}"));
     let unified = procfs::own_cgroup(None);
     let memory = procfs::own_cgroup(Some("memory"));
     let child = child()
@@ -158,6 +161,7 @@ fn act(ebpf: &Ebpf) -> Truth {
         pids: procfs::own_cgroup(Some("pids")),
         child,
         cgroup,
+        sent: sent.is_ok(),
     }
 }
 
@@ -210,6 +214,14 @@ fn reach() {
     if UnixStream::connect(nowhere).is_ok() {
         log::warn!("self-test: a connection to {nowhere}, which is not there");
     }
+}
+
+/// To itself.
+fn send() -> io::Result<usize> {
+    const BESIDE: usize = 20 + 8;
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let packet = [0; SELFTEST_PACKET as usize - BESIDE];
+    socket.send_to(&packet, socket.local_addr()?)
 }
 
 fn report(what: &str, result: nix::Result<()>) {
@@ -302,10 +314,19 @@ fn judge(capability: &str, seen: &Observation, truth: &Truth) -> Result<(), Stri
             is("a cgroup's id", seen.ret, made.cast_signed())?;
         }
         "exec" | "exit" if truth.child.is_none() => return Ok(()),
+        "traffic" if !truth.sent => return Ok(()),
         _ => {}
     }
     if seen.hits == 0 {
         return Err("the hook saw nothing of a call that was made".to_owned());
+    }
+    if capability == "traffic" {
+        is("the packet's length", seen.ret, i64::from(SELFTEST_PACKET))?;
+        // Of the socket, which the loader made; no other identity is read.
+        let unified = truth.unified.as_ref();
+        return unified.map_or(Ok(()), |own| {
+            is("the cgroup v2 id", seen.unified_id, own.id)
+        });
     }
     if let ("exec" | "exit", Some(child)) = (capability, truth.child) {
         is("the child's process id", seen.tgid, child)?;

@@ -19,11 +19,12 @@ const STAND_INS: [(&str, &str); 2] = [("$__rate_interval", "5m"), ("$__range", "
 /// Matchers that keep a panel to what was chosen above it.
 const MATCHERS: [&str; 2] = ["job=~\"$job\"", "instance=~\"$instance\""];
 /// Of those ids that are used: <https://github.com/grafana/grafana/blob/main/packages/grafana-data/src/valueFormats/categories.ts>
-const UNITS: [&str; 9] = [
+const UNITS: [&str; 10] = [
     "short",
     "percentunit",
     "bytes",
     "Bps",
+    "pps",
     "iops",
     "ops",
     "s",

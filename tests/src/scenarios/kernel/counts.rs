@@ -3,10 +3,12 @@
 use std::{fs, path::Path, process::Command, thread, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
+use serde_json::{Value, json};
 
 use super::{CALLS, CONTAINER_RECORDS, OOM, able, calls, closes, container_closes, equal};
 use crate::{
     context::{Context, cgroup_file, eventually, finish, pure_v2},
+    metrics::Metrics,
     runner::Scenario,
 };
 
@@ -26,6 +28,10 @@ pub const ALL: &[Scenario] = &[
         flood_closes_the_identity,
     ),
     Scenario::new("kernel::untracked_is_not_counted", untracked_is_not_counted),
+    Scenario::new(
+        "kernel::packets_are_the_containers",
+        packets_are_the_containers,
+    ),
 ];
 
 fn oom_kills_of_children(context: &Context) -> Result<()> {
@@ -76,7 +82,7 @@ fn oom_kills_of_children(context: &Context) -> Result<()> {
         .filter(|line| line.contains("\"oom_kill\""))
         .collect();
     ensure!(told.len() == 5, "{} told", told.len());
-    let first: serde_json::Value = serde_json::from_str(told[0])?;
+    let first: Value = serde_json::from_str(told[0])?;
     ensure!(
         first["limit_bytes"] == 67_108_864 && first["main_process"] == false,
         "{first}"
@@ -131,7 +137,8 @@ fn counts_go_on_without_an_agent(context: &Context) -> Result<()> {
     args.extend([
         "sh",
         "-c",
-        "/run/workload unshare-loop uts 29; sleep 2; /run/workload unshare-loop uts 31; sleep 60",
+        "/run/workload unshare-loop uts 29; sleep 2; /run/workload packets 9 37; \
+         /run/workload unshare-loop uts 31; sleep 60",
     ]);
     context.ok(&args)?;
     eventually("the first loop", || {
@@ -147,7 +154,63 @@ fn counts_go_on_without_an_agent(context: &Context) -> Result<()> {
         "unshare",
         calls(&context.metrics()?, "steady", "unshare", "uts", "allowed"),
         60,
-    )
+    )?;
+    equal("packets", network(&context.metrics()?, "steady", SENT), 37)
+}
+
+const SENT: &str = "transmit_packets";
+
+fn network(metrics: &Metrics, container: &str, what: &str) -> f64 {
+    let name = format!("paddock_container_network_{what}_total");
+    metrics.sum(&name, &[("container", container)])
+}
+
+/// By what the container's own loopback counts: nobody else uses it.
+fn packets_are_the_containers(context: &Context) -> Result<()> {
+    const COUNT: u32 = 1009;
+    const BYTES: u32 = COUNT * (500 + 20 + 8);
+    context.start_agent(&["--detach-on-exit"])?;
+    let volume = context.workload_volume();
+    let script = "/run/workload packets 500 1009; cat /proc/net/dev; sleep 60";
+    let args = [
+        "run", "-d", "--name", "talker", "-v", &volume, "host", "sh", "-c", script,
+    ];
+    context.ok(&args)?;
+    context.ok(&["run", "-d", "--name", "quiet", "host", "sleep", "60"])?;
+    let mut seen = String::new();
+    eventually("the container's own count", || {
+        seen = context.ok(&["logs", "talker"])?;
+        Ok(seen.contains(" lo:"))
+    })?;
+    let line = seen
+        .lines()
+        .find_map(|line| line.trim().strip_prefix("lo:"));
+    let words: Vec<u32> = line
+        .context("no lo")?
+        .split_whitespace()
+        .map(str::parse)
+        .collect::<Result<_, _>>()?;
+    ensure!(
+        [words[0], words[1], words[8], words[9]] == [BYTES, COUNT, BYTES, COUNT],
+        "{seen}"
+    );
+    let metrics = context.metrics()?;
+    for (what, of_talker) in [
+        ("receive_bytes", BYTES),
+        ("receive_packets", COUNT),
+        ("transmit_bytes", BYTES),
+        (SENT, COUNT),
+    ] {
+        equal(what, network(&metrics, "talker", what), of_talker)?;
+        equal(what, network(&metrics, "quiet", what), 0)?;
+    }
+    let stats: Value = context.json(&["stats", "talker", "--format", "json"])?;
+    let want = json!({
+        "received_bytes": BYTES, "received_packets": COUNT,
+        "sent_bytes": BYTES, "sent_packets": COUNT,
+    });
+    ensure!(stats[0]["network"] == want, "{stats}");
+    Ok(())
 }
 
 /// More than the ring holds: counters stay exact, and every record is accounted for.

@@ -368,10 +368,11 @@ fn unheard(context: &Context) -> Result<()> {
     let flags = format!("{}:/flags", files.0.display());
     let mut args = able("orphan", &[&program, &way, &flags]);
     args.splice(1..1, ["-d", "--pid", "host"]);
-    let script = "(while ! test -e /flags/go; do sleep 0.05; done; \
+    let script = "(: >/flags/up; while ! test -e /flags/go; do sleep 0.05; done; \
         /run/calls >/flags/said) </dev/null >/dev/null 2>&1 & exec sleep 600";
     args.extend(["sh", "-c", script]);
     context.ok(&args)?;
+    eventually("it outlives its parent", || Ok(files.0.join("up").exists()))?;
     let monitor = context.monitor_of("orphan")?;
     let main = context.inspect("orphan")?["pid"].to_string();
     context.kill_agent()?;

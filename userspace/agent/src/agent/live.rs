@@ -18,7 +18,7 @@ use crate::{
     api::{Origin, State},
     canary,
     chain::chain,
-    clock, found, guard, launch, metrics,
+    clock, fills, found, guard, launch, metrics,
     options::Reload,
     policies::{directory, reactions},
     rates, runtime_files, server,
@@ -54,6 +54,7 @@ pub(super) async fn live(
     tokio::spawn(launch::keep_limits(Arc::clone(&shared)));
     let canary = tokio::spawn(canary::keep(Arc::clone(&shared)));
     tokio::spawn(rates::keep(Arc::clone(&shared)));
+    tokio::spawn(fills::keep(Arc::clone(&shared)));
     tokio::spawn(found::run(Arc::clone(&shared)));
     tokio::spawn(withheld::watch(Arc::clone(&shared)));
     guard::warn(&shared);

@@ -6,7 +6,7 @@ use std::{
 };
 
 use paddock_cgroups::Stats;
-use paddock_probe::{Activity, EscapeKind, NsSyscall, NsType, Outcome, SlotCounters, Verdict};
+use paddock_probe::{Activity, EscapeKind, NsSyscall, NsType, Outcome, SlotCounters, Verdict, Way};
 use prometheus::proto::MetricFamily;
 
 use super::{
@@ -66,6 +66,22 @@ const POLICY_HITS: Family = Family::counter(
     "paddock_container_policy_hits_total",
     "Acts that a policy's rule forbids, by what came of them: deny (refused), kill (whoever tried was killed), audit (let through, would have been denied). A series begins with its first one.",
 ).by(&["policy", "rule", "action"]);
+const RECEIVED_BYTES: Family = Family::counter(
+    "paddock_container_network_receive_bytes_total",
+    "Bytes that the container's sockets took, with IP's headers, on any interface, loopback too. A series begins with its first one.",
+);
+const RECEIVED_PACKETS: Family = Family::counter(
+    "paddock_container_network_receive_packets_total",
+    "Packets of IP that the container's sockets took; those that the kernel joined count as one. A series begins with its first one.",
+);
+const SENT_BYTES: Family = Family::counter(
+    "paddock_container_network_transmit_bytes_total",
+    "Bytes that the container's sockets sent, with IP's headers, on any interface, loopback too. A series begins with its first one.",
+);
+const SENT_PACKETS: Family = Family::counter(
+    "paddock_container_network_transmit_packets_total",
+    "Packets of IP that the container's sockets sent; what a device is left to cut counts as the pieces. A series begins with its first one.",
+);
 const STARTED: Family = Family::gauge(
     "paddock_container_start_time_seconds",
     "When the container's present run began, in seconds since the epoch.",
@@ -79,7 +95,7 @@ const LIMITS_RESTORED: Family = Family::counter(
     "Files of the container's limits that somebody else had changed and paddock wrote again.",
 );
 
-pub(super) const FAMILIES: [Family; 11] = [
+pub(super) const FAMILIES: [Family; 15] = [
     INFO,
     OOM_KILLS,
     OOM_MISMATCH,
@@ -88,6 +104,10 @@ pub(super) const FAMILIES: [Family; 11] = [
     ACTIVITIES,
     RECORDS,
     POLICY_HITS,
+    RECEIVED_BYTES,
+    RECEIVED_PACKETS,
+    SENT_BYTES,
+    SENT_PACKETS,
     STARTED,
     RESTARTS,
     LIMITS_RESTORED,
@@ -128,6 +148,9 @@ pub(super) fn collect(shared: &Shared, exported: &Exported) -> Vec<MetricFamily>
     if shared.kernel.unavailable().is_none() {
         families.extend(kernel_families(&readings));
         families.push(POLICY_HITS.with(policy_hits(shared, exported)));
+    }
+    if shared.kernel.serves("traffic") {
+        families.extend(traffic_families(&readings));
     }
     families.push(STARTED.with(exported.containers.iter().filter_map(started)));
     families.push(RESTARTS.with(exported.containers.iter().filter_map(restarts)));
@@ -180,6 +203,23 @@ pub(super) fn kernel_families(readings: &[Reading]) -> Vec<MetricFamily> {
                 .flat_map(|one| records(&one.name, &one.counters.kernel)),
         ),
     ]
+}
+
+pub(super) fn traffic_families(readings: &[Reading]) -> [MetricFamily; 4] {
+    [
+        (RECEIVED_PACKETS, Way::Received, 0),
+        (RECEIVED_BYTES, Way::Received, 1),
+        (SENT_PACKETS, Way::Sent, 0),
+        (SENT_BYTES, Way::Sent, 1),
+    ]
+    .map(|(family, way, what)| {
+        let series = readings.iter().map(|one| {
+            let labels = vec![("container", one.name.clone())];
+            (labels, one.counters.kernel.traffic(way)[what])
+        });
+        let begun = series.filter(|(_, count)| *count > 0);
+        family.with(begun.map(|(labels, count)| (labels, float(count))))
+    })
 }
 
 fn info(container: &Container) -> Labels {

@@ -2,7 +2,7 @@
 
 use std::{fs, sync::Arc};
 
-use paddock_probe::Ring;
+use paddock_probe::{Fill, Ring};
 use prometheus::proto::MetricFamily;
 
 use super::{
@@ -34,6 +34,16 @@ const RECORDS: Family = Family::counter(
     "paddock_records_total",
     "The kernel half's records by ring: seen = submitted + lost_ring_full + lost_pressure + lost_rate_limited; submitted = delivered + what is under way.",
 ).by(&["ring", "stage"]);
+const MAP_ENTRIES: Family = Family::gauge(
+    "paddock_map_entries",
+    "Entries in use of a map of the kernel half, as the agent counted them in the last half minute.",
+)
+.by(&["map"]);
+const MAP_MOST: Family = Family::gauge(
+    "paddock_map_max_entries",
+    "Entries that a map of the kernel half has room for; what comes then is lost to it.",
+)
+.by(&["map"]);
 const UNDECODABLE: Family = Family::counter(
     "paddock_records_undecodable_total",
     "Delivered records that this agent could not understand.",
@@ -92,6 +102,10 @@ const STORED: Family = Family::counter(
     "paddock_events_store_stored_total",
     "Events that were written to the store on disk since this agent began.",
 );
+const STORE_WAITING: Family = Family::gauge(
+    "paddock_events_store_waiting",
+    "Events that wait to be written to the store.",
+);
 const UNSTORED: Family = Family::counter(
     "paddock_events_store_dropped_total",
     "Events that were told to followers and kept in memory, but not stored: the disk was too slow, full or broken.",
@@ -136,7 +150,7 @@ const WEB_REFUSED: Family = Family::counter(
 const BUILD: Family =
     Family::gauge("paddock_build_info", "Version of paddock, always 1.").by(&["version"]);
 
-pub(super) const FAMILIES: [Family; 28] = [
+pub(super) const FAMILIES: [Family; 31] = [
     OOM_KILLS,
     CONTAINERS,
     FOLDED,
@@ -147,6 +161,8 @@ pub(super) const FAMILIES: [Family; 28] = [
     PROGRAM_SECONDS,
     PROGRAM_RUNS,
     PROGRAM_MISSES,
+    MAP_ENTRIES,
+    MAP_MOST,
     MISSED,
     HITS_LOST,
     TAMPERING,
@@ -155,6 +171,7 @@ pub(super) const FAMILIES: [Family; 28] = [
     CANARY_SEEN,
     CANARY_DELAY,
     STORED,
+    STORE_WAITING,
     UNSTORED,
     STORE_BYTES,
     STORE_ERRORS,
@@ -194,7 +211,10 @@ pub(super) fn collect(shared: &Shared, exported: &Exported) -> Vec<MetricFamily>
     });
     let programs = shared.kernel.programs();
     let program = |name: &str| -> Labels { vec![("program", name.to_owned())] };
+    let fills = shared.fills.last();
+    let map = |one: &Fill| -> Labels { vec![("map", one.map.to_lowercase())] };
     let store = shared.store.as_deref().map(Store::stats);
+    let waiting = store.map(|_| (vec![], float(shared.bus.waiting())));
     let of_store = |value: fn(&Stats) -> u64| store.map(|stats| (vec![], float(value(stats))));
     let unstored = store.map(|_| (vec![], float(shared.bus.dropped())));
     let last = shared.bus.last();
@@ -226,6 +246,11 @@ pub(super) fn collect(shared: &Shared, exported: &Exported) -> Vec<MetricFamily>
                 .iter()
                 .map(|one| (program(&one.program), float(one.missed))),
         ),
+        MAP_ENTRIES.with(fills.iter().map(|one| {
+            let entries = u64::try_from(one.entries).unwrap_or(u64::MAX);
+            (map(one), float(entries))
+        })),
+        MAP_MOST.with(fills.iter().map(|one| (map(one), f64::from(one.most)))),
         MISSED.with(missed(shared)),
         TAMPERING.with(tampering(shared)),
         HITS_LOST.with([(vec![], float(shared.kernel.hits_lost()))]),
@@ -234,6 +259,7 @@ pub(super) fn collect(shared: &Shared, exported: &Exported) -> Vec<MetricFamily>
         CANARY_SEEN.with(canary_seen(shared)),
         CANARY_DELAY.with(canary_delay(shared)),
         STORED.with(of_store(Stats::stored)),
+        STORE_WAITING.with(waiting),
         UNSTORED.with(unstored),
         STORE_BYTES.with(of_store(Stats::bytes)),
         STORE_ERRORS.with(of_store(Stats::errors)),

@@ -81,8 +81,7 @@ impl Unsaved {
         if let Some(counter) = &self.counter {
             counter.set(event.id + 1);
         }
-        let held = self.waiting.len() + self.writing.len();
-        if held >= ROOM + if critical { CRITICAL_ROOM } else { 0 } {
+        if self.held() >= ROOM + if critical { CRITICAL_ROOM } else { 0 } {
             self.dropped += 1;
             match self.holes.last_mut() {
                 Some(hole) if hole.last + 1 == event.id => hole.last = event.id,
@@ -100,6 +99,11 @@ impl Unsaved {
         }
         let urgent = urgent && !mem::replace(&mut self.urgent, true);
         first || urgent || self.waiting.len() == BATCH
+    }
+
+    /// How many are not yet stored.
+    pub(crate) fn held(&self) -> usize {
+        self.waiting.len() + self.writing.len()
     }
 
     /// What is next for the writer; `next` is the id after the last one.

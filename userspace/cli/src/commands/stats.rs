@@ -43,20 +43,20 @@ pub(crate) struct Stats {
     names: Vec<String>,
 }
 
-const COLUMNS: [Column; 9] = [
+const COLUMNS: [Column; 10] = [
     Column::shrinking("NAME"),
     Column::number("CPU %"),
     Column::number("MEMORY / LIMIT"),
     Column::number("MEM %").spare(),
     Column::number("PSI %").spare(),
     Column::optional("READ / WRITTEN"),
+    Column::optional("RECEIVED / SENT"),
     Column::number("PIDS"),
     Column::number("OOM"),
     Column::number("ESCAPES"),
 ];
-const IO: usize = 5;
-/// Below this many columns of a terminal what was read and written is left out.
-const ROOM_FOR_IO: usize = 100;
+/// What is left out below so many columns of a terminal: disk, then network.
+const WIDE: [(usize, usize); 2] = [(5, 100), (6, 120)];
 
 impl Stats {
     pub(crate) fn run(&self, context: &Context) -> anyhow::Result<u8> {
@@ -101,12 +101,13 @@ impl Stats {
 
     fn table(&self, values: Vec<Value>) -> anyhow::Result<String> {
         let width = output::width().filter(|_| !self.no_trunc);
-        let io = width.is_none_or(|width| width >= ROOM_FOR_IO);
         let rows = values.into_iter().map(|value| {
             let stats = ContainerStats::deserialize(value)?;
             let mut row = row(&stats);
-            if !io {
-                row[IO].clear();
+            for (column, least) in WIDE {
+                if width.is_some_and(|width| width < least) {
+                    row[column].clear();
+                }
             }
             Ok(row)
         });
@@ -140,6 +141,13 @@ fn row(one: &ContainerStats) -> Vec<String> {
                 .io_write_bytes
                 .map_or_else(absent, human::bytes)
         ),
+        one.network.map_or_else(String::new, |network| {
+            format!(
+                "{} / {}",
+                human::bytes(network.received_bytes),
+                human::bytes(network.sent_bytes)
+            )
+        }),
         stats
             .pids_current
             .map_or_else(absent, |count| count.to_string()),
