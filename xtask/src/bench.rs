@@ -38,6 +38,13 @@ enum Bench {
         #[arg(default_values_t = [10, 100, 1000])]
         containers: Vec<u32>,
     },
+    /// Many short containers, one after the other: whether memory and series stay flat, and whether
+    /// each kill and escape is told
+    Turnover {
+        /// So many
+        #[arg(default_value_t = 10_000)]
+        containers: u32,
+    },
     /// Searching a store of many events: one container's of a time, a kind, a verdict, all
     Events {
         /// So many are stored; some 500 bytes of disk each
@@ -117,6 +124,13 @@ fn program(bench: &Bench) -> Program {
         Bench::Scale { containers } => Program {
             name: "paddock-bench-scale",
             here: containers.iter().map(u32::to_string).collect(),
+            guest: String::new(),
+            tools: &[],
+            series: Vec::new(),
+        },
+        Bench::Turnover { containers } => Program {
+            name: "paddock-bench-turnover",
+            here: vec![containers.to_string()],
             guest: String::new(),
             tools: &[],
             series: Vec::new(),

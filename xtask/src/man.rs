@@ -1,6 +1,9 @@
 //! `cargo xtask man [DIR]`: the manual pages, by the test that makes them.
 
-use std::path::PathBuf;
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use anyhow::{Context as _, Result};
 
@@ -22,10 +25,21 @@ pub(crate) fn main(tree: &Tree, args: &Args) -> Result<()> {
         std::path::absolute(&dir).with_context(|| format!("{}: no such path", dir.display()))?;
     let toolchain = setup::prepare(tree, Purpose::Run)?;
     build::kernel_half(tree, &toolchain)?;
-    let mut test = build::cargo(tree, "test");
-    test.args(["--bin", "paddock", "man::"])
-        .env("PADDOCK_MAN_DIR", &dir);
-    cmd::run(&mut test)?;
+    write(tree, &dir)?;
     eprintln!("xtask: manual pages are in {}", dir.display());
     Ok(())
+}
+
+/// As of the sources' last change; wants the kernel half built.
+pub(crate) fn write(tree: &Tree, dir: &Path) -> Result<()> {
+    let mut git = Command::new("git");
+    let day = cmd::output(
+        git.current_dir(&tree.root)
+            .args(["log", "-1", "--format=%cs"]),
+    )?;
+    let mut test = build::cargo(tree, "test");
+    test.args(["--bin", "paddock", "man::"])
+        .env("PADDOCK_MAN_DIR", dir)
+        .env("PADDOCK_MAN_DATE", day.trim());
+    cmd::run_to_stderr(&mut test)
 }

@@ -369,6 +369,10 @@ mod tests {
         take(oom_before_cell());
         take(oom_nested_cell());
         take(oom_outside_cell());
+        for way in [Way::Received, Way::Sent] {
+            take(traffic_cell(way));
+            take(traffic_cell(way) + 1);
+        }
         for ring in [Ring::Critical, Ring::Events] {
             (0..RingCounters::CELLS).for_each(|field| take(ring_cell(ring, field)));
         }

@@ -1,6 +1,9 @@
-//! What `cargo xtask bench hooks` and `enforce` measure, a table each.
+//! What the measuring programs of `cargo xtask bench` share, and the tables of hooks and enforce.
 
-use std::process::{Command, Stdio};
+use std::{
+    fs,
+    process::{Command, Stdio},
+};
 
 use anyhow::{Context as _, Result, ensure};
 
@@ -10,6 +13,7 @@ pub mod cost;
 pub mod enforce;
 pub mod flood;
 pub mod follow;
+pub mod turnover;
 
 /// `run -d` of the workload, able to unshare.
 fn launch(context: &Context, name: &str, command: &[&str]) -> Result<()> {
@@ -43,4 +47,13 @@ fn quantile(values: &mut [f64], thousandths: usize) -> f64 {
     values.sort_by(f64::total_cmp);
     let place = (values.len() * thousandths / 1000).min(values.len().saturating_sub(1));
     values.get(place).copied().unwrap_or(f64::NAN)
+}
+
+/// MiB of memory that a process has.
+pub fn resident(pid: i32) -> Result<f64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let mut lines = status.lines();
+    let kib = lines.find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = kib.context("no VmRSS")?.trim().trim_end_matches(" kB");
+    Ok(kib.trim().parse::<f64>()? / 1024.0)
 }

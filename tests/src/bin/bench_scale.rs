@@ -13,7 +13,10 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use paddock_tests::context::{Context, cgroup_mounts};
+use paddock_tests::{
+    bench::resident,
+    context::{Context, cgroup_mounts},
+};
 
 const IDLE: Duration = Duration::from_secs(20);
 const SCRAPES: usize = 50;
@@ -127,14 +130,6 @@ fn cpu(pid: i32) -> Result<f64> {
     let user = ticks(11).context("short")?;
     let system = ticks(12).context("short")?;
     Ok((user + system) / 100.0)
-}
-
-fn resident(pid: i32) -> Result<f64> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let mut lines = status.lines();
-    let kib = lines.find_map(|line| line.strip_prefix("VmRSS:"));
-    let kib = kib.context("no VmRSS")?.trim().trim_end_matches(" kB");
-    Ok(kib.trim().parse::<f64>()? / 1024.0)
 }
 
 /// What cAdvisor reads of each container, as far as this host has it.

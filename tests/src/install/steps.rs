@@ -50,6 +50,9 @@ pub(super) fn quick_start() -> Result<()> {
 }
 
 pub(super) fn unit() -> Result<()> {
+    sh("bash -n /usr/share/bash-completion/completions/paddock")?;
+    sh("grep -q '/usr/bin/paddock' /usr/share/zsh/vendor-completions/_paddock")?;
+    sh("zcat /usr/share/man/man1/paddock-run.1.gz | grep -q '^.SH SYNOPSIS'")?;
     for (name, value) in [
         ("ActiveState", "active"),
         ("Type", "notify"),
@@ -67,6 +70,10 @@ pub(super) fn unit() -> Result<()> {
     let pid =
         sh("paddock inspect where | sed -n 's/^    \"pid\": \\([0-9]*\\),*/\\1/p' | head -1")?;
     let cgroup = fs::read_to_string(format!("/proc/{}/cgroup", pid.trim()))?;
+    for (who, score) in [(pid.trim(), "0"), (property("MainPID")?.trim(), "-500")] {
+        let said = fs::read_to_string(format!("/proc/{who}/oom_score_adj"))?;
+        ensure!(said.trim() == score, "OOM score of {who}: {said}");
+    }
     let version = sh("systemctl --version")?;
     let version = version.split_whitespace().nth(1).unwrap_or_default();
     // A generator takes delegation back where systemd could not start the unit again.
@@ -99,6 +106,10 @@ pub(super) fn reload() -> Result<()> {
 
 /// An attacker that never stops mounts whenever it is let; it is not, whatever becomes of the agent.
 pub(super) fn kills() -> Result<()> {
+    // Nothing else stands in its way.
+    let free = sh("paddock run --rm --name attacker --privileged host \
+         sh -c 'mount -t tmpfs none /mnt && grep -c \" /mnt tmpfs \" /proc/mounts'")?;
+    ensure!(free.trim() == "1", "without a policy: {free}");
     sh(
         "cat >/etc/paddock/policy.d/mount.toml <<'EOF'\nname = \"no-mounts\"\nmode = \"enforce\"\ndeny = \"mount\"\n[select]\nname = \"attacker\"\nEOF\nsystemctl reload paddock",
     )?;

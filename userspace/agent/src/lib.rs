@@ -41,6 +41,7 @@ mod shared;
 mod shipping;
 mod store;
 mod telling;
+pub mod trusted;
 mod web;
 mod withheld;
 

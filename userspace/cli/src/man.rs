@@ -1,5 +1,6 @@
 //! The manual pages, from the definition of the command line, in a test: nothing that runs has
-//! them. `cargo xtask man` runs it with `PADDOCK_MAN_DIR`, where it writes them.
+//! them. `cargo xtask man` runs it with `PADDOCK_MAN_DIR`, where it writes them, and
+//! `PADDOCK_MAN_DATE`.
 
 use std::{fs, path::PathBuf};
 
@@ -24,6 +25,7 @@ fn add(command: &Command, pages: &mut Vec<(String, String)>) {
     let version = concat!("paddock ", env!("CARGO_PKG_VERSION"));
     let man = Man::new(command.clone())
         .source(version)
+        .date(std::env::var("PADDOCK_MAN_DATE").unwrap_or_default())
         .manual("User Commands");
     let mut page = Vec::new();
     man.render(&mut page).unwrap();

@@ -41,6 +41,15 @@ impl Faults {
     }
 }
 
+/// Line and column of a byte, from 1, in characters.
+#[must_use]
+pub fn place(text: &str, at: usize) -> (usize, usize) {
+    let before = &text[..text.floor_char_boundary(at)];
+    let line = before.matches('\n').count() + 1;
+    let start = before.rfind('\n').map_or(0, |end| end + 1);
+    (line, before[start..].chars().count() + 1)
+}
+
 /// Collects faults by their place in the text.
 #[derive(Debug)]
 pub(crate) struct Sink<'t> {
@@ -73,10 +82,7 @@ impl<'t> Sink<'t> {
 
     /// Line and column of a byte.
     pub(crate) fn place(&self, at: usize) -> (usize, usize) {
-        let before = &self.text[..self.text.floor_char_boundary(at)];
-        let line = before.matches('\n').count() + 1;
-        let start = before.rfind('\n').map_or(0, |end| end + 1);
-        (line, before[start..].chars().count() + 1)
+        place(self.text, at)
     }
 
     pub(crate) fn into_faults(mut self) -> Faults {

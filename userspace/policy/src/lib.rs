@@ -44,7 +44,7 @@ pub use compile::{
     DeviceNode, NetworkAnswer, NetworkNode, PathNode, RuleInfo, Ruleset, TooManyRules, compile,
 };
 pub use explain::{Act, Advice, Held, Peer, Standing, allowing, explain};
-pub use fault::{Fault, Faults, printable, quote, suggestion};
+pub use fault::{Fault, Faults, place, printable, quote, suggestion};
 pub use learn::learn;
 pub use model::Policy;
 pub use packs::{PACKS, Pack};

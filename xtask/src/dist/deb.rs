@@ -1,5 +1,5 @@
 //! The Debian package, by `dpkg-deb`: a static binary, its unit, its configuration, what Prometheus
-//! and Grafana want, the docs. It depends on nothing.
+//! and Grafana want, the docs, manual pages and completions. It depends on nothing.
 
 use std::{
     fs,
@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 
 use super::source_date;
-use crate::{cmd, tree::Tree};
+use crate::{cmd, man, tree::Tree};
 
 /// From the sources into the package, and with which mode.
 const FILES: &[(&str, &str, u32)] = &[
@@ -37,6 +37,12 @@ const TREES: &[(&str, &str)] = &[
     ("docs", "usr/share/doc/paddock/docs"),
     ("dashboards/grafana", "usr/share/paddock/grafana"),
     ("dashboards/prometheus", "usr/share/paddock/prometheus"),
+];
+/// Where each shell looks for what completes its command lines.
+const COMPLETIONS: &[(&str, &str)] = &[
+    ("bash", "usr/share/bash-completion/completions/paddock"),
+    ("zsh", "usr/share/zsh/vendor-completions/_paddock"),
+    ("fish", "usr/share/fish/vendor_completions.d/paddock.fish"),
 ];
 const SCRIPTS: &[&str] = &["postinst", "prerm", "postrm"];
 
@@ -65,6 +71,7 @@ pub(crate) fn package(tree: &Tree, binary: &Path, dir: &Path, version: &str) -> 
         copy_tree(&tree.root.join(from), &root.join(to))?;
     }
     made(binary, &root)?;
+    manual(tree, &root)?;
     control(tree, &root, version, architecture)?;
     let deb = dir.join(format!("paddock_{version}_{architecture}.deb"));
     let built = cmd::output(
@@ -86,6 +93,12 @@ fn made(binary: &Path, root: &Path) -> Result<()> {
     let config = config.replace("\n#dir = ", "\ndir = ");
     put(root, "etc/paddock/config.toml", config.as_bytes(), 0o644)?;
     fs::create_dir_all(root.join("etc/paddock/policy.d")).context("create policy.d")?;
+    for (shell, to) in COMPLETIONS {
+        // A script calls the binary that wrote it.
+        let script = said(&["completions", shell])?;
+        let script = script.replace(&binary.display().to_string(), "/usr/bin/paddock");
+        put(root, to, script.as_bytes(), 0o644)?;
+    }
     let copyright = "Files: *\nCopyright: the paddock authors\nLicense: MIT or Apache-2.0\n";
     put(
         root,
@@ -93,6 +106,19 @@ fn made(binary: &Path, root: &Path) -> Result<()> {
         copyright.as_bytes(),
         0o644,
     )
+}
+
+/// A page for each command, compressed as Debian has them.
+fn manual(tree: &Tree, root: &Path) -> Result<()> {
+    let dir = root.join("usr/share/man/man1");
+    man::write(tree, &dir)?;
+    let pages = fs::read_dir(&dir).with_context(|| format!("list {}", dir.display()))?;
+    let pages = pages
+        .map(|page| Ok(page?.path()))
+        .collect::<std::io::Result<Vec<_>>>();
+    // Neither a name nor a time: the same bytes each time.
+    let mut gzip = Command::new("gzip");
+    cmd::run(gzip.arg("-9n").args(pages.context("list the manual")?))
 }
 
 fn control(tree: &Tree, root: &Path, version: &str, architecture: &str) -> Result<()> {

@@ -6,17 +6,14 @@
 //! is told of in the log and by `/readyz`, and takes nothing down.
 
 use std::{
-    fs::{self, File, OpenOptions},
-    io::{self, Read as _},
-    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
+    fs, io,
     path::{Path, PathBuf},
 };
 
-use nix::fcntl::OFlag;
-use paddock_policy::{MAX_BYTES, Overrides, printable};
+use paddock_policy::{Overrides, printable};
 
 use super::Policies;
-use crate::{chain::chain, shared::Shared};
+use crate::{chain::chain, shared::Shared, trusted};
 
 /// Puts all in force that are not. Blocking.
 pub(crate) fn apply(shared: &Shared) {
@@ -61,7 +58,8 @@ fn files(dir: &Path) -> io::Result<Vec<PathBuf>> {
 
 fn one(shared: &Shared, path: &Path) -> Result<(), String> {
     let name = printable(&path.display().to_string());
-    let text = read(path).map_err(|error| format!("{name}: {error}"))?;
+    let read = trusted::read(path).map_err(|error| format!("{name}: {error}"))?;
+    let text = read.bytes;
     if shared.policies.has(&text) {
         return Ok(());
     }
@@ -80,27 +78,6 @@ fn one(shared: &Shared, path: &Path) -> Result<(), String> {
     applied.map_err(|error| format!("{name}: {}", chain(&error)))?;
     tracing::info!("policy {} of {name} is in force", policy.name);
     Ok(())
-}
-
-/// Whoever else could write it would rule this host.
-fn read(path: &Path) -> io::Result<Vec<u8>> {
-    let flags = OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
-    let file: File = OpenOptions::new()
-        .read(true)
-        .custom_flags(flags.bits())
-        .open(path)?;
-    let found = file.metadata()?;
-    let wrong = |what: &str| Err(io::Error::new(io::ErrorKind::InvalidInput, what));
-    if !found.is_file() {
-        return wrong("is no regular file");
-    }
-    if found.uid() != 0 || found.mode() & 0o022 != 0 {
-        return wrong("others than root can write it: chown root, chmod go-w");
-    }
-    let mut text = Vec::new();
-    let limit = u64::try_from(MAX_BYTES).unwrap_or(u64::MAX);
-    file.take(limit + 1).read_to_end(&mut text)?;
-    Ok(text)
 }
 
 impl Policies {

@@ -142,11 +142,11 @@ fn wrong_yaml_and_files() {
         ),
         (
             "tls_server_config: {cert_file: /dev/null, key_file: web.key}".to_owned(),
-            "web.yml: cert_file: /dev/null is no regular file",
+            "web.yml: cert_file: /dev/null: is no regular file",
         ),
         (
             "tls_server_config: {cert_file: open.pem, key_file: web.key}".to_owned(),
-            "web.yml: cert_file: open.pem can be written by others than root",
+            "web.yml: cert_file: open.pem: others than root can write it",
         ),
         (
             "tls_server_config: {cert_file: web.key, key_file: web.key}".to_owned(),

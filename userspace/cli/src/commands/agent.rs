@@ -186,6 +186,12 @@ impl Agent {
     }
 
     fn options(self, state_dir: &Path, data_dir: &Path) -> anyhow::Result<Options> {
+        let passes_on = self.events_journald || self.events_otlp_endpoint.is_some();
+        anyhow::ensure!(
+            self.events_max_size > 0 || !passes_on,
+            "events are passed on from where they are stored, and none are with --events-max-size 0: \
+             give it a size, or pass none on to journald or OTLP"
+        );
         Ok(Options {
             state_dir: state_dir.to_owned(),
             data_dir: data_dir.to_owned(),
@@ -276,7 +282,33 @@ fn forced(text: &str) -> Result<(String, String), String> {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser as _;
+
     use super::*;
+    use crate::args::Args;
+
+    #[test]
+    fn what_is_not_stored_cannot_be_passed_on() {
+        let options = |words: &[&str]| {
+            let args = ["paddock", "agent"].iter().chain(words);
+            let args = Args::try_parse_from(args).unwrap();
+            let args::Command::Agent(agent) = args.command else {
+                panic!("another command");
+            };
+            let nowhere = Path::new("/nowhere");
+            let options = agent.options(nowhere, nowhere);
+            options.map(|_| ()).map_err(|error| error.to_string())
+        };
+        for way in [
+            "--events-journald",
+            "--events-otlp-endpoint=http://127.0.0.1:1",
+        ] {
+            assert_eq!(options(&[way]), Ok(()));
+            let told = options(&["--events-max-size=0", way]).unwrap_err();
+            assert!(told.contains("--events-max-size 0"), "{told}");
+        }
+        assert_eq!(options(&["--events-max-size=0"]), Ok(()));
+    }
 
     #[test]
     fn listen_addresses() {

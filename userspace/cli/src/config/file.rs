@@ -1,16 +1,11 @@
 //! Reads one file: TOML, every key known, each value taken by its flag. What is wrong is one line
 //! a fault, with its place; nothing of such a file is used.
 
-use std::{
-    fs::{File, OpenOptions},
-    io::{self, Read as _},
-    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
-    path::Path,
-};
+use std::{io, path::Path};
 
 use clap::CommandFactory as _;
-use nix::fcntl::OFlag;
-use paddock_policy::{Fault, Faults, printable, quote, suggestion};
+use paddock_agent::trusted;
+use paddock_policy::{Fault, Faults, place, printable, quote, suggestion};
 use toml::{
     Spanned,
     de::{DeTable, DeValue},
@@ -19,14 +14,15 @@ use toml::{
 use super::keys::{KEYS, Key, Kind};
 use crate::{args::Args, human};
 
-const MAX_BYTES: u64 = 1 << 20;
-
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     #[error("{path}: {source}")]
-    Read { path: String, source: io::Error },
-    #[error("{path}: {what}")]
-    Refused { path: String, what: &'static str },
+    Read {
+        path: String,
+        source: trusted::Error,
+    },
+    #[error("{path}: is not UTF-8")]
+    Text { path: String },
     #[error("{}", .0.trim_end())]
     Wrong(String),
 }
@@ -44,38 +40,19 @@ pub(crate) struct Entry {
 /// `None` where no such file is.
 pub(crate) fn read(path: &Path) -> Result<Option<Vec<Entry>>, Error> {
     let name = printable(&path.display().to_string());
-    let text = match text(path) {
-        Ok(Ok(text)) => text,
-        Ok(Err(what)) => return Err(Error::Refused { path: name, what }),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+    let bytes = match trusted::read(path) {
+        Ok(content) => content.bytes,
+        Err(trusted::Error::Read(error)) if error.kind() == io::ErrorKind::NotFound => {
+            return Ok(None);
+        }
         Err(source) => return Err(Error::Read { path: name, source }),
+    };
+    let Ok(text) = String::from_utf8(bytes) else {
+        return Err(Error::Text { path: name });
     };
     parse(&name, &text)
         .map(Some)
         .map_err(|faults| Error::Wrong(faults.lines(&name)))
-}
-
-/// Whoever else could write it would say what root's agent does.
-fn text(path: &Path) -> io::Result<Result<String, &'static str>> {
-    let flags = OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
-    let file: File = OpenOptions::new()
-        .read(true)
-        .custom_flags(flags.bits())
-        .open(path)?;
-    let found = file.metadata()?;
-    if !found.is_file() {
-        return Ok(Err("is no regular file"));
-    }
-    let own = nix::unistd::geteuid().as_raw();
-    if (found.uid() != 0 && found.uid() != own) || found.mode() & 0o022 != 0 {
-        return Ok(Err("others than root can write it: chown root, chmod go-w"));
-    }
-    if found.len() > MAX_BYTES {
-        return Ok(Err("is larger than 1 MiB"));
-    }
-    let mut text = String::new();
-    file.take(MAX_BYTES).read_to_string(&mut text)?;
-    Ok(Ok(text))
 }
 
 fn parse(name: &str, text: &str) -> Result<Vec<Entry>, Faults> {
@@ -227,14 +204,6 @@ fn fault(text: &str, at: usize, message: &str) -> Fault {
         column,
         message: printable(message),
     }
-}
-
-/// Line and column of a byte, from 1.
-fn place(text: &str, at: usize) -> (usize, usize) {
-    let before = &text[..text.floor_char_boundary(at)];
-    let line = before.matches('\n').count() + 1;
-    let start = before.rfind('\n').map_or(0, |end| end + 1);
-    (line, before[start..].chars().count() + 1)
 }
 
 #[cfg(test)]

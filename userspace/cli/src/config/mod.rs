@@ -47,15 +47,12 @@ impl Config {
         }
         let broken = |source: io::Error, path: &Path| Error::Read {
             path: printable(&path.display().to_string()),
-            source,
+            source: source.into(),
         };
         match file::read(path)? {
             Some(entries) => config.add(path, entries),
             None if named => {
-                return Err(Error::Refused {
-                    path: printable(&path.display().to_string()),
-                    what: "no such file",
-                });
+                return Err(broken(nix::errno::Errno::ENOENT.into(), path));
             }
             None => {}
         }
@@ -197,7 +194,10 @@ mod tests {
         let main = dir.0.join("c.toml");
         assert_eq!(said(&Config::read(&main, false).unwrap(), "rate"), "2");
         let told = Config::read(&main, true).unwrap_err().to_string();
-        assert!(told.ends_with("c.toml: no such file"), "{told}");
+        assert!(
+            told.ends_with("c.toml: No such file or directory"),
+            "{told}"
+        );
         assert!(
             Config::read(Path::new(NONE), true)
                 .unwrap()
