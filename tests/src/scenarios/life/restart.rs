@@ -305,8 +305,8 @@ fn stop_between_two_runs(context: &Context) -> Result<()> {
         "-c",
         &script,
     ])?;
-    // The next pause lasts 1.6 s.
-    eventually("five runs", || Ok(scratch.times("starts")?.len() >= 5))?;
+    // The next pause lasts 6.4 s: it is to be at rest for what follows, on a slow machine, too.
+    eventually("seven runs", || Ok(scratch.times("starts")?.len() >= 7))?;
     eventually("it rests", || is(context, "loop", "restarting"))?;
     let listed = context.ok(&["ps"])?;
     ensure!(listed.contains("Restarting (1)"), "{listed}");
