@@ -52,7 +52,7 @@ const REASONS: [&str; 3] = ["lost_ring_full", "lost_pressure", "lost_rate_limite
 
 /// Both rings: every record is submitted or lost for one of the reasons, and what was submitted
 /// has been read.
-fn closes(metrics: &Metrics) -> bool {
+pub(crate) fn closes(metrics: &Metrics) -> bool {
     ["critical", "events"].into_iter().all(|ring| {
         let stage =
             |stage: &str| metrics.sum("paddock_records_total", &[("ring", ring), ("stage", stage)]);
