@@ -7,6 +7,7 @@ use std::{
 };
 
 use paddock_probe::{FILLED, Fill};
+use paddock_runtime::give_back;
 
 use crate::shared::Shared;
 
@@ -44,6 +45,8 @@ pub(crate) async fn keep(shared: Arc<Shared>) {
                 .0
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner) = found;
+            // A scrape's text, a page of events: the heap keeps what the largest of them took.
+            give_back();
         });
         if look.await.is_err() {
             return;

@@ -24,3 +24,5 @@ mod sys;
 pub mod trace;
 pub mod uninterrupted;
 pub mod zygote;
+
+pub use sys::heap::give_back;

@@ -7,6 +7,7 @@ use std::{
 };
 
 use paddock_probe::Slot;
+use paddock_runtime::give_back;
 use tokio::{
     signal::unix::{SignalKind, signal},
     task::JoinHandle,
@@ -45,6 +46,8 @@ pub(super) async fn live(
         metrics::router(Arc::clone(&shared)).map_err(|source| Error::Metrics { source })?;
 
     take_up(&shared).await;
+    // Loading the kernel half took most of it, for a moment.
+    give_back();
 
     // The socket last: a client that finds it finds an agent that has all it needs to stay.
     shared.instance.write_agent_file(shared.metrics_address)?;

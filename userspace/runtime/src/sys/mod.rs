@@ -8,6 +8,7 @@ pub(crate) mod bpf;
 pub(crate) mod clone;
 pub(crate) mod descriptor;
 pub(crate) mod exec;
+pub(crate) mod heap;
 pub(crate) mod mount;
 pub(crate) mod seccomp;
 pub(crate) mod task;
