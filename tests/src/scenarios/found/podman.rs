@@ -63,6 +63,8 @@ fn podman(context: &Context) -> Result<()> {
             // The third descriptor is the host's: handed on only where podman is told to.
             Command::new("sh")
                 .args(["-c", "exec podman \"$@\" 3</proc/self/ns/uts", "podman"])
+                // conmon puts a file `oom` where it is started.
+                .current_dir(&directory)
                 .env("CONTAINERS_CONF", &settings)
                 .env("CONTAINERS_STORAGE_CONF", &storage)
                 .arg("--tmpdir")

@@ -69,6 +69,8 @@ fn with_podman(context: &Context, bundle: &Bundle<'_>) -> Result<()> {
     let call = |args: &[&str]| -> Result<Output> {
         finish(
             Command::new("podman")
+                // conmon puts a file `oom` where it is started.
+                .current_dir(&bundle.path)
                 .env("CONTAINERS_CONF", &settings)
                 .arg("--root")
                 .arg(bundle.path.join("store"))
