@@ -102,9 +102,11 @@ fn if_mapped(
             not_mapped(context, &["--userns-remap", "auto"], image)
         }
     });
-    let left = run(&["losetup", "-a"])?;
-    ensure!(!left.contains(&disk), "{left}");
-    result
+    // The kernel lets go of it after the last unmount has returned.
+    let gone = eventually("its loop device goes", || {
+        Ok(!run(&["losetup", "-a"])?.contains(&disk))
+    });
+    result.and(gone)
 }
 
 /// With a file system of its own as data directory.
