@@ -63,7 +63,8 @@ const OF_EACH_KERNEL: [&str; 13] = [
     "portability::",
     "prometheus::",
 ];
-/// What asks a kernel for no more than files, sockets and terminals: left to this machine.
+/// What asks a kernel for no more than files, sockets and terminals: left to this machine. Images
+/// whose ids are mapped are not among it.
 const OF_ANY_KERNEL: [&str; 7] = [
     "completions::",
     "config::",
@@ -73,6 +74,7 @@ const OF_ANY_KERNEL: [&str; 7] = [
     "top::",
     "web::",
 ];
+const MAPPED: &str = "images::remap_";
 
 /// Those of each kernel, and of the others every `of`th, beginning with `which`.
 pub fn share(all: Vec<Scenario>, which: usize, of: usize) -> Vec<Scenario> {
@@ -83,7 +85,7 @@ pub fn share(all: Vec<Scenario>, which: usize, of: usize) -> Vec<Scenario> {
             if is_one(&OF_EACH_KERNEL) {
                 return true;
             }
-            if is_one(&OF_ANY_KERNEL) {
+            if is_one(&OF_ANY_KERNEL) && !scenario.name.starts_with(MAPPED) {
                 return false;
             }
             others += 1;
@@ -199,6 +201,7 @@ mod tests {
         whole.retain(|name| !shared.contains(name));
         let left_out = |name: &&str| OF_ANY_KERNEL.iter().any(|area| name.starts_with(area));
         assert!(!whole.is_empty() && whole.iter().all(left_out), "{whole:?}");
+        assert!(shared.contains(&"images::remap_refused"));
         // A name that nobody has would leave its scenarios to one guest.
         for area in OF_EACH_KERNEL.iter().chain(&OF_ANY_KERNEL) {
             let names = all();

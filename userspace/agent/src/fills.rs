@@ -9,7 +9,7 @@ use std::{
 use paddock_probe::{FILLED, Fill};
 use paddock_runtime::give_back;
 
-use crate::shared::Shared;
+use crate::{every::every, shared::Shared};
 
 /// A walk over thousands of entries takes some milliseconds.
 const EVERY: Duration = Duration::from_secs(30);
@@ -28,28 +28,22 @@ impl Fills {
 }
 
 pub(crate) async fn keep(shared: Arc<Shared>) {
-    if shared.kernel.unavailable().is_some() {
-        return;
+    if shared.kernel.unavailable().is_none() {
+        every(EVERY, shared, look).await;
     }
-    let mut tick = tokio::time::interval(EVERY);
-    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        tick.tick().await;
-        let shared = Arc::clone(&shared);
-        let look = tokio::task::spawn_blocking(move || {
-            // One by one: others want the probe, too.
-            let found = FILLED.iter().filter_map(|map| shared.kernel.fill(map));
-            let found = found.collect();
-            *shared
-                .fills
-                .0
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner) = found;
-            // A scrape's text, a page of events: the heap keeps what the largest of them took.
-            give_back();
-        });
-        if look.await.is_err() {
-            return;
-        }
-    }
+}
+
+fn look(shared: &Shared) {
+    // One by one: others want the probe, too.
+    let found = FILLED.iter().filter_map(|map| shared.kernel.fill(map));
+    let found = found.collect();
+    let mut last = shared
+        .fills
+        .0
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner);
+    *last = found;
+    drop(last);
+    // A scrape's text, a page of events: the heap keeps what the largest of them took.
+    give_back();
 }

@@ -16,6 +16,7 @@ mod clock;
 mod container;
 mod counters;
 mod disk;
+mod every;
 mod fills;
 #[cfg(test)]
 mod fixture;

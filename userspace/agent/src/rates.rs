@@ -13,6 +13,7 @@ use crate::{
     clock,
     container::Container,
     counters,
+    every::every,
     kernel::Kernel,
     shared::Shared,
 };
@@ -123,20 +124,12 @@ impl Container {
 }
 
 pub(crate) async fn keep(shared: Arc<Shared>) {
-    let mut tick = tokio::time::interval(EVERY);
-    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        tick.tick().await;
-        let shared = Arc::clone(&shared);
-        let look = tokio::task::spawn_blocking(move || {
-            for container in shared.registry.all() {
-                look(&shared, &container);
-            }
-        });
-        if look.await.is_err() {
-            return;
+    every(EVERY, shared, |shared| {
+        for container in shared.registry.all() {
+            look(shared, &container);
         }
-    }
+    })
+    .await;
 }
 
 fn look(shared: &Shared, container: &Container) {

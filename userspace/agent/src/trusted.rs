@@ -36,6 +36,7 @@ pub struct Content {
     pub is_open: bool,
 }
 
+/// A link is followed: whoever may put one there may put a file there.
 pub fn read(path: &Path) -> Result<Content, Error> {
     // A pipe would be waited for.
     let flags = OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;

@@ -129,6 +129,10 @@ fn with_store(
         .map_err(Into::into)
         .and_then(|()| test())
         .and_then(|()| nothing_is_written(context));
+    // Its events are stored there, too: the file system goes with the last who has it.
+    if context.agent_pid().is_ok() {
+        context.stop_agent()?;
+    }
     umount2(&context.data, MntFlags::MNT_DETACH)?;
     tested
 }
