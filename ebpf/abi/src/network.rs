@@ -42,6 +42,25 @@ pub struct PeerKey {
     pub address: [u8; 16],
 }
 
+/// Peers that sockets without one have sent to, of all containers.
+pub const CONTACTS: usize = 16_384;
+/// So long after the last datagram to a peer what comes from it is its answer: as long as the
+/// kernel's own connection tracking has it (`nf_conntrack_udp_timeout_stream`).
+pub const CONTACT_NS: u64 = 120_000_000_000;
+
+/// Whom a socket has sent to.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Contact {
+    /// The kernel's number of the socket.
+    pub socket: u64,
+    /// As in [`PeerKey`].
+    pub address: [u8; 16],
+    pub port: u16,
+    pub family: u8,
+    pub pad: [u8; 5],
+}
+
 /// One of [`direction`] and one of [`protocol`].
 #[must_use]
 #[inline]
@@ -77,5 +96,6 @@ pub const fn piece_cell(piece: u32) -> u16 {
 }
 
 const _: () = assert!(size_of::<PeerKey>() == 20);
+const _: () = assert!(size_of::<Contact>() == 32);
 const _: () = assert!(size_of::<Ports>() == 4 * PORT_PIECES);
 const _: () = assert!(PORT_PIECES.is_power_of_two());

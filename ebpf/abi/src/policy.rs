@@ -85,6 +85,8 @@ pub struct Answers {
     pub capabilities: [u16; CAPABILITY_CELLS],
     pub devices: [DeviceAnswer; DEVICES],
     pub paths: PathRoot,
+    /// 1: something is said of what peers begin.
+    pub ingress: u64,
 }
 
 /// Whose attempts are counted: a container's by the rule that decided and what came of it.
@@ -135,7 +137,7 @@ pub const fn namespace_index(ty: usize, target: Target) -> usize {
 }
 
 const _: () = assert!(POLICY_CELLS * size_of::<u16>() == 1024);
-const _: () = assert!(size_of::<Answers>() == 1024 + 128 + 128 + 16 * DEVICES + 80);
+const _: () = assert!(size_of::<Answers>() == 1024 + 128 + 128 + 16 * DEVICES + 80 + 8);
 const _: () = assert!(size_of::<DeviceAnswer>() == 16);
 const _: () = assert!(CAPABILITY_CELLS.is_power_of_two());
 const _: () = assert!(size_of::<HitKey>() == 16);

@@ -271,6 +271,27 @@ pub(crate) unsafe fn write_header_of(
     }
 }
 
+/// The same where no task is whose doing it is.
+///
+/// SAFETY: as above.
+#[inline(always)]
+pub(crate) unsafe fn write_header_of_nobody(
+    to: *mut Header,
+    kind: u32,
+    slot: u32,
+    actor: &Identity,
+) {
+    // SAFETY: the caller vouches for `to`; the helper has no preconditions.
+    unsafe {
+        to.write_bytes(0, 1);
+        (&raw mut (*to).kind).write(kind);
+        (&raw mut (*to).slot).write(slot);
+        (&raw mut (*to).time_ns).write(bpf_ktime_get_boot_ns());
+        (&raw mut (*to).cgroup_id).write(actor.id);
+        (&raw mut (*to).cgroup_hierarchy).write(actor.hierarchy);
+    }
+}
+
 /// A debug line where the loader asked for them; else verifier-dead.
 #[inline(always)]
 pub(crate) fn debug_call(ctx: &impl EbpfContext, hook: &str, ret: i64) {

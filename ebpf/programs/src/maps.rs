@@ -13,7 +13,7 @@ use paddock_abi::{
         CgroupKey, DeviceKey, FileKey, InFlight, Observation, PathKey, PathSlot, SetUp, SlotConfig,
         SlotPlace, State, WAITING_OUTSIDE, WAITING_WITHIN,
     },
-    network::{PEERS, PeerKey, Ports},
+    network::{CONTACTS as SENT_TO, Contact, PEERS, PeerKey, Ports},
     path::{NAME_KEYS, NameKey, PATHS, PathNode},
     policy::{Answers, HitKey, RULESETS},
     record::Header,
@@ -115,6 +115,10 @@ pub(crate) static SLOT_RULESET: Array<u32, { MAX_SLOTS as usize }> = Array::new(
 #[btf_map]
 pub(crate) static PEER_PORTS: LpmTrie<PeerKey, Ports, PEERS> = LpmTrie::new();
 
+/// Peers that unconnected sockets of containers with rules about ingress sent to, and when last.
+#[btf_map]
+pub(crate) static CONTACTS: LruHashMap<Contact, u64, SENT_TO> = LruHashMap::new();
+
 /// What each of them says of paths.
 #[btf_map]
 pub(crate) static PATH_NODES: HashMap<NameKey, PathNode, PATHS, NO_PREALLOC> = HashMap::new();
@@ -181,7 +185,7 @@ pub(crate) static DONE: LruHashMap<Done, u8, 4096> = LruHashMap::new();
 
 /// What the self-test's calls looked like from here, by capability.
 #[btf_map]
-pub(crate) static OBSERVED: Array<Observation, 21> = Array::new();
+pub(crate) static OBSERVED: Array<Observation, 22> = Array::new();
 
 /// Escapes, their attempts, OOM kills.
 #[btf_map]

@@ -30,6 +30,7 @@ pub(crate) const DEVICE: u32 = 17;
 pub(crate) const QUESTION: u32 = 18;
 pub(crate) const PATHS: u32 = 19;
 pub(crate) const TRAFFIC: u32 = 20;
+pub(crate) const SYSCTL: u32 = 21;
 
 /// How far up the chain of parents the first task is looked for.
 const ANCESTORS: usize = 256;

@@ -1,5 +1,5 @@
 //! What the network carries for a container: each packet of IP that a socket of it takes or sends,
-//! on whatever interface.
+//! on whatever interface. What policy refuses was carried all the same.
 //!
 //! Programs of the root cgroup, often in no task's context: whose a packet is, its socket's cgroup
 //! says. A socket keeps the cgroup that its maker was in.
@@ -17,6 +17,7 @@ use paddock_abi::{
 
 use crate::{
     count::bump_by,
+    enforce::answer_packet,
     once::{Runs, once_of},
     selftest,
     task::slot_of,
@@ -43,14 +44,20 @@ fn count(ctx: &SkBuffContext, way: Way) -> i32 {
         selftest::observe_packet(cgroup, bytes);
     }
     let slot = slot_of(hierarchy::UNIFIED, cgroup);
-    if slot == 0 || !once_of(Runs::NewestLast, || about(way, bytes)) {
+    if slot == 0 {
         return PASS;
     }
-    // SAFETY: as above. What leaves in one piece for the device to cut counts as the pieces.
-    let pieces = unsafe { (*packet).gso_segs };
-    bump_by(slot, traffic_cell(way), u64::from(pieces.max(1)));
-    bump_by(slot, traffic_cell(way) + 1, u64::from(bytes));
-    PASS
+    let mine = once_of(Runs::NewestLast, || about(way, bytes));
+    if mine {
+        // SAFETY: as above. What leaves in one piece for the device to cut counts as the pieces.
+        let pieces = unsafe { (*packet).gso_segs };
+        bump_by(slot, traffic_cell(way), u64::from(pieces.max(1)));
+        bump_by(slot, traffic_cell(way) + 1, u64::from(bytes));
+    }
+    match way {
+        Way::Received => answer_packet(ctx, slot, cgroup, mine),
+        Way::Sent => PASS,
+    }
 }
 
 /// Tells one packet from others while two generations see it, one right after the other on the same

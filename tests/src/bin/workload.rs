@@ -4,11 +4,13 @@
 
 #[path = "workload/file.rs"]
 mod file;
+#[path = "workload/net.rs"]
+mod net;
 
 use std::{
     fs::{self, File},
-    io::{Read as _, Write as _},
-    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
+    io::Write as _,
+    net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket},
     os::unix::process::CommandExt as _,
     os::{
         fd::AsRawFd as _,
@@ -22,7 +24,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use nix::{
     errno::Errno,
-    libc::{EPERM, O_PATH},
+    libc::O_PATH,
     sched::{CloneFlags, setns, unshare},
     sys::stat::{Mode, SFlag, makedev, mknod},
     unistd::{
@@ -35,7 +37,7 @@ const USAGE: &str = "alloc BYTES | spin SECONDS | setns-loop PATH NSTYPE COUNT |
     unshare-loop FLAGS COUNT | unshare-until PATH FLAGS | spawn-between PATH PATH PROGRAM | \
     timed getppid|setns|refused|unshare|open|open-file|open-mounted|connect|packet|spawn COUNT | paced-unshare RATE SECONDS | sleep SECONDS | ids | cat PATH | \
     write PATH TEXT | stat PATH | overwrite-programs SECONDS | exit CODE | \
-    talk tcp|udp ADDRESS PORT COUNT | packets BYTES COUNT | try chroot|hostname|read|write|both|node|create|remove|mkdir|rmdir|symlink|chmod|chown|truncate|exec|memory|tree|filesystem PATH COUNT | \
+    talk tcp|udp ADDRESS PORT COUNT | packets BYTES COUNT | hold PATH PATH=TEXT... | hear PATH | ask ADDRESS PORT COUNT | try chroot|hostname|read|write|both|node|create|remove|mkdir|rmdir|symlink|chmod|chown|truncate|exec|memory|tree|filesystem PATH COUNT | \
     try link|rename|exchange|bind PATH:PATH COUNT | within ROOT COMMAND... | look COUNT | serve PORT UID PATH COUNT | \
     bare PROGRAM | join PID PROGRAM | arrive PATH PROGRAM ARGS...";
 
@@ -68,9 +70,15 @@ fn run(args: &[&str]) -> Result<ExitCode> {
         ["write", path, text] => fs::write(path, text)?,
         ["talk", protocol, address, port, count] => {
             let peer = SocketAddr::new(address.parse()?, port.parse()?);
-            talk(protocol, peer, count.parse()?)?;
+            net::talk(protocol, peer, count.parse()?)?;
         }
-        ["packets", bytes, count] => packets(bytes.parse()?, count.parse()?)?,
+        ["packets", bytes, count] => net::packets(bytes.parse()?, count.parse()?)?,
+        ["hear", end] => net::hear(end)?,
+        ["ask", address, port, count] => {
+            let peer = SocketAddr::new(address.parse()?, port.parse()?);
+            net::ask(peer, count.parse()?)?;
+        }
+        ["hold", end, ref files @ ..] => file::hold(end, files)?,
         ["try", what, path, count] => attempt(what, path, count.parse()?)?,
         ["within", root, ref args @ ..] => {
             chroot(root)?;
@@ -331,43 +339,6 @@ fn timed(call: &str, count: u32) -> Result<()> {
         best = best.min(start.elapsed().as_secs_f64() * 1e9 / f64::from(count));
     }
     println!("{best:.1}");
-    Ok(())
-}
-
-/// Connects and reads a byte, or sends one without connecting, so often.
-fn talk(protocol: &str, peer: SocketAddr, count: u32) -> Result<()> {
-    let any = if peer.is_ipv4() {
-        "0.0.0.0:0"
-    } else {
-        "[::]:0"
-    };
-    let once = || -> std::io::Result<()> {
-        if protocol == "udp" {
-            return UdpSocket::bind(any)?.send_to(b"x", peer).map(drop);
-        }
-        TcpStream::connect(peer)?.read_exact(&mut [0])
-    };
-    let mut refused = 0;
-    for _ in 0..count {
-        match once() {
-            Ok(()) => {}
-            Err(error) if error.raw_os_error() == Some(EPERM) => refused += 1,
-            Err(error) => return Err(error).context("talk"),
-        }
-    }
-    println!("{count} calls, {refused} refused");
-    Ok(())
-}
-
-/// Sends datagrams of so many bytes to itself, each taken before the next one is sent.
-fn packets(bytes: usize, count: u32) -> Result<()> {
-    let socket = UdpSocket::bind("127.0.0.1:0")?;
-    let own = socket.local_addr()?;
-    let mut buffer = vec![0; bytes];
-    for _ in 0..count {
-        socket.send_to(&buffer, own).context("send")?;
-        socket.recv(&mut buffer).context("receive")?;
-    }
     Ok(())
 }
 

@@ -171,7 +171,7 @@ fn no_btf(context: &Context) -> Result<()> {
     let all = report["capabilities"]
         .as_array()
         .context("no capabilities")?;
-    ensure!(all.len() == 21, "{report}");
+    ensure!(all.len() == 22, "{report}");
     for one in all {
         let why = one["refused"][0]["reason"].as_str().unwrap_or_default();
         ensure!(one["rung"].is_null() && why.contains("BTF"), "{one}");

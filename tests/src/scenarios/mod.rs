@@ -48,7 +48,7 @@ pub mod users;
 pub mod web;
 
 /// What asks the kernel half, which is another one on each kernel; of the corpus what is forbidden.
-const OF_EACH_KERNEL: [&str; 13] = [
+const OF_EACH_KERNEL: [&str; 15] = [
     "corpus::enforced::",
     "found::",
     "kernel::",
@@ -57,9 +57,11 @@ const OF_EACH_KERNEL: [&str; 13] = [
     "policy::device::",
     "policy::found",
     "policy::network::",
+    "policy::ingress::",
     "policy::path::",
     "policy::root_",
     "policy::setns",
+    "policy::sysctl",
     "portability::",
     "prometheus::",
 ];
@@ -163,6 +165,8 @@ pub fn all() -> Vec<Scenario> {
         policy::found::ALL,
         policy::guarded::ALL,
         policy::network::ALL,
+        policy::ingress::ALL,
+        policy::sysctl::ALL,
         policy::paths::ALL,
         policy::reactions::ALL,
         policy::recorded::ALL,

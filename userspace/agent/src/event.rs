@@ -198,7 +198,9 @@ pub enum Kind {
         /// As in `activity`, or `setns`, `unshare`, `clone`, `network`, `capability`,
         /// `device`, `file`.
         activity: String,
-        actor: Actor,
+        /// Absent for `network` of direction `ingress`: no process of the container's acts.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        actor: Option<Actor>,
         /// `own`, `peer`, `host`, `new`, `unknown`.
         target: String,
         /// `audit` (it was let through), `deny`, `kill`.
@@ -211,7 +213,8 @@ pub enum Kind {
         /// The process reached for.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         other_pid: Option<i32>,
-        /// Of `network`.
+        /// Of `network`. Of what peers begin at one port a container is told 10 times a second at
+        /// most; each is counted.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         peer: Option<Peer>,
         /// Of `capability`: `CAP_SYS_TIME`, as in capabilities(7), or its number where it has no

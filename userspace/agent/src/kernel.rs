@@ -20,7 +20,7 @@ use paddock_probe::{
 use paddock_runtime::uninterrupted::Uninterrupted;
 
 /// What a probe's `capabilities` can name, for saying that none is served.
-const CAPABILITIES: [&str; 21] = [
+const CAPABILITIES: [&str; 22] = [
     "setns",
     "unshare",
     "clone",
@@ -40,6 +40,7 @@ const CAPABILITIES: [&str; 21] = [
     "question",
     "network",
     "device",
+    "sysctl",
     "traffic",
     "guard",
 ];

@@ -317,10 +317,11 @@ fn words(kind: &Kind) -> (&'static str, String) {
         } => {
             let by = policy.as_deref().zip(rule.as_deref());
             let by = by.map_or_else(String::new, |(policy, rule)| format!(" by {policy}/{rule}"));
-            (
-                "",
-                format!("{action}{by}: {activity}, {}[{}]", actor.comm, actor.pid),
-            )
+            let who = actor.as_ref().map_or_else(
+                || "a peer".to_owned(),
+                |actor| format!("{}[{}]", actor.comm, actor.pid),
+            );
+            ("", format!("{action}{by}: {activity}, {who}"))
         }
         Kind::Tampering { what, outcome, .. } => ("bad", format!("tampering: {what}, {outcome}")),
         Kind::Reaction {

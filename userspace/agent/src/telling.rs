@@ -329,7 +329,7 @@ fn denied(shared: &Shared, task: &Task, denial: &Denial) -> Kind {
     let (policy, rule) = shared.policies.rule(denial.ruleset, denial.rule).unzip();
     Kind::Denial {
         activity: denial.activity.name().to_owned(),
-        actor: actor(task),
+        actor: Some(actor(task)),
         target: target_name(denial.target).to_owned(),
         action: action_name(u32::from(denial.action)).to_owned(),
         policy,
@@ -355,7 +355,7 @@ fn refused_device(shared: &Shared, task: &Task, denial: DeviceDenial) -> Kind {
         .collect();
     Kind::Denial {
         activity: "device".to_owned(),
-        actor: actor(task),
+        actor: Some(actor(task)),
         target: "unknown".to_owned(),
         action: action_name(u32::from(denial.action)).to_owned(),
         policy,
@@ -376,7 +376,7 @@ fn refused_use(shared: &Shared, task: &Task, denial: CapabilityDenial) -> Kind {
         .and_then(|number| CAPABILITIES.get(number));
     Kind::Denial {
         activity: "capability".to_owned(),
-        actor: actor(task),
+        actor: Some(actor(task)),
         target: "unknown".to_owned(),
         action: action_name(u32::from(denial.action)).to_owned(),
         policy,
@@ -394,7 +394,7 @@ fn refused_path(shared: &Shared, task: &Task, denial: &PathDenial) -> Kind {
     let operation = operation::NAMES.get(denial.operation);
     Kind::Denial {
         activity: "file".to_owned(),
-        actor: actor(task),
+        actor: Some(actor(task)),
         target: "own".to_owned(),
         action: action_name(u32::from(denial.action)).to_owned(),
         policy,
@@ -423,7 +423,8 @@ fn refused_peer(shared: &Shared, task: &Task, denial: &PeerDenial) -> Kind {
     };
     Kind::Denial {
         activity: "network".to_owned(),
-        actor: actor(task),
+        // What a peer begins is nobody's doing here.
+        actor: (denial.direction != direction::IN).then(|| actor(task)),
         target: "unknown".to_owned(),
         action: action_name(u32::from(denial.action)).to_owned(),
         policy,

@@ -116,6 +116,17 @@ pub(crate) fn read(
         return None;
     }
     let statements = matches(kind.key, kind.at, &fields, verb, sink)?;
+    let begun_by_peers = |(_, one): &Placed| matches!(one, Match::Network(network) if network.directions & direction::IN != 0);
+    if reaction == Reaction::Kill
+        && statements.iter().any(begun_by_peers)
+        && let Some(field) = fields.get("reaction")
+    {
+        sink.add(
+            field.at,
+            "'kill' in a rule about ingress, where no process of the container's acts; write deny, \
+             pause or stop, or make a rule of egress alone",
+        );
+    }
     let (places, matches) = statements.into_iter().unzip();
     Some(Draft {
         rule: Rule {

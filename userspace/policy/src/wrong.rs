@@ -256,6 +256,10 @@ const HEADED: &[(&str, &str)] = &[
         "4:25: 'out' is no direction; use one of egress, ingress",
     ),
     (
+        "[[rule]]\nreaction = \"kill\"\nnetwork = { direction = [\"egress\", \"ingress\"] }",
+        "4:1: 'kill' in a rule about ingress, where no process of the container's acts; write deny, pause or stop, or make a rule of egress alone",
+    ),
+    (
         "[[rule]]\nnetwork = { direction = \"egress\", net = \"10.0.0.0/33\" }",
         "4:41: the prefix length of '10.0.0.0/33' is none; write a number from 0 to 32",
     ),

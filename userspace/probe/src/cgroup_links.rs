@@ -6,11 +6,11 @@ use std::{collections::BTreeMap, fs, io, path::PathBuf};
 
 use aya::programs::{
     CgroupAttachMode, CgroupDevice, CgroupSkb, CgroupSkbAttachType, CgroupSockAddr,
-    CgroupSockAddrAttachType as Asked, ProgramError,
+    CgroupSockAddrAttachType as Asked, CgroupSysctl, ProgramError,
     links::{FdLink, PinnedLink},
 };
 
-use crate::{Error, Probe, attachment::Kept, device_link, hierarchies, pins};
+use crate::{Error, Probe, attachment::Kept, hierarchies, kept_link, pins};
 
 /// One of this process' own, as it has to stay.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,9 +81,14 @@ impl Probe {
             let link = loaded.take_link(id).map_err(refused)?;
             FdLink::try_from(link).map_err(|error| refused(io::Error::other(error).into()))?
         } else {
-            let mut loaded = CgroupDevice::from_pin(&path).map_err(refused)?;
-            device_link::attach(&mut loaded, &self.pin_dir)
-                .map_err(|error| refused(io::Error::other(error.reason).into()))?
+            let kept = if program == "cgroup_sysctl" {
+                let mut loaded = CgroupSysctl::from_pin(&path).map_err(refused)?;
+                kept_link::sysctl(&mut loaded, &self.pin_dir)
+            } else {
+                let mut loaded = CgroupDevice::from_pin(&path).map_err(refused)?;
+                kept_link::device(&mut loaded, &self.pin_dir)
+            };
+            kept.map_err(|error| refused(io::Error::other(error.reason).into()))?
         };
         let new = pins::new_link_path(&self.pin_dir, program);
         let pinned: PinnedLink = link.pin(&new).map_err(|source| Error::Pin {

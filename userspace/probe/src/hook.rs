@@ -40,6 +40,8 @@ pub(crate) enum Hook {
     Called,
     /// What it asks them before a device is opened or its node is made.
     Device,
+    /// And before a parameter of its own is read or written.
+    Sysctl,
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -73,7 +75,8 @@ impl Hook {
             | Self::Ingress
             | Self::Egress
             | Self::Called
-            | Self::Device => None,
+            | Self::Device
+            | Self::Sysctl => None,
         }
     }
 

@@ -482,6 +482,16 @@ pub(crate) const LADDER: &[Capability] = &[
             hooks: &[("cgroup_device", Hook::Device)],
         }],
     },
+    // Which parameters of the kernel they write, likewise.
+    Capability {
+        name: "sysctl",
+        observed: 21,
+        needs: &[Group::Identity, Group::Namespaces, Group::Process],
+        rungs: &[Rung {
+            name: "cgroup",
+            hooks: &[("cgroup_sysctl", Hook::Sysctl)],
+        }],
+    },
     // How much the network carries for them, likewise.
     Capability {
         name: "traffic",

@@ -11,8 +11,9 @@ use nix::errno::Errno;
 use crate::{
     CapabilityStatus, Config, Error, Refusal,
     attachment::{self, Attachment},
-    device_link, hierarchies,
+    hierarchies,
     hook::Hook,
+    kept_link,
     kernel_types::KernelTypes,
     ladder::{Capability, ENFORCE, LADDER, QUESTION, Rung},
     late,
@@ -358,6 +359,7 @@ pub(crate) fn verify(program: &mut Program, hook: Hook, btf: &Btf) -> Result<(),
         (Hook::Ingress | Hook::Egress, Program::CgroupSkb(program)) => program.load()?,
         (Hook::Called, Program::RawTracePoint(program)) => program.load()?,
         (Hook::Device, Program::CgroupDevice(program)) => program.load()?,
+        (Hook::Sysctl, Program::CgroupSysctl(program)) => program.load()?,
         _ => return Err(Refused::of_another_kind()),
     }
     Ok(())
@@ -407,7 +409,8 @@ fn attach(program: &mut Program, hook: Hook, pin_dir: &Path) -> Result<Attachmen
             FdLink::try_from(link).map_err(|error| Refused::because(error.to_string()))?
         }
         (Hook::Called, Program::RawTracePoint(_)) => return Ok(Attachment::Called),
-        (Hook::Device, Program::CgroupDevice(program)) => device_link::attach(program, pin_dir)?,
+        (Hook::Device, Program::CgroupDevice(program)) => kept_link::device(program, pin_dir)?,
+        (Hook::Sysctl, Program::CgroupSysctl(program)) => kept_link::sysctl(program, pin_dir)?,
         (Hook::Tracepoint(..) | Hook::ExitIfThere(_), Program::TracePoint(program)) => {
             let (category, name) = match hook {
                 Hook::Tracepoint(category, name) => (category, name),

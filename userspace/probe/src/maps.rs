@@ -41,6 +41,7 @@ pub(crate) const PINNED: &[&str] = &[
     "ANSWERS",
     "SLOT_RULESET",
     "PEER_PORTS",
+    "CONTACTS",
     "PATH_NODES",
     "NAME_SEED",
     "HITS",

@@ -202,6 +202,9 @@ impl Offsets {
             self.globals.insert("HAS_OOM_GROUP", 1);
             self.globals.insert("OFF_MEMCG_OOM_GROUP", offset);
         }
+        if types.offset("pid_namespace", "pid_max").is_some() {
+            self.globals.insert("HAS_PID_MAX", 1);
+        }
         self.memory_of_a_process(types);
         self.registers_on_stack(types);
         for (global, field) in OOM_CONTROL {

@@ -206,6 +206,9 @@ fn reach() {
     let nameless = memfd_create(c"paddock-selftest", MFdFlags::MFD_CLOEXEC);
     let changed = nameless.and_then(|file| fchmod(file, Mode::S_IRUSR));
     report("change of a mode", changed);
+    if let Err(error) = fs::read_to_string("/proc/sys/kernel/ostype") {
+        log::debug!("self-test's look at a parameter: {error}");
+    }
     // Before the one that is told apart by its family.
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0));
     if let Err(error) = socket.and_then(|one| one.connect((Ipv4Addr::LOCALHOST, DISCARD))) {
@@ -358,6 +361,7 @@ fn judge(capability: &str, seen: &Observation, truth: &Truth) -> Result<(), Stri
         "guard" => is("bpf's command", seen.ret, BPF_MAP_UPDATE_ELEM)?,
         "open" | "enforce" | "device" => is("the device's number", seen.ret, NULL_DEVICE)?,
         "paths" => is("the mode", seen.ret, MODE)?,
+        "sysctl" => is("that it was written", seen.ret, 0)?,
         "network" => is("the peer's port", seen.ret, i64::from(DISCARD))?,
         "connect" => is("the socket's family", seen.ret, AF_UNIX)?,
         _ => {}

@@ -33,6 +33,7 @@ pub(crate) use self::{
     process::other,
     socket::runtimes,
     surface::{bpf_target, concerns_others, perf_target},
+    tunable::by_name as sysctl_by_name,
 };
 use crate::{
     count::{bump, tell, write_header},

@@ -6,7 +6,7 @@ use crate::{
     maps::STATE,
     offsets::*,
     read::pointer,
-    task::{self, own_namespaces},
+    task::{self, namespaces, own_namespaces},
     word::{kernel_word, word},
 };
 
@@ -22,10 +22,46 @@ pub(super) fn sysctl(of_procfs: u64, name: u128) -> Option<Target> {
         return None;
     }
     let own = differing(STATE.get(0)?.host, own_namespaces());
-    if own & holder(pointer(header, &OFF_SYSCTL_SET), name) == 0 {
-        Some(Target::Host)
+    Some(whose(own, holder(pointer(header, &OFF_SYSCTL_SET), name)))
+}
+
+/// The same where there is no inode: by the beginning of its path below /proc/sys, and its name.
+#[inline(always)]
+pub(crate) fn by_name(task: u64, path: u128, name: u128) -> Target {
+    const NET: u128 = word(b"net/");
+    const USER: u128 = word(b"user/");
+    const KERNEL: u128 = word(b"kernel/");
+    /// POSIX message queues.
+    const QUEUES: u128 = word(b"fs/mqueue/");
+    let Some(state) = STATE.get(0) else {
+        return Target::Host;
+    };
+    let below = |directory: u128| path & mask(directory) == directory;
+    let holder = if below(NET) {
+        NsType::Net.bit()
+    } else if below(USER) {
+        NsType::User.bit()
+    } else if below(QUEUES) {
+        NsType::Ipc.bit()
+    } else if below(KERNEL) {
+        named(name, HAS_PID_MAX.load() != 0)
     } else {
-        Some(Target::Own)
+        0
+    };
+    whose(differing(state.host, namespaces(task)), holder)
+}
+
+/// The bytes that a word has.
+const fn mask(word: u128) -> u128 {
+    u128::MAX >> (word.leading_zeros() / u8::BITS * u8::BITS)
+}
+
+#[inline(always)]
+fn whose(own: u32, holder: u32) -> Target {
+    if own & holder == 0 {
+        Target::Host
+    } else {
+        Target::Own
     }
 }
 
@@ -43,6 +79,17 @@ fn holder(set: u64, name: u128) -> u32 {
             return NsType::Net.bit();
         }
     }
+    let named = named(name, of_a_namespace);
+    if named == 0 && of_a_namespace {
+        NsType::User.bit()
+    } else {
+        named
+    }
+}
+
+/// By its name; `pid_max` where namespaces have one of their own.
+#[inline(always)]
+fn named(name: u128, pid_max: bool) -> u32 {
     if name == word(b"hostname") || name == word(b"domainname") {
         return NsType::Uts.bit();
     }
@@ -56,11 +103,8 @@ fn holder(set: u64, name: u128) -> u32 {
     {
         return NsType::Ipc.bit();
     }
-    if name == word(b"ns_last_pid") || (of_a_namespace && name == word(b"pid_max")) {
-        return NsType::Pid.bit();
-    }
-    if of_a_namespace {
-        NsType::User.bit()
+    if name == word(b"ns_last_pid") || (pid_max && name == word(b"pid_max")) {
+        NsType::Pid.bit()
     } else {
         0
     }

@@ -168,7 +168,7 @@ impl Bound {
 
 /// As `bpf_get_current_pid_tgid` has it.
 #[inline(always)]
-fn thread(task: u64) -> u64 {
+pub(super) fn thread(task: u64) -> u64 {
     let tgid: u32 = field(task, &OFF_TASK_TGID);
     u64::from(tgid) << 32 | u64::from(field::<u32>(task, &OFF_TASK_PID))
 }

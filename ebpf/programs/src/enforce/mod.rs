@@ -10,6 +10,7 @@ mod call;
 mod capable;
 mod device;
 mod file;
+mod ingress;
 mod kernel;
 mod mount;
 mod namespace;
@@ -17,6 +18,7 @@ mod network;
 mod path;
 mod process;
 mod question;
+mod sysctl;
 
 use aya_ebpf::helpers::{bpf_get_current_pid_tgid, generated::bpf_send_signal};
 use paddock_abi::{
@@ -30,7 +32,7 @@ use paddock_abi::{
     record::{Denial, kind},
 };
 
-pub(crate) use self::namespace::done_to_namespaces;
+pub(crate) use self::{ingress::answer as answer_packet, namespace::done_to_namespaces};
 use crate::{
     activity::watched,
     count::{Author, NESTED, add, parent, tell, write_header_by},

@@ -17,7 +17,7 @@ use paddock_abi::{
     record::{PeerDenial, kind},
 };
 
-use super::{Bound, anybody, bound_anywhere, count};
+use super::{Bound, anybody, bound_anywhere, count, ingress};
 use crate::{
     count::{tell, write_header_about},
     maps::PEER_PORTS,
@@ -25,23 +25,32 @@ use crate::{
     selftest, task,
 };
 
-const PASS: i32 = 1;
-const REFUSE: i32 = 0;
+pub(super) const PASS: i32 = 1;
+pub(super) const REFUSE: i32 = 0;
 const IPPROTO_TCP: u32 = 6;
 const IPPROTO_UDP: u32 = 17;
+const IPPROTO_UDPLITE: u32 = 136;
 /// 127.0.0.1 and the beginning of an IPv4 address in IPv6's form, in the order of the net.
 const LOOPBACK: u32 = u32::from_ne_bytes([127, 0, 0, 1]);
-const MAPPED: u32 = u32::from_ne_bytes([0, 0, 0xff, 0xff]);
+pub(super) const MAPPED: u32 = u32::from_ne_bytes([0, 0, 0xff, 0xff]);
 const ONE: u32 = u32::from_ne_bytes([0, 0, 0, 1]);
 
-/// Whom somebody wants to talk to.
+/// Whom somebody wants to talk to, or who wants to talk to them.
 #[derive(Clone, Copy)]
-struct Peer {
-    family: u8,
-    way: u8,
-    port: u16,
+pub(super) struct Peer {
+    pub(super) family: u8,
+    pub(super) way: u8,
+    /// The peer's, or where the peer begins the socket's own.
+    pub(super) port: u16,
     /// In the order of the net.
-    address: [u32; 4],
+    pub(super) address: [u32; 4],
+}
+
+/// What a program is asked about.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Act {
+    Connect,
+    Send,
 }
 
 #[cgroup_sock_addr(connect4)]
@@ -51,26 +60,26 @@ fn cgroup_connect4(ctx: SockAddrContext) -> i32 {
         selftest::observe(selftest::NETWORK, task::current(), i64::from(port));
         return PASS;
     }
-    four(&ctx)
+    four(&ctx, Act::Connect)
 }
 
 #[cgroup_sock_addr(sendmsg4)]
 fn cgroup_sendmsg4(ctx: SockAddrContext) -> i32 {
-    four(&ctx)
+    four(&ctx, Act::Send)
 }
 
 #[cgroup_sock_addr(connect6)]
 fn cgroup_connect6(ctx: SockAddrContext) -> i32 {
-    six(&ctx)
+    six(&ctx, Act::Connect)
 }
 
 #[cgroup_sock_addr(sendmsg6)]
 fn cgroup_sendmsg6(ctx: SockAddrContext) -> i32 {
-    six(&ctx)
+    six(&ctx, Act::Send)
 }
 
 #[inline(always)]
-fn four(ctx: &SockAddrContext) -> i32 {
+fn four(ctx: &SockAddrContext, act: Act) -> i32 {
     if !anybody() {
         return PASS;
     }
@@ -79,11 +88,16 @@ fn four(ctx: &SockAddrContext) -> i32 {
     };
     // SAFETY: a field of the context, of a word.
     let address = unsafe { (&raw const (*ctx.sock_addr).user_ip4).read_volatile() };
-    judge(&bound, &peer(ctx, 4, [of_nobody(address), 0, 0, 0]))
+    judge(
+        ctx,
+        act,
+        &bound,
+        &peer(ctx, 4, [of_nobody(address), 0, 0, 0]),
+    )
 }
 
 #[inline(always)]
-fn six(ctx: &SockAddrContext) -> i32 {
+fn six(ctx: &SockAddrContext, act: Act) -> i32 {
     if !anybody() {
         return PASS;
     }
@@ -103,7 +117,7 @@ fn six(ctx: &SockAddrContext) -> i32 {
     };
     let [a, b, c, d] = address;
     if a | b == 0 && c == MAPPED {
-        return judge(&bound, &peer(ctx, 4, [of_nobody(d), 0, 0, 0]));
+        return judge(ctx, act, &bound, &peer(ctx, 4, [of_nobody(d), 0, 0, 0]));
     }
     if a | b | c | d == 0 {
         // The kernel's own choice: IPv4's loopback where the socket is bound to such an address.
@@ -113,12 +127,12 @@ fn six(ctx: &SockAddrContext) -> i32 {
         );
         let (cell, cell_of_four) = (bound.peer_cell(&one), bound.peer_cell(&other));
         return if action(cell_of_four) > action(cell) {
-            bound.answer_peer(cell_of_four, &other)
+            answer(ctx, act, &bound, cell_of_four, &other)
         } else {
-            bound.answer_peer(cell, &one)
+            answer(ctx, act, &bound, cell, &one)
         };
     }
-    judge(&bound, &peer(ctx, 6, address))
+    judge(ctx, act, &bound, &peer(ctx, 6, address))
 }
 
 /// To no address is to one's own machine.
@@ -139,22 +153,40 @@ fn peer(ctx: &SockAddrContext, family: u8, address: [u32; 4]) -> Peer {
     let at: *const bpf_sock_addr = ctx.sock_addr;
     // SAFETY: a field of the context, of a word.
     let number = unsafe { (&raw const (*at).protocol).read_volatile() };
-    let protocol = match number {
-        IPPROTO_TCP => protocol::TCP,
-        IPPROTO_UDP => protocol::UDP,
-        _ => protocol::OTHER,
-    };
     Peer {
         family,
-        way: way(direction::OUT, protocol),
+        way: way(
+            direction::OUT,
+            protocol_of(number).unwrap_or(protocol::OTHER),
+        ),
         port: port(ctx),
         address,
     }
 }
 
+/// By the kernel's number; none where the hooks of TCP and UDP are not asked for it.
 #[inline(always)]
-fn judge(bound: &Bound, peer: &Peer) -> i32 {
-    bound.answer_peer(bound.peer_cell(peer), peer)
+pub(super) fn protocol_of(number: u32) -> Option<u8> {
+    Some(match number {
+        IPPROTO_TCP => protocol::TCP,
+        IPPROTO_UDP => protocol::UDP,
+        IPPROTO_UDPLITE => protocol::OTHER,
+        _ => return None,
+    })
+}
+
+#[inline(always)]
+fn judge(ctx: &SockAddrContext, act: Act, bound: &Bound, peer: &Peer) -> i32 {
+    answer(ctx, act, bound, bound.peer_cell(peer), peer)
+}
+
+#[inline(always)]
+fn answer(ctx: &SockAddrContext, act: Act, bound: &Bound, cell: u16, peer: &Peer) -> i32 {
+    let answer = bound.answer_peer(cell, peer);
+    if act == Act::Send && answer == PASS {
+        ingress::sent(ctx, bound, peer);
+    }
+    answer
 }
 
 impl Bound {
@@ -172,7 +204,7 @@ impl Bound {
     }
 
     #[inline(always)]
-    fn peer_cell(&self, peer: &Peer) -> u16 {
+    pub(super) fn peer_cell(&self, peer: &Peer) -> u16 {
         let key = PeerKey {
             ruleset: self.ruleset as u16,
             way: peer.way,
@@ -238,7 +270,7 @@ fn cell_of(ports: &Ports, port: u32) -> u16 {
 }
 
 #[inline(always)]
-fn bytes(address: [u32; 4]) -> [u8; 16] {
+pub(super) fn bytes(address: [u32; 4]) -> [u8; 16] {
     // SAFETY: both are of 16 bytes of which any are a value.
     unsafe { core::mem::transmute(address) }
 }

@@ -2,14 +2,18 @@
 
 use std::{
     fs::{self, File},
-    io,
+    io::{self, Write as _},
     os::{
         fd::AsRawFd as _,
         unix::fs::{PermissionsExt as _, chown, symlink},
     },
+    path::Path,
     process::Command,
+    thread,
+    time::Duration,
 };
 
+use anyhow::Context as _;
 use nix::{
     errno::Errno,
     sys::memfd::{MFdFlags, memfd_create},
@@ -97,4 +101,26 @@ fn of_two(what: &str, from: &str, to: &str) -> nix::Result<()> {
 
 fn same(error: rustix::io::Errno) -> Errno {
     errno(io::Error::from(error))
+}
+
+/// Opens files for writing, says so, and writes each its text when the path `end` is there. Says
+/// what came of it.
+pub(super) fn hold(end: &str, files: &[&str]) -> anyhow::Result<()> {
+    let mut held = Vec::new();
+    for file in files {
+        let (path, text) = file.split_once('=').context("PATH=TEXT")?;
+        let open = File::options().write(true).open(path);
+        held.push((open.with_context(|| path.to_owned())?, text));
+    }
+    println!("open");
+    while !Path::new(end).exists() {
+        thread::sleep(Duration::from_millis(2));
+    }
+    for (mut file, text) in held {
+        match file.write_all(text.as_bytes()).map_err(errno) {
+            Ok(()) => println!("written"),
+            Err(errno) => println!("{errno:?}"),
+        }
+    }
+    Ok(())
 }

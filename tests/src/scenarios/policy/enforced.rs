@@ -284,8 +284,8 @@ fn wrong(context: &Context) -> Result<()> {
         Ok(())
     };
     refused(
-        "name = \"walls\"\n[[rule]]\nname = \"out\"\nnetwork = { direction = \"ingress\" }\n",
-        "walls: out: network ingress cannot be seen here; leave the rule out",
+        "name = \"walls\"\n[[rule]]\nname = \"out\"\nnetwork = { direction = \"ingress\", protocol = \"other\" }\n",
+        "walls: out: network of protocol other cannot be seen here; leave the rule out",
     )?;
     if !asks(context)? {
         let output = context.paddock(&["policy", "apply", "--mode", "enforce", "pack:escape"])?;

@@ -6,11 +6,13 @@ pub mod disk;
 pub mod enforced;
 pub mod found;
 pub mod guarded;
+pub mod ingress;
 pub mod network;
 pub mod paths;
 pub mod reactions;
 pub mod recorded;
 pub mod setns;
+pub mod sysctl;
 
 use std::{
     fs,
@@ -55,6 +57,32 @@ impl Files {
 impl Drop for Files {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A directory that containers see at `/flags`, where a file ends one.
+#[derive(Debug)]
+struct Flags(PathBuf);
+
+impl Flags {
+    fn new(context: &Context) -> Result<Self> {
+        let dir = context.state.with_extension("flags");
+        fs::create_dir(&dir)?;
+        Ok(Self(dir))
+    }
+
+    fn volume(&self) -> String {
+        format!("{}:/flags", self.0.display())
+    }
+
+    fn end(&self) -> PathBuf {
+        self.0.join("end")
+    }
+}
+
+impl Drop for Flags {
+    fn drop(&mut self) {
+        drop(fs::remove_dir_all(&self.0));
     }
 }
 

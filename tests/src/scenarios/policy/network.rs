@@ -33,7 +33,7 @@ pub(super) struct Listener {
 }
 
 /// The only one that policies here allow, and two that they do not.
-const GOOD: &str = "127.0.0.2";
+pub(super) const GOOD: &str = "127.0.0.2";
 pub(super) const BAD: &str = "127.0.0.3";
 const SIX: &str = "::1";
 

@@ -6,6 +6,7 @@ use paddock_probe::{Activity, Answers, NS_TYPES, POLICY_CELLS, Target, path::Pat
 use super::{
     devices::{TooManyDevices, devices},
     means::{Here, Means},
+    peers::asks_of_peers,
 };
 
 /// What cannot be kept from happening here is only counted.
@@ -20,6 +21,7 @@ pub(super) fn answers(
         capabilities: ruleset.capabilities,
         devices: devices(ruleset)?,
         paths,
+        ingress: asks_of_peers(ruleset).into(),
     };
     for activity in Activity::ALL {
         let means = here.means(*activity);

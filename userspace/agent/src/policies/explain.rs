@@ -182,7 +182,7 @@ fn is_of(call: &Event, denial: &Event) -> bool {
         Kind::NamespaceCall { syscall, actor, .. },
         Kind::Denial {
             activity,
-            actor: other,
+            actor: Some(other),
             ..
         },
     ) = (&call.kind, &denial.kind)
@@ -218,7 +218,7 @@ fn effective(
     asked: &Asked,
     notes: &mut Vec<String>,
 ) -> Option<Action> {
-    let here = Here::of(&shared.kernel);
+    let here = Here::of(shared);
     let means_of = |name: &str| {
         let activity = Activity::ALL.iter().find(|one| one.name() == name)?;
         Some(here.means(*activity))
@@ -229,6 +229,8 @@ fn effective(
         Asked::Capability { name } => (name.as_str(), here.capability()),
         Asked::Device { what } => (what.as_str(), here.device()),
         Asked::File { operation, .. } => (operation.as_str(), here.paths()),
+        // It was told of a container whose sockets are known.
+        Asked::Peer(peer) if peer.direction == direction::IN => ("network", here.ingress(false)),
         Asked::Peer(_) => ("network", here.network()),
     };
     if held.action > Some(Action::Audit) && means >= Means::Count {
@@ -299,7 +301,7 @@ mod tests {
     fn a_denial_is_decided_the_same_by_the_same_rule_with_the_same_end() {
         let denial = |action: &str| Kind::Denial {
             activity: "sysrq".into(),
-            actor: event::Actor::default(),
+            actor: Some(event::Actor::default()),
             target: "host".into(),
             action: action.into(),
             policy: Some("p".into()),

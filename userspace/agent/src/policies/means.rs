@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use paddock_cgroups::Layout;
 use paddock_policy::{
     Policy, compile,
     model::{Match, Network, Rule, Verb, direction, protocol},
@@ -13,7 +14,7 @@ use paddock_policy::{
 };
 use paddock_probe::{Activity, Target, policy};
 
-use crate::kernel::Kernel;
+use crate::shared::Shared;
 
 /// Best first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -45,11 +46,14 @@ impl Means {
     }
 }
 
-/// Whom a policy may hold for: those whose monitors are asked before a setns, and others.
+/// Whom a policy may hold for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Whom {
-    pub(crate) asking: bool,
-    pub(crate) others: bool,
+    /// Their monitors are asked before a setns.
+    pub(crate) launched: bool,
+    pub(crate) found: bool,
+    /// Launched ones that run since an agent that did not see to that.
+    pub(crate) unasked: bool,
 }
 
 /// What a rule about capabilities is about, where means are told.
@@ -58,6 +62,9 @@ pub(crate) const CAPABILITY: &str = "capability";
 /// And one about paths.
 pub(crate) const FILE: &str = "file";
 
+/// And one about what peers begin.
+pub(crate) const INGRESS: &str = "network ingress";
+
 /// What this kernel can do.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Here {
@@ -65,10 +72,13 @@ pub(crate) struct Here {
     served: BTreeSet<String>,
     /// Programs that hang in the kernel.
     programs: BTreeSet<String>,
+    /// Whether every container has a v2 cgroup of its own, which its sockets are known by.
+    unified: bool,
 }
 
 impl Here {
-    pub(crate) fn of(kernel: &Kernel) -> Self {
+    pub(crate) fn of(shared: &Shared) -> Self {
+        let kernel = &shared.kernel;
         let served = kernel.capabilities().iter();
         Self {
             served: served
@@ -80,6 +90,7 @@ impl Here {
                 .into_iter()
                 .map(|stats| stats.program)
                 .collect(),
+            unified: shared.hierarchies.layout() == Layout::V2,
         }
     }
 
@@ -104,7 +115,10 @@ impl Here {
         if !asked || means != Means::Sigkill {
             return vec![means];
         }
-        let both = [(whom.asking, Means::Seccomp), (whom.others, means)];
+        let both = [
+            (whom.launched, Means::Seccomp),
+            (whom.found || whom.unasked, means),
+        ];
         let there = both.into_iter().filter(|(there, _)| *there);
         there.map(|(_, means)| means).collect()
     }
@@ -172,6 +186,15 @@ impl Here {
         }
     }
 
+    /// Of what peers begin with one: whose a socket is, its v2 cgroup says.
+    pub(crate) fn ingress(&self, found: bool) -> Means {
+        if self.served.contains("traffic") && (self.unified || !found) {
+            self.network()
+        } else {
+            Means::Unseen
+        }
+    }
+
     /// For each rule that forbids, by what its acts are kept from happening, and which are not.
     /// `begun_by_peers`: see [`begun_by_peers`].
     pub(crate) fn of_rule(
@@ -189,7 +212,8 @@ impl Here {
         }
         for one in &rule.matches {
             if let Match::Network(network) = one {
-                let by = self.of_network(network, begun_by_peers.contains(rule.name.as_str()));
+                let by =
+                    self.of_network(network, begun_by_peers.contains(rule.name.as_str()), whom);
                 for (means, what) in by {
                     found.by.entry(means).or_default().insert(what);
                 }
@@ -213,17 +237,25 @@ impl Here {
 }
 
 impl Here {
-    fn of_network(&self, network: &Network, by_peers: bool) -> Vec<(Means, &'static str)> {
-        let mut found = Vec::new();
-        if network.directions & direction::IN != 0 && by_peers {
-            found.push((Means::Unseen, "network ingress"));
-        }
+    fn of_network(
+        &self,
+        network: &Network,
+        by_peers: bool,
+        whom: Whom,
+    ) -> Vec<(Means, &'static str)> {
         if network.protocols == protocol::OTHER {
-            found.push((Means::Unseen, "network of protocol other"));
-        } else if network.directions & direction::OUT != 0 {
-            found.push((self.network(), "network egress"));
+            return vec![(Means::Unseen, "network of protocol other")];
         }
-        found
+        let mut all = Vec::new();
+        if network.directions & direction::IN != 0 && by_peers {
+            let each = [(whom.launched, false), (whom.found, true)];
+            let there = each.into_iter().filter(|(there, _)| *there);
+            all.extend(there.map(|(_, found)| (self.ingress(found), INGRESS)));
+        }
+        if network.directions & direction::OUT != 0 {
+            all.push((self.network(), "network egress"));
+        }
+        all
     }
 }
 
@@ -427,27 +459,50 @@ const fn question(activity: Activity) -> Option<&'static str> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn setns_is_by_what_whoever_it_is_for_has() {
-        let here = |served: &[&str]| Here {
+    fn here(served: &[&str], unified: bool) -> Here {
+        Here {
             served: served.iter().map(ToString::to_string).collect(),
             programs: BTreeSet::from(["lsm_capable".to_owned()]),
+            unified,
+        }
+    }
+
+    #[test]
+    fn what_peers_begin_is_seen_of_sockets_that_say_whose_they_are() {
+        let both = ["network", "traffic"];
+        for (served, unified, launched, found) in [
+            (&both[..], true, Means::Cgroup, Means::Cgroup),
+            (&both, false, Means::Cgroup, Means::Unseen),
+            (&both[..1], true, Means::Unseen, Means::Unseen),
+            (&both[1..], true, Means::Unseen, Means::Unseen),
+        ] {
+            let here = here(served, unified);
+            assert_eq!((here.ingress(false), here.ingress(true)), (launched, found));
+        }
+    }
+
+    #[test]
+    fn setns_is_by_what_whoever_it_is_for_has() {
+        let whom = |launched, found, unasked| Whom {
+            launched,
+            found,
+            unasked,
         };
-        let whom = |asking, others| Whom { asking, others };
-        let without = here(&["setns", "question"]);
+        let without = here(&["setns", "question"], true);
         for (whom, want) in [
-            (whom(true, false), &[Means::Seccomp][..]),
-            (whom(false, true), &[Means::Sigkill]),
-            (whom(true, true), &[Means::Seccomp, Means::Sigkill]),
+            (whom(true, false, false), &[Means::Seccomp][..]),
+            (whom(false, true, false), &[Means::Sigkill]),
+            (whom(true, false, true), &[Means::Seccomp, Means::Sigkill]),
+            (whom(true, true, false), &[Means::Seccomp, Means::Sigkill]),
         ] {
             assert_eq!(without.means_for(Activity::Setns, whom), want);
         }
-        let both = whom(true, true);
-        let with = here(&["setns", "enforce"]);
+        let both = whom(true, true, false);
+        let with = here(&["setns", "enforce"], true);
         assert_eq!(with.means_for(Activity::Setns, both), [Means::Lsm]);
-        let older = here(&["setns"]);
+        let older = here(&["setns"], true);
         assert_eq!(older.means_for(Activity::Setns, both), [Means::Sigkill]);
-        let other = here(&["open", "question"]);
+        let other = here(&["open", "question"], true);
         assert_eq!(other.means_for(Activity::Sysrq, both), [Means::Sigkill]);
     }
 }

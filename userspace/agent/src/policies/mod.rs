@@ -34,7 +34,7 @@ use tokio::sync::Notify;
 use self::{
     devices::TooManyDevices,
     ledger::Ledger,
-    means::{CAPABILITY, FILE, Here, Means, begun_by_peers, denials},
+    means::{CAPABILITY, FILE, Here, INGRESS, Means, begun_by_peers, denials},
     paths::TooDeep,
     peers::TooManyPorts,
     sets::Sets,
@@ -517,7 +517,7 @@ fn rules(
     disarmed: &BTreeSet<String>,
     hits: &BTreeMap<String, (u64, u64)>,
 ) -> Vec<RuleSummary> {
-    let here = Here::of(&shared.kernel);
+    let here = Here::of(shared);
     let begun_by_peers = begun_by_peers(policy);
     let whom = who::whom(shared, policy);
     let summary = |rule: &model::Rule| {
@@ -536,7 +536,7 @@ fn rules(
 
 /// Refuses what would not be enforced, unless the policy says that it need not be.
 fn served(shared: &Shared, policy: &Policy) -> Result<(), Error> {
-    let here = Here::of(&shared.kernel);
+    let here = Here::of(shared);
     let begun_by_peers = begun_by_peers(policy);
     let whom = who::whom(shared, policy);
     for rule in denials(policy) {
@@ -556,6 +556,11 @@ fn served(shared: &Shared, policy: &Policy) -> Result<(), Error> {
             let instead = match what.as_str() {
                 CAPABILITY => ": launched containers are without by `paddock run --cap-drop`",
                 FILE => ": launched containers write nothing by `paddock run --read-only`",
+                // Of launched ones it is.
+                INGRESS if listed(Means::Cgroup).is_some_and(|seen| seen.contains(INGRESS)) => {
+                    " or let the policy select origin = \"launched\": sockets of others say whose \
+                     they are where cgroup v2 is alone"
+                }
                 _ => "",
             };
             return Err(Error::Unseen {

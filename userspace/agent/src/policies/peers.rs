@@ -25,26 +25,37 @@ pub(crate) struct TooManyPorts {
 /// `number` is the ruleset's.
 pub(super) fn peers(ruleset: &Ruleset, number: u32) -> Result<Peers, TooManyPorts> {
     let mut peers = BTreeMap::new();
-    for protocol in [protocol::TCP, protocol::UDP, protocol::OTHER] {
-        // The nets around the one at hand, in the order of their length: they come before it.
-        let mut around: Vec<(Cidr, Ports)> = Vec::new();
-        for node in &ruleset.networks {
-            let of = |answer: &&NetworkAnswer| {
-                answer.direction == direction::OUT && answer.protocol == protocol
-            };
-            let ports =
-                ports(node.answers.iter().filter(of)).ok_or(TooManyPorts { net: node.net })?;
-            while around.last().is_some_and(|(net, _)| !net.covers(&node.net)) {
-                around.pop();
+    for direction in DIRECTIONS {
+        for protocol in PROTOCOLS {
+            // The nets around the one at hand, in the order of their length: they come before it.
+            let mut around: Vec<(Cidr, Ports)> = Vec::new();
+            for node in &ruleset.networks {
+                let of = |answer: &&NetworkAnswer| {
+                    answer.direction == direction && answer.protocol == protocol
+                };
+                let ports =
+                    ports(node.answers.iter().filter(of)).ok_or(TooManyPorts { net: node.net })?;
+                while around.last().is_some_and(|(net, _)| !net.covers(&node.net)) {
+                    around.pop();
+                }
+                if around.last().map_or(NOTHING, |(_, ports)| *ports) != ports {
+                    let key = key(number, way(direction, protocol), &node.net);
+                    peers.insert((node.net.bits, key), ports);
+                }
+                around.push((node.net, ports));
             }
-            if around.last().map_or(NOTHING, |(_, ports)| *ports) != ports {
-                let key = key(number, way(direction::OUT, protocol), &node.net);
-                peers.insert((node.net.bits, key), ports);
-            }
-            around.push((node.net, ports));
         }
     }
     Ok(peers)
+}
+
+const DIRECTIONS: [u8; 2] = [direction::OUT, direction::IN];
+const PROTOCOLS: [u8; 3] = [protocol::TCP, protocol::UDP, protocol::OTHER];
+
+/// Whether anything is said of what peers begin.
+pub(super) fn asks_of_peers(ruleset: &Ruleset) -> bool {
+    let mut all = ruleset.networks.iter().flat_map(|node| &node.answers);
+    all.any(|answer| answer.direction == direction::IN)
 }
 
 /// Every port allowed, as where there is no entry.
@@ -120,13 +131,9 @@ mod tests {
     use super::*;
 
     /// As the kernel's trie and `cell_of` in `enforce/network.rs` look it up.
-    fn looked_up(peers: &Peers, number: u32, protocol: u8, address: IpAddr, port: u16) -> u16 {
+    fn looked_up(peers: &Peers, number: u32, way: u8, address: IpAddr, port: u16) -> u16 {
         let bits = if address.is_ipv4() { 32 } else { 128 };
-        let asked = key(
-            number,
-            way(direction::OUT, protocol),
-            &Cidr { address, bits },
-        );
+        let asked = key(number, way, &Cidr { address, bits });
         let fits = |(bits, one): &&(u8, PeerKey)| {
             let same = (one.ruleset, one.way, one.family);
             let mask = u128::MAX.checked_shl(128 - u32::from(*bits)).unwrap_or(0);
@@ -150,7 +157,7 @@ mod tests {
 
     /// By the words of docs/policy.md: the longest net, of one net the fewer ports and protocols,
     /// the posture last.
-    fn asked(policy: &Policy, protocol: u8, address: IpAddr, port: u16) -> u16 {
+    fn asked(policy: &Policy, direction: u8, protocol: u8, address: IpAddr, port: u16) -> u16 {
         let bits = if address.is_ipv4() { 32 } else { 128 };
         let peer = Cidr { address, bits };
         let mut best = None;
@@ -160,7 +167,7 @@ mod tests {
                     continue;
                 };
                 if network.net.covers(&peer)
-                    && network.directions & direction::OUT != 0
+                    && network.directions & direction != 0
                     && network.protocols & protocol != 0
                     && (network.ports.0..=network.ports.1).contains(&port)
                 {
@@ -238,10 +245,11 @@ mod tests {
                         1 => format!(", port = {from}"),
                         _ => format!(", port = \"{from}-{}\"", from + random(6)),
                     };
-                    let direction = ["egress", "egress", "ingress"][random(3)];
+                    let direction =
+                        ["\"egress\"", "[\"egress\", \"ingress\"]", "\"ingress\""][random(3)];
                     let rule = format!(
                         "[[rule]]\neffect = \"{effect}\"\n{mode}network = {{ direction = \
-                         \"{direction}\", net = \"{net}\"{protocol}{port} }}\n"
+                         {direction}, net = \"{net}\"{protocol}{port} }}\n"
                     );
                     text.push_str(&rule);
                 }
@@ -260,13 +268,17 @@ mod tests {
                 for port in [
                     0, 1, 2, 4, 5, 6, 9, 10, 11, 443, 65_529, 65_530, 65_534, 65_535,
                 ] {
-                    for protocol in [protocol::TCP, protocol::UDP, protocol::OTHER] {
+                    let ways = DIRECTIONS
+                        .iter()
+                        .flat_map(|direction| PROTOCOLS.map(|protocol| (*direction, protocol)));
+                    for (direction, protocol) in ways {
                         let want = policies
                             .iter()
-                            .map(|policy| asked(policy, protocol, address, port));
+                            .map(|policy| asked(policy, direction, protocol, address, port));
                         let want = want.max().unwrap_or(ACTION_ALLOW);
-                        let have = looked_up(&tables, number, protocol, address, port);
-                        assert_eq!(have, want, "{address} {port} {protocol}: {policies:#?}");
+                        let way = way(direction, protocol);
+                        let have = looked_up(&tables, number, way, address, port);
+                        assert_eq!(have, want, "{address} {port} {way:#x}: {policies:#?}");
                     }
                 }
             }

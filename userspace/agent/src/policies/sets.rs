@@ -103,7 +103,7 @@ impl Sets {
         let policies: Vec<&Policy> = chosen.iter().map(AsRef::as_ref).collect();
         let ruleset = compile(&policies)?;
         let paths = paths(&ruleset)?;
-        let said = answers(&ruleset, paths.root, &Here::of(&shared.kernel))?;
+        let said = answers(&ruleset, paths.root, &Here::of(shared))?;
         let peers = peers(&ruleset, number)?;
         let rules: Vec<_> = ruleset.rules.into_iter().map(Numbered::from).collect();
         if let Err(error) = files::keep_rules(shared.instance.dir(), number, &rules) {

@@ -99,8 +99,7 @@ pub(super) fn holds(policy: &Policy, shared: &Shared, who: &Who) -> bool {
     false
 }
 
-/// Who may come under it: a launched one's monitor is asked before a setns, unless it runs since
-/// an agent that did not see to that.
+/// Who may come under it.
 pub(super) fn whom(shared: &Shared, policy: &Policy) -> Whom {
     let origin = policy.select.origin;
     let never_asked = |container: &Container| {
@@ -111,8 +110,9 @@ pub(super) fn whom(shared: &Shared, policy: &Policy) -> Whom {
     };
     let mut all = shared.registry.all().into_iter();
     Whom {
-        asking: origin != Some(model::Origin::Found),
-        others: origin != Some(model::Origin::Launched) || all.any(|one| never_asked(&one)),
+        launched: origin != Some(model::Origin::Found),
+        found: origin != Some(model::Origin::Launched),
+        unasked: all.any(|one| never_asked(&one)),
     }
 }
 

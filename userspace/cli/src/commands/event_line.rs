@@ -166,7 +166,10 @@ fn by_policy(kind: &Kind) -> (String, String) {
             let named = [peer, capability.clone(), device.clone(), file];
             let named = named.into_iter().flatten().next();
             let target = named.unwrap_or_else(|| target.clone());
-            let what = format!("{activity} {target} by {}{by}", who(actor));
+            let whose = actor
+                .as_ref()
+                .map_or_else(String::new, |actor| format!(" by {}", who(actor)));
+            let what = format!("{activity} {target}{whose}{by}");
             (result.to_owned(), what)
         }
         Kind::Reaction {
@@ -289,7 +292,6 @@ fn short(path: &str) -> String {
     parts.collect::<Vec<_>>().join("/")
 }
 
-/// `uts=host`.
 /// `egress tcp 10.0.0.1 port 443`
 fn peer_in_words(peer: &Peer) -> String {
     let Peer {
@@ -301,6 +303,7 @@ fn peer_in_words(peer: &Peer) -> String {
     format!("{direction} {protocol} {address} port {port}")
 }
 
+/// `uts=host`.
 fn target(target: &NamespaceTarget) -> String {
     format!("{}={}", target.namespace, target.target)
 }

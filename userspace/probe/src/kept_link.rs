@@ -1,15 +1,19 @@
-//! The link of a device program, so that the program outlives the loader.
+//! Links of device and sysctl programs, so that the programs outlive the loader.
 //!
-//! aya keeps this kind's descriptor to itself. It is told among the own ones by what procfs says of
+//! aya keeps these kinds' descriptors to itself. One is told among the own ones by what procfs says of
 //! it, and pinned as what aya does pin by a bare descriptor, a map: to the kernel the call is the
 //! same for whatever object of BPF's it is.
 
-use std::{fs, io, os::fd::OwnedFd, path::Path};
+use std::{
+    fs, io,
+    os::fd::{AsFd, OwnedFd},
+    path::Path,
+};
 
 use aya::{
     maps::MapData,
     programs::{
-        CgroupAttachMode, CgroupDevice,
+        CgroupAttachMode, CgroupDevice, CgroupSysctl,
         links::{FdLink, PinnedLink},
     },
 };
@@ -21,14 +25,32 @@ use crate::{cgroup_links, hierarchies, load::Refused, pins};
 const PASSING: &str = "passing";
 
 /// By a link several may hang at the root all the same.
-pub(crate) fn attach(program: &mut CgroupDevice, pin_dir: &Path) -> Result<FdLink, Refused> {
-    let root = hierarchies::unified_root()
-        .map_err(|error| Refused::from_error("open the root of cgroup v2", &error))?;
+const MODE: CgroupAttachMode = CgroupAttachMode::Single;
+
+pub(crate) fn device(program: &mut CgroupDevice, pin_dir: &Path) -> Result<FdLink, Refused> {
     let number = program.info()?.id();
-    let id = program.attach(root, CgroupAttachMode::Single)?;
+    let id = program.attach(root()?, MODE)?;
     // It goes when this does, and by then the other descriptor holds it.
     let _held = program.take_link(id)?;
-    let link = descriptor(number).map_err(|error| Refused::from_error("find its link", &error))?;
+    another(number, pin_dir)
+}
+
+pub(crate) fn sysctl(program: &mut CgroupSysctl, pin_dir: &Path) -> Result<FdLink, Refused> {
+    let number = program.info()?.id();
+    let id = program.attach(root()?, MODE)?;
+    // As above.
+    let _held = program.take_link(id)?;
+    another(number, pin_dir)
+}
+
+fn root() -> Result<impl AsFd, Refused> {
+    hierarchies::unified_root()
+        .map_err(|error| Refused::from_error("open the root of cgroup v2", &error))
+}
+
+/// Of the same link.
+fn another(program: u32, pin_dir: &Path) -> Result<FdLink, Refused> {
+    let link = descriptor(program).map_err(|error| Refused::from_error("find its link", &error))?;
     let path = pins::new_link_path(pin_dir, PASSING);
     let _ = fs::remove_file(&path);
     let refused = |error: &(dyn std::error::Error + 'static)| Refused::from_error("pin", error);
