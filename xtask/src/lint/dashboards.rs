@@ -1,5 +1,5 @@
-//! Dashboards: the rules of Grafana's dashboard-linter, and that every query is one by
-//! Prometheus' own parser.
+//! Dashboards: Grafana's own schema of them, the rules of its dashboard-linter, and that every
+//! query is one by Prometheus' own parser.
 //!
 //! <https://github.com/grafana/dashboard-linter/tree/main/docs/rules>, by their names there. The
 //! two for Loki have nothing to look at: a query of another kind than Prometheus' is refused.
@@ -10,7 +10,7 @@ use std::{collections::BTreeSet, fs, path::PathBuf, process::Command};
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
-use super::alerts::find_promtool;
+use super::{alerts::find_promtool, grafana};
 use crate::{cmd, tree::Tree};
 
 const DIRECTORY: &str = "dashboards/grafana";
@@ -39,6 +39,7 @@ fn counts_over_its_time(panel: &Value) -> bool {
 }
 
 pub(super) fn check(tree: &Tree) -> Result<()> {
+    let schema = grafana::Schema::new()?;
     let mut problems = Vec::new();
     let mut queries = Vec::new();
     let (mut uids, mut titles) = (BTreeSet::new(), BTreeSet::new());
@@ -51,11 +52,8 @@ pub(super) fn check(tree: &Tree) -> Result<()> {
             uids.insert(board["uid"].to_string()) && titles.insert(board["title"].to_string()),
             "{name}: uid and title are another one's, too"
         );
-        problems.extend(
-            of_board(&board)
-                .into_iter()
-                .map(|problem| format!("{name}: {problem}")),
-        );
+        let found = schema.problems(&board).into_iter().chain(of_board(&board));
+        problems.extend(found.map(|problem| format!("{name}: {problem}")));
         queries.extend(all_queries(&board));
     }
     ensure!(!uids.is_empty(), "{DIRECTORY}: no dashboards");

@@ -4,6 +4,7 @@
 mod alerts;
 mod dashboards;
 mod deny;
+mod grafana;
 mod licence;
 
 use std::process::Command;
