@@ -22,4 +22,5 @@ pub mod raw;
 pub mod registry;
 pub mod runner;
 pub mod scenarios;
+pub mod schemas;
 pub mod terminal;

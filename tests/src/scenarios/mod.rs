@@ -22,6 +22,7 @@ pub mod hardened;
 pub mod hostile;
 pub mod images;
 pub mod init;
+pub mod json;
 pub mod kernel;
 pub mod life;
 pub mod limits;
@@ -67,11 +68,12 @@ const OF_EACH_KERNEL: [&str; 15] = [
 ];
 /// What asks a kernel for no more than files, sockets and terminals: left to this machine. Images
 /// whose ids are mapped are not among it.
-const OF_ANY_KERNEL: [&str; 7] = [
+const OF_ANY_KERNEL: [&str; 8] = [
     "completions::",
     "config::",
     "dashboards::",
     "images::",
+    "json::",
     "page::",
     "top::",
     "web::",
@@ -144,6 +146,7 @@ pub fn all() -> Vec<Scenario> {
         life::restart::ALL,
         life::oom::ALL,
         events::ALL,
+        json::ALL,
         page::ALL,
         metrics::ALL,
         stats::ALL,

@@ -22,16 +22,30 @@ pub struct DeviceRule {
     pub access: DeviceAccess,
 }
 
+/// Capitals are read, too: earlier builds wrote them to disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum DeviceKind {
+    #[serde(alias = "All")]
     All,
+    #[serde(alias = "Block")]
     Block,
+    #[serde(alias = "Character")]
     Character,
 }
 
-/// Bits as the program's context has them, `BPF_DEVCG_ACC_*`.
+/// Bits as the program's context has them, `BPF_DEVCG_ACC_*`; in JSON letters of `rwm`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "Written")]
 pub struct DeviceAccess(u32);
+
+/// What JSON may have for an access: earlier builds wrote the bits.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Written {
+    Letters(String),
+    Bits(u32),
+}
 
 const MKNOD: u32 = 1;
 const READ: u32 = 2;
@@ -64,6 +78,24 @@ impl DeviceAccess {
             .into_iter()
             .filter_map(|(bit, letter)| (self.0 & bit != 0).then_some(letter))
             .collect()
+    }
+}
+
+impl From<DeviceAccess> for String {
+    fn from(access: DeviceAccess) -> Self {
+        access.letters()
+    }
+}
+
+impl TryFrom<Written> for DeviceAccess {
+    type Error = &'static str;
+
+    fn try_from(written: Written) -> Result<Self, Self::Error> {
+        let access = match written {
+            Written::Letters(letters) => Self::parse(&letters),
+            Written::Bits(bits) => (bits & !Self::ALL.0 == 0 && bits != 0).then_some(Self(bits)),
+        };
+        access.ok_or("an access is letters of rwm")
     }
 }
 

@@ -108,7 +108,7 @@ fn the_program_means_what_the_rules_say() {
                     let got = run(&program, access, kind, major, minor);
                     assert_eq!(
                         got,
-                        allowed.into(),
+                        u64::from(allowed),
                         "{list:?} {access} {kind} {major}:{minor}"
                     );
                 }
@@ -162,5 +162,21 @@ fn v1_gets_a_line_a_rule() {
         dir.file(file, "");
         apply(&place, &[rule(text)]).unwrap();
         assert_eq!(dir.read(file), line);
+    }
+}
+
+#[test]
+fn json_has_words_and_letters_and_what_earlier_builds_wrote_is_read() {
+    let rule = DeviceRule::parse("c 1:3 rm").unwrap();
+    let text = r#"{"allow":true,"kind":"character","major":1,"minor":3,"access":"rm"}"#;
+    assert_eq!(serde_json::to_string(&rule).unwrap(), text);
+    let earlier = text.replace("character", "Character");
+    let earlier = earlier.replace("\"rm\"", "3");
+    for text in [text, &earlier] {
+        assert_eq!(serde_json::from_str::<DeviceRule>(text).unwrap(), rule);
+    }
+    for wrong in ["\"\"", "\"rx\"", "0", "8", "null"] {
+        let text = text.replace("\"rm\"", wrong);
+        assert!(serde_json::from_str::<DeviceRule>(&text).is_err(), "{text}");
     }
 }
