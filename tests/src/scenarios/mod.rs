@@ -148,6 +148,7 @@ pub fn all() -> Vec<Scenario> {
         events::ALL,
         json::ALL,
         page::ALL,
+        page::browser::ALL,
         metrics::ALL,
         stats::ALL,
         top::ALL,

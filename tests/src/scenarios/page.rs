@@ -1,5 +1,7 @@
 //! The page at `/`: what is there is on it, and whatever a container calls itself is text.
 
+pub mod browser;
+
 use anyhow::{Context as _, Result, ensure};
 
 use crate::{context::Context, metrics::Metrics, runner::Scenario};

@@ -33,8 +33,8 @@ td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}\
 .host{background:var(--host)}.shared{background:var(--shared)}.own{background:var(--own)}\
 .bar{display:inline-block;width:5rem;height:.6rem;border:1px solid var(--line);vertical-align:middle}\
 .bar i{display:block;height:100%;background:var(--own)}.bar i.near{background:var(--bad)}.ns th{text-align:center}td.what{white-space:normal}\
-@media(max-width:40rem){.wide{display:none}th,td{padding:.25rem .3rem}\
-.ns span{min-width:0;font-size:.8rem}.ns th{font-size:.8rem}}\
+@media(max-width:40rem){body{padding:0 .5rem}.wide{display:none}table{font-size:.85rem}th,td{padding:.25rem .2rem}\
+.ns td,.ns th{padding:.2rem .1rem}.ns span{min-width:0;font-size:.68rem;padding:0 .1rem}.ns th{font-size:.65rem}}\
 </style></head><body>";
 
 /// The whole page. Blocking: cgroup files.
@@ -115,8 +115,8 @@ fn table(text: &mut String, rows: &[(ContainerSummary, Option<ContainerStats>)])
         return;
     }
     text.push_str(
-        "<div class=\"scroll\"><table><tr><th>Name<th class=\"wide\">Image<th>State<th class=\"n\">CPU\
-         <th class=\"n\">Memory<th class=\"wide\"><th class=\"n\">OOM<th class=\"n\">Escapes</tr>",
+        "<div class=\"scroll\"><table><tr><th>Name<th class=\"wide\">Image<th>State\
+         <th class=\"n wide\">CPU<th class=\"n\">Memory<th class=\"wide\"><th class=\"n\">OOM<th class=\"n\">Escapes</tr>",
     );
     for (container, stats) in rows {
         let count = |count: u64| {
@@ -132,7 +132,7 @@ fn table(text: &mut String, rows: &[(ContainerSummary, Option<ContainerStats>)])
         );
         match stats {
             Some(stats) => used(text, stats),
-            None => text.push_str("<td><td><td class=\"wide\">"),
+            None => text.push_str("<td class=\"wide\"><td><td class=\"wide\">"),
         }
         let _ = write!(
             text,
@@ -170,7 +170,7 @@ fn used(text: &mut String, stats: &ContainerStats) {
     let memory = stats.stats.memory_working_set_bytes;
     let _ = write!(
         text,
-        "<td class=\"n\">{percent}<td class=\"n\">{}<td class=\"wide\">",
+        "<td class=\"n wide\">{percent}<td class=\"n\">{}<td class=\"wide\">",
         memory.map_or_else(String::new, mebibytes)
     );
     let limit = stats.stats.memory_limit_bytes.filter(|limit| *limit > 0);

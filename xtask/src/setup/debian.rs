@@ -50,6 +50,7 @@ const TEST: &[&str] = &[
     "curl",
     "openssl",
     "systemd",
+    "chromium",
 ];
 
 /// apt is here and knows the compiler for BPF, or has never read any list.
@@ -86,6 +87,13 @@ pub(super) fn install(test: bool) -> Result<KernelToolchain> {
         if let Err(error) = update() {
             step(&format!("some package lists could not be read: {error:#}"));
         }
+        let unknown = without_candidate(&missing);
+        if !unknown.is_empty() {
+            bail!(
+                "no mirror of this machine has {}: add one to /etc/apt that does, or install by hand",
+                unknown.join(", ")
+            );
+        }
         let mut command = Command::new("apt-get");
         command
             .args(["install", "-y", "-q", "--no-install-recommends"])
@@ -110,6 +118,33 @@ fn update() -> Result<()> {
     }
     step("reading Debian's package lists");
     cmd::run_to_stderr(Command::new("apt-get").args(["update", "-qq", "-o", "Acquire::Retries=3"]))
+}
+
+/// Those that apt would not know how to install.
+fn without_candidate(packages: &[&'static str]) -> Vec<&'static str> {
+    let mut command = Command::new("apt-cache");
+    command.arg("policy").args(packages).env("LC_ALL", "C");
+    let Ok(text) = cmd::output(&mut command) else {
+        return Vec::new();
+    };
+    lacking(&text, packages)
+}
+
+/// `apt-cache policy` prints a paragraph for each that it has heard of.
+fn lacking(policy: &str, packages: &[&'static str]) -> Vec<&'static str> {
+    let mut known = Vec::new();
+    let mut name = "";
+    for line in policy.lines() {
+        if !line.starts_with(' ') {
+            name = line.trim_end_matches(':');
+        } else if let Some(version) = line.trim().strip_prefix("Candidate: ")
+            && version != "(none)"
+        {
+            known.push(name);
+        }
+    }
+    let is_lacking = |package: &&&str| !known.contains(*package);
+    packages.iter().filter(is_lacking).copied().collect()
 }
 
 /// Those that dpkg does not know as installed.
@@ -139,4 +174,17 @@ fn rustc() -> Result<PathBuf> {
         .find(|line| line.ends_with("/bin/rustc"))
         .map(PathBuf::from)
         .context("package rustc-web has no bin/rustc")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::lacking;
+
+    #[test]
+    fn what_no_mirror_has() {
+        let policy = "curl:\n  Installed: (none)\n  Candidate: 7.88.1-10\n  Version table:\n\
+                      \x20    7.88.1-10 500\nchromium-shell:\n  Installed: (none)\n  Candidate: (none)\n";
+        let wanted = ["curl", "chromium-shell", "unheard-of"];
+        assert_eq!(lacking(policy, &wanted), ["chromium-shell", "unheard-of"]);
+    }
 }

@@ -10,11 +10,12 @@ use crate::{
 };
 
 /// Programs the tests start, each by the name most distributions give its package.
-const TEST: [(&str, &str); 4] = [
+const TEST: [(&str, &str); 5] = [
     ("qemu-system-x86_64", "QEMU for x86"),
     ("busybox", "a static busybox"),
     ("xz", "xz-utils"),
     ("strace", "strace"),
+    ("chromium", "Chromium"),
 ];
 
 pub(super) fn install(test: bool) -> Result<KernelToolchain> {

@@ -42,6 +42,8 @@ const GUEST_TIMEOUT: Duration = Duration::from_mins(75);
 pub(crate) const AT_ONCE: usize = 2;
 /// What compiled the kernel half, for the scenario that knows what its verifier takes.
 const COMPILER: &str = "PADDOCK_EBPF_COMPILER";
+/// Where scenarios put what they saw, for a person to look at.
+const PICTURES: &str = "PADDOCK_PICTURES";
 /// What a client of registries wants to find, also where it speaks plain HTTP.
 const CERTIFICATES: &str = "/etc/ssl/certs/ca-certificates.crt";
 /// Witnesses and peers of scenarios, put into the guests.
@@ -163,6 +165,7 @@ fn host(tree: &Tree, args: &Args, compiler: &str) -> Result<Count> {
         .env("PADDOCK_BIN", tree.binary("paddock"))
         .env("PADDOCK_WORKLOAD", tree.binary("paddock-workload"))
         .env(COMPILER, compiler)
+        .env(PICTURES, tree.target.join("pictures"))
         .env("PATH", setup::path_with_extracted(tree)?);
     follow(&mut command)
 }
