@@ -7,6 +7,7 @@
 pub mod bench;
 pub mod bundle;
 pub mod chromium;
+pub mod collector;
 pub mod context;
 pub mod corpus;
 pub mod demo;

@@ -2,19 +2,14 @@
 //! of dashboards/prometheus and a real Alertmanager to a webhook. On the host only: guests carry
 //! neither.
 
-use std::{
-    io::{BufRead as _, BufReader, Read as _, Write as _},
-    net::{TcpListener, TcpStream},
-    sync::{Arc, Mutex, PoisonError},
-    thread,
-    time::{Duration, SystemTime},
-};
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
 use super::kernel::{able, host_way};
 use crate::{
+    collector::{Collector, Manner},
     context::{Context, eventually},
     prometheus::{Alertmanager, Config, Prometheus},
     runner::Scenario,
@@ -27,68 +22,19 @@ const SOON: Duration = Duration::from_secs(3);
 
 const IDLE: Duration = Duration::from_secs(4);
 
-/// What was posted to it, alert by alert.
-struct Webhook {
-    address: String,
-    alerts: Arc<Mutex<Vec<Value>>>,
-}
-
-impl Webhook {
-    fn start() -> Result<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0")?;
-        let address = listener.local_addr()?.to_string();
-        let alerts = Arc::new(Mutex::new(Vec::new()));
-        let kept = Arc::clone(&alerts);
-        // Ends with the process: nobody connects any more.
-        thread::spawn(move || {
-            for client in listener.incoming().flatten() {
-                if let Ok(posted) = receive(client) {
-                    let new = posted["alerts"].as_array().cloned().unwrap_or_default();
-                    let mut alerts = kept.lock().unwrap_or_else(PoisonError::into_inner);
-                    alerts.extend(new);
-                }
-            }
-        });
-        Ok(Self { address, alerts })
-    }
-
-    fn alert(&self, name: &str, container: &str) -> Option<Value> {
-        let alerts = self.alerts.lock().unwrap_or_else(PoisonError::into_inner);
-        let fits = |alert: &&Value| {
-            alert["labels"]["alertname"] == name && alert["labels"]["container"] == container
-        };
-        alerts.iter().find(fits).cloned()
-    }
-}
-
-/// One request; a connection is used for one.
-fn receive(client: TcpStream) -> Result<Value> {
-    client.set_read_timeout(Some(Duration::from_secs(10)))?;
-    let mut reader = BufReader::new(client);
-    let mut length = 0;
-    loop {
-        let mut line = String::new();
-        reader.read_line(&mut line)?;
-        if line.trim().is_empty() {
-            break;
-        }
-        if let Some((name, value)) = line.split_once(':')
-            && name.eq_ignore_ascii_case("content-length")
-        {
-            length = value.trim().parse()?;
-        }
-    }
-    let mut body = vec![0; length];
-    reader.read_exact(&mut body)?;
-    reader
-        .get_mut()
-        .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")?;
-    Ok(serde_json::from_slice(&body)?)
+/// What was posted to it of that name.
+fn alert(webhook: &Collector, name: &str, container: &str) -> Option<Value> {
+    let posted = webhook.posted().into_iter();
+    let mut alerts =
+        posted.flat_map(|one| one.body["alerts"].as_array().cloned().unwrap_or_default());
+    alerts.find(|alert| {
+        alert["labels"]["alertname"] == name && alert["labels"]["container"] == container
+    })
 }
 
 fn reach_a_webhook(context: &Context) -> Result<()> {
     context.start_agent(&["--detach-on-exit"])?;
-    let webhook = Webhook::start()?;
+    let webhook = Collector::start("127.0.0.1:0", Manner::Polite)?;
     let Some(alertmanager) = Alertmanager::start(context, Some(&webhook.address))? else {
         return Ok(());
     };
@@ -132,8 +78,10 @@ fn reach_a_webhook(context: &Context) -> Result<()> {
         ("ContainerOOMKilled", "hungry"),
         ("NamespaceEscapeDetected", "digger"),
     ] {
-        eventually(alert, || Ok(webhook.alert(alert, container).is_some()))?;
-        let told = webhook.alert(alert, container).context("no alert")?;
+        eventually(alert, || {
+            Ok(self::alert(&webhook, alert, container).is_some())
+        })?;
+        let told = self::alert(&webhook, alert, container).context("no alert")?;
         ensure!(
             told["status"] == "firing"
                 && told["annotations"]["runbook"] == format!("docs/runbooks/{alert}.md"),

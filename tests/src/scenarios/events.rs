@@ -1,5 +1,7 @@
 //! `paddock events` with its filters: what each leaves is what a reader of all would have picked.
 
+pub mod otlp;
+
 use std::{
     collections::BTreeMap,
     fs::{self, File},

@@ -146,6 +146,7 @@ pub fn all() -> Vec<Scenario> {
         life::restart::ALL,
         life::oom::ALL,
         events::ALL,
+        events::otlp::ALL,
         json::ALL,
         page::ALL,
         page::browser::ALL,
