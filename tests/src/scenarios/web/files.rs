@@ -56,7 +56,7 @@ impl Files {
         ])
     }
 
-    fn issued(&self, name: &str, by: &str, names: &str) -> Result<()> {
+    pub(super) fn issued(&self, name: &str, by: &str, names: &str) -> Result<()> {
         let (key, pem) = (format!("{name}.key"), format!("{name}.pem"));
         let subject = format!("/CN={name}");
         let names = format!("subjectAltName={names}");
@@ -126,7 +126,7 @@ impl Drop for Files {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Answer {
     Status(u16),
-    /// curl's exit code: 60 for a certificate that nobody vouches for, 35 and 56 for an alert.
+    /// curl's exit code: 60 for a certificate that nobody vouches for, 35, 56 and 98 for an alert.
     Failed(i32),
 }
 
