@@ -15,6 +15,8 @@ mod socket;
 #[cfg(test)]
 mod tests;
 mod timed;
+#[cfg(test)]
+mod timed_tests;
 mod tls;
 
 use std::{
@@ -31,7 +33,7 @@ use paddock_policy::{printable, quote};
 use rustls::ServerConfig;
 use tokio::sync::Semaphore;
 
-use self::{file::Stamp, login::Users, rate::Bucket, settings::Http};
+use self::{file::Stamp, login::Users, rate::Bucket, settings::Http, timed::Times};
 pub(crate) use self::{serve::serve, socket::inherited};
 
 /// Files are not looked at more often.
@@ -112,6 +114,7 @@ pub(crate) struct Door {
     /// One password at a time.
     turn: Arc<Semaphore>,
     refused: [AtomicU64; Refusal::ALL.len()],
+    times: Times,
 }
 
 impl Door {
@@ -134,6 +137,7 @@ impl Door {
             files: Mutex::new(files),
             turn: Arc::new(Semaphore::new(1)),
             refused: Default::default(),
+            times: Times::USUAL,
         })
     }
 

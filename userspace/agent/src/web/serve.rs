@@ -37,12 +37,7 @@ use super::{
 };
 
 /// Connections at a time.
-const SEATS: usize = 32;
-/// For a seat.
-const PATIENCE: Duration = Duration::from_secs(2);
-const HANDSHAKE: Duration = Duration::from_secs(10);
-/// For the making of an answer, a password's check included.
-const REQUEST: Duration = Duration::from_secs(30);
+pub(super) const SEATS: usize = 32;
 /// Of a request's head.
 const HEAD_BYTES: usize = 16 << 10;
 /// After an accept that failed for want of something (file descriptors).
@@ -78,7 +73,7 @@ pub(crate) async fn serve(
         // Those that ended are not kept.
         while connections.try_join_next().is_some() {}
         crowded.send_replace(seats.available_permits() == 0);
-        let seat = timeout(PATIENCE, Arc::clone(&seats).acquire_owned());
+        let seat = timeout(door.times.seat, Arc::clone(&seats).acquire_owned());
         let Ok(Ok(seat)) = seat.await else {
             door.refuse(Refusal::Full);
             continue;
@@ -114,7 +109,7 @@ impl Guest {
         };
         let handshake = TlsAcceptor::from(Arc::clone(tls)).accept(stream);
         let shaken = tokio::select! {
-            shaken = timeout(HANDSHAKE, handshake) => shaken,
+            shaken = timeout(self.door.times.handshake, handshake) => shaken,
             _ = self.shutdown.wait_for(|down| *down) => return,
         };
         match shaken {
@@ -128,7 +123,7 @@ impl Guest {
     }
 
     async fn serve(mut self, stream: impl AsyncRead + AsyncWrite + Unpin) {
-        let (phase, mut until) = Phase::new();
+        let (phase, mut until) = Phase::new(self.door.times);
         let pages = TowerToHyperService::new(self.router);
         let of_request = phase.clone();
         let service = service_fn(move |request: hyper::Request<Incoming>| {
@@ -183,10 +178,12 @@ async fn admit(State(door): State<Arc<Door>>, request: Request, next: Next) -> R
         }
         answer
     };
-    timeout(REQUEST, answer).await.unwrap_or_else(|_| {
-        door.refuse(Refusal::Slow);
-        (StatusCode::SERVICE_UNAVAILABLE, "not in time\n").into_response()
-    })
+    timeout(door.times.request, answer)
+        .await
+        .unwrap_or_else(|_| {
+            door.refuse(Refusal::Slow);
+            (StatusCode::SERVICE_UNAVAILABLE, "not in time\n").into_response()
+        })
 }
 
 async fn refusal(door: &Door, terms: &super::Terms, headers: &HeaderMap) -> Option<Response> {

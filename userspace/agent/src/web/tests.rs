@@ -36,6 +36,12 @@ fn open(dir: &Dir, text: &str) -> Result<Door, String> {
     })
 }
 
+pub(super) fn door_with_tls(dir: &Dir) -> Door {
+    put(dir, "web.pem", CERTIFICATE);
+    put(dir, "web.key", KEY);
+    open(dir, TLS).unwrap()
+}
+
 #[test]
 fn right_files() {
     let dir = dir();

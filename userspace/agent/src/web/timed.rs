@@ -15,12 +15,32 @@ use tokio::{
     time::Instant,
 };
 
-/// From the connection or a head's first byte to its last.
-const HEAD: Duration = Duration::from_secs(10);
-/// From a head's end to the answer's last byte.
-const ANSWER: Duration = Duration::from_mins(1);
-/// Between two requests.
-const IDLE: Duration = Duration::from_secs(150);
+/// How long each step may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Times {
+    /// For a seat.
+    pub(super) seat: Duration,
+    pub(super) handshake: Duration,
+    /// From the connection or a head's first byte to its last.
+    pub(super) head: Duration,
+    /// For the making of an answer, a password's check included.
+    pub(super) request: Duration,
+    /// From a head's end to the answer's last byte.
+    pub(super) answer: Duration,
+    /// Between two requests.
+    pub(super) idle: Duration,
+}
+
+impl Times {
+    pub(super) const USUAL: Self = Self {
+        seat: Duration::from_secs(2),
+        handshake: Duration::from_secs(10),
+        head: Duration::from_secs(10),
+        request: Duration::from_secs(30),
+        answer: Duration::from_mins(1),
+        idle: Duration::from_secs(150),
+    };
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
@@ -32,32 +52,39 @@ pub(super) enum State {
 
 /// Until when it may be so.
 #[derive(Clone, Debug)]
-pub(super) struct Phase(Arc<watch::Sender<(State, Instant)>>);
+pub(super) struct Phase {
+    tell: Arc<watch::Sender<(State, Instant)>>,
+    times: Times,
+}
 
 impl Phase {
-    pub(super) fn new() -> (Self, watch::Receiver<(State, Instant)>) {
-        let (sender, receiver) = watch::channel((State::Head, Instant::now() + HEAD));
-        (Self(Arc::new(sender)), receiver)
+    pub(super) fn new(times: Times) -> (Self, watch::Receiver<(State, Instant)>) {
+        let (sender, receiver) = watch::channel((State::Head, Instant::now() + times.head));
+        let tell = Arc::new(sender);
+        (Self { tell, times }, receiver)
     }
 
     pub(super) fn serving(&self) {
-        self.0
-            .send_replace((State::Serving, Instant::now() + ANSWER));
+        self.is(State::Serving, self.times.answer);
+    }
+
+    fn is(&self, state: State, time: Duration) {
+        self.tell.send_replace((state, Instant::now() + time));
     }
 
     fn state(&self) -> State {
-        self.0.borrow().0
+        self.tell.borrow().0
     }
 
     fn heard(&self) {
         if self.state() == State::Waiting {
-            self.0.send_replace((State::Head, Instant::now() + HEAD));
+            self.is(State::Head, self.times.head);
         }
     }
 
     /// Its time has begun with the request.
     fn answering(&self) {
-        self.0.send_if_modified(|(state, _)| {
+        self.tell.send_if_modified(|(state, _)| {
             let is = *state == State::Serving;
             if is {
                 *state = State::Answering;
@@ -68,7 +95,7 @@ impl Phase {
 
     fn answered(&self) {
         if self.state() == State::Answering {
-            self.0.send_replace((State::Waiting, Instant::now() + IDLE));
+            self.is(State::Waiting, self.times.idle);
         }
     }
 }
