@@ -33,7 +33,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::{
     Door, Refusal,
-    timed::{Phase, State as At, Timed},
+    timed::{Phase, State as At, Timed, Told},
 };
 
 /// Connections at a time.
@@ -128,7 +128,11 @@ impl Guest {
         let of_request = phase.clone();
         let service = service_fn(move |request: hyper::Request<Incoming>| {
             of_request.serving();
-            pages.call(request)
+            let (answer, phase) = (pages.call(request), of_request.clone());
+            async move {
+                let answer = answer.await;
+                answer.map(|answer| answer.map(|body| Told { body, phase }))
+            }
         });
         let connection = http1::Builder::new()
             .max_buf_size(HEAD_BYTES)

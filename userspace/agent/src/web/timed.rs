@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use hyper::body::{Body, Frame, SizeHint};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     sync::watch,
@@ -47,6 +48,7 @@ pub(super) enum State {
     Waiting,
     Head,
     Serving,
+    /// The end of an answer.
     Answering,
 }
 
@@ -82,8 +84,9 @@ impl Phase {
         }
     }
 
-    /// Its time has begun with the request.
-    fn answering(&self) {
+    /// All of an answer has been taken over, and what is flushed from here on is its end. Its time
+    /// has begun with the request.
+    fn whole(&self) {
         self.tell.send_if_modified(|(state, _)| {
             let is = *state == State::Serving;
             if is {
@@ -97,6 +100,40 @@ impl Phase {
         if self.state() == State::Answering {
             self.is(State::Waiting, self.times.idle);
         }
+    }
+}
+
+/// The body of an answer, which tells when all of it has been taken: one that comes bit by bit is
+/// flushed many times before.
+#[derive(Debug)]
+pub(super) struct Told<B> {
+    pub(super) body: B,
+    pub(super) phase: Phase,
+}
+
+impl<B: Body + Unpin> Body for Told<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl<B> Drop for Told<B> {
+    fn drop(&mut self) {
+        self.phase.whole();
     }
 }
 
@@ -128,7 +165,6 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Timed<S> {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.phase.answering();
         Pin::new(&mut self.stream).poll_write(context, bytes)
     }
 
