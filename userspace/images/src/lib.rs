@@ -8,6 +8,7 @@
 mod confined;
 mod credentials;
 mod digest;
+mod docker_name;
 mod error;
 #[cfg(test)]
 mod fixture;

@@ -10,7 +10,10 @@ use std::{
     str::FromStr,
 };
 
-use crate::error::{Error, shown};
+use crate::{
+    docker_name,
+    error::{Error, shown},
+};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reference {
@@ -68,13 +71,7 @@ impl FromStr for Reference {
         if text.len() > 700 {
             return Err(wrong(text, "too long for the name of an image"));
         }
-        let parsed: Result<oci_client::Reference, _> = text.parse();
-        let name = parsed.map_err(|error| wrong(text, &error.to_string()))?;
-        if let Some(digest) = name.digest()
-            && digest.parse::<crate::Digest>().is_err()
-        {
-            return Err(wrong(text, "its digest is no sha256 digest"));
-        }
+        let name = docker_name::parse(text).map_err(|reason| wrong(text, reason))?;
         Ok(Self::Registry(name))
     }
 }

@@ -4,6 +4,7 @@ use serde::Deserialize;
 
 use super::{Blob, Files, Found, Place};
 use crate::{
+    docker_name,
     error::{Error, shown},
     layer::Expected,
     manifest::{ImageConfig, parse},
@@ -66,12 +67,9 @@ fn chosen<'a>(what: &str, all: &'a [Saved], name: Option<&str>) -> Result<&'a Sa
             )),
         };
     };
-    let full = |name: &str| {
-        name.parse::<oci_client::Reference>()
-            .map(|name| name.whole())
-    };
-    let wanted = full(name).ok();
-    let is = |tag: &String| tag == name || (wanted.is_some() && full(tag).ok() == wanted);
+    let full = |name: &str| docker_name::parse(name).map(|name| name.whole()).ok();
+    let wanted = full(name);
+    let is = |tag: &String| tag == name || (wanted.is_some() && full(tag) == wanted);
     all.iter().find(|saved| tags(saved).any(is)).ok_or_else(|| {
         Error::broken(
             what,
