@@ -68,13 +68,28 @@ const OF_EACH_KERNEL: [&str; 15] = [
 ];
 /// What asks a kernel for no more than files, sockets and terminals: left to this machine. Images
 /// whose ids are mapped are not among it.
-const OF_ANY_KERNEL: [&str; 8] = [
+const OF_ANY_KERNEL: [&str; 23] = [
+    "agent::counters_",
+    "agent::demo_",
+    "agent::exposition_",
+    "agent::health_",
     "completions::",
     "config::",
     "dashboards::",
+    "events::",
+    "faults::hostile_names",
+    "faults::not_root",
+    "faults::port_in_use",
+    "faults::second_agent_refused",
+    "faults::stale_socket_replaced",
     "images::",
     "json::",
     "page::",
+    "policy::bad_files_",
+    "policy::good_files_",
+    "policy::needs_no_root",
+    "policy::packs_",
+    "policy::what_is_no_file_",
     "top::",
     "web::",
 ];
