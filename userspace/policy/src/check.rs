@@ -1,10 +1,11 @@
 //! What statements of one file say beside each other: twice, against each other, or in vain.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::{
     fault::Sink,
     model::{Match, Rule, Verb, operation},
+    nested::{self, Nested},
     read::Draft,
     scope::{Order, Scope, same_end},
 };
@@ -45,15 +46,16 @@ pub(crate) fn all(drafts: &[Draft], sink: &mut Sink<'_>) {
         return;
     }
     let statements: Vec<Statement<'_>> = drafts.iter().flat_map(statements).collect();
+    let meeting = Meeting::of(&statements);
     for (index, statement) in statements.iter().enumerate() {
         if sink.is_full() {
             return;
         }
-        if let Some(message) = beside(index, &statements, sink) {
+        if let Some(message) = beside(index, &statements, &meeting, sink) {
             sink.add(statement.at, message);
         }
     }
-    vain_allows(&statements, sink);
+    vain_allows(&statements, &meeting, sink);
     closed(drafts, &statements, sink);
 }
 
@@ -65,6 +67,37 @@ fn statements(draft: &Draft) -> impl Iterator<Item = Statement<'_>> {
         at: *at,
         named: matches!(matched, Match::Named(_)),
     })
+}
+
+/// Who may hold for something that another holds for: among a thousand nets few pairs do.
+#[derive(Debug)]
+struct Meeting {
+    nested: Nested,
+    /// All that do not nest.
+    rest: Vec<usize>,
+}
+
+impl Meeting {
+    fn of(statements: &[Statement<'_>]) -> Self {
+        let (mut keys, mut rest) = (Vec::new(), Vec::new());
+        for (index, statement) in statements.iter().enumerate() {
+            match nested::key(&statement.scope) {
+                Some(key) => keys.push((index, key)),
+                None => rest.push(index),
+            }
+        }
+        Self {
+            nested: Nested::of(keys),
+            rest,
+        }
+    }
+
+    /// In the order of the file.
+    fn others(&self, index: usize) -> impl Iterator<Item = usize> {
+        let all = self.nested.meeting(index);
+        let all = all.unwrap_or_else(|| self.rest.clone());
+        all.into_iter().filter(move |other| *other != index)
+    }
 }
 
 /// Denials are counted by the name of their rule, and a named rule is denied or allowed once.
@@ -118,13 +151,16 @@ fn names(drafts: &[Draft], sink: &mut Sink<'_>) {
 }
 
 /// What is wrong with a statement beside the others, told at the later of two.
-fn beside(index: usize, all: &[Statement<'_>], sink: &Sink<'_>) -> Option<String> {
+fn beside(
+    index: usize,
+    all: &[Statement<'_>],
+    meeting: &Meeting,
+    sink: &Sink<'_>,
+) -> Option<String> {
     let statement = all.get(index)?;
     let mut shadow: Option<&Statement<'_>> = None;
-    for (number, other) in all.iter().enumerate() {
-        if number == index {
-            continue;
-        }
+    for number in meeting.others(index) {
+        let other = all.get(number)?;
         let order = statement.order(other);
         let line = || sink.place(other.at).0;
         // Several of one list may share a place.
@@ -160,7 +196,8 @@ fn beside(index: usize, all: &[Statement<'_>], sink: &Sink<'_>) -> Option<String
             && !matches!(statement.order(other), Order::Apart | Order::Wider)
             && other.order(shadow) != Order::Wider
     };
-    if all.iter().any(between) {
+    let mut others = meeting.others(index).filter_map(|other| all.get(other));
+    if others.any(between) {
         return None;
     }
     let (line, _) = sink.place(shadow.at);
@@ -178,7 +215,7 @@ const fn done(verb: Verb) -> &'static str {
 }
 
 /// An allow is an exception of something.
-fn vain_allows(statements: &[Statement<'_>], sink: &mut Sink<'_>) {
+fn vain_allows(statements: &[Statement<'_>], meeting: &Meeting, sink: &mut Sink<'_>) {
     // What goes with rules by path is denied by nothing that stands there.
     let by_path = |other: &Statement<'_>| {
         matches!(other.scope, Scope::Path { .. }) && other.rule.verb == Verb::Deny
@@ -189,20 +226,25 @@ fn vain_allows(statements: &[Statement<'_>], sink: &mut Sink<'_>) {
             && matches!(allow.scope, Scope::Acts(named)
                 if ["mount", "fileless-exec"].contains(&named.name))
     };
-    let needed = |allow: &Statement<'_>| {
-        let denies = |other: &&Statement<'_>| other.rule.verb == Verb::Deny;
-        let mut denials = statements.iter().filter(denies);
+    let needed = |index: usize, allow: &Statement<'_>| {
+        let others = meeting
+            .others(index)
+            .filter_map(|other| statements.get(other));
+        let mut denials = others.filter(|other| other.rule.verb == Verb::Deny);
         denials.any(|denial| !matches!(allow.order(denial), Order::Apart | Order::Wider))
     };
-    for allow in statements
+    let allows = |statement: &Statement<'_>| statement.rule.verb == Verb::Allow;
+    // Of a name with several reaches one is enough.
+    let in_use: HashSet<usize> = statements
         .iter()
-        .filter(|statement| statement.rule.verb == Verb::Allow)
-    {
-        // Of a name with several reaches one is enough.
-        let same = |other: &&Statement<'_>| other.at == allow.at;
+        .enumerate()
+        .filter(|(index, statement)| allows(statement) && needed(*index, statement))
+        .map(|(_, statement)| statement.at)
+        .collect();
+    for allow in statements.iter().filter(|statement| allows(statement)) {
         if matches!(allow.scope, Scope::Path { .. }) && allow.named
             || goes_along(allow)
-            || statements.iter().filter(same).any(needed)
+            || in_use.contains(&allow.at)
         {
             continue;
         }

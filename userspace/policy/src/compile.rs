@@ -5,7 +5,10 @@
 //! for all below it that has no node of its own, so that the longest match is enough; a node
 //! that allows stays in the list, since it ends what a wider one denies.
 
-use std::{cmp::Reverse, collections::BTreeSet};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use paddock_abi::{
     activity::Activity,
@@ -19,9 +22,10 @@ use paddock_abi::{
 use crate::{
     model::{
         Cidr, Device, DeviceKind, Disarm, Mode, Network, Policy, Reaction, Rule, Verb,
-        WhenUnenforceable, below, direction, operation, protocol,
+        WhenUnenforceable, direction, operation, protocol,
     },
     named::{TARGETS, bit},
+    nested::{self, Nested},
     scope::{Scope, holds},
 };
 
@@ -108,8 +112,8 @@ struct Statement<'p> {
     cell: u16,
 }
 
-/// All of a policy, in the order of its file.
-type Statements<'p> = Vec<Statement<'p>>;
+/// All of a policy, or those of it that may hold, in the order of its file.
+type Statements<'a, 'p> = Vec<&'a Statement<'p>>;
 
 /// The policies that select a container, in an order that is always the same.
 pub fn compile(policies: &[&Policy]) -> Result<Ruleset, TooManyRules> {
@@ -121,6 +125,16 @@ pub fn compile(policies: &[&Policy]) -> Result<Ruleset, TooManyRules> {
     if rules.len() > RULES {
         return Err(TooManyRules { rules: rules.len() });
     }
+    let nesting = Nesting::of(&all);
+    let all: Vec<Statements<'_, '_>> = all
+        .iter()
+        .map(|statements| {
+            let others = statements.iter();
+            others
+                .filter(|one| nested::key(&one.scope).is_none())
+                .collect()
+        })
+        .collect();
     let syscalls: BTreeSet<&str> = every(&all)
         .filter_map(|statement| match statement.scope {
             Scope::Syscall(name) => Some(name),
@@ -142,18 +156,18 @@ pub fn compile(policies: &[&Policy]) -> Result<Ruleset, TooManyRules> {
             )
         }),
         devices: devices(&all),
-        networks: networks(&all),
-        paths: paths(&all),
+        networks: networks(&nesting),
+        paths: paths(&nesting),
         syscalls: syscalls.into_iter().map(call).collect(),
         rules,
     })
 }
 
-fn every<'a, 'p>(all: &'a [Statements<'p>]) -> impl Iterator<Item = &'a Statement<'p>> {
-    all.iter().flatten()
+fn every<'a, 'p>(all: &'a [Statements<'a, 'p>]) -> impl Iterator<Item = &'a Statement<'p>> {
+    all.iter().flatten().copied()
 }
 
-fn statements<'p>(policy: &'p Policy, rules: &mut Vec<RuleInfo>) -> Statements<'p> {
+fn statements<'p>(policy: &'p Policy, rules: &mut Vec<RuleInfo>) -> Vec<Statement<'p>> {
     let mut statements = Vec::new();
     for rule in &policy.rules {
         let cell = match rule.verb {
@@ -193,8 +207,8 @@ pub(crate) const fn action_of(rule: &Rule) -> u16 {
 }
 
 /// In each policy the narrowest statement of those that hold; of the policies the strictest.
-fn decide(all: &[Statements<'_>], of: impl Fn(&Scope<'_>) -> bool) -> u16 {
-    let of_one = |statements: &Statements<'_>| {
+fn decide(all: &[Statements<'_, '_>], of: impl Fn(&Scope<'_>) -> bool) -> u16 {
+    let of_one = |statements: &Statements<'_, '_>| {
         let holding = statements.iter().filter(|statement| of(&statement.scope));
         // The first of several that are equal.
         let narrowest = holding.min_by_key(|statement| rank(statement));
@@ -223,7 +237,7 @@ const fn strictest(one: u16, other: u16) -> u16 {
     }
 }
 
-fn activities(all: &[Statements<'_>]) -> Vec<u16> {
+fn activities(all: &[Statements<'_, '_>]) -> Vec<u16> {
     let mut cells = vec![0; POLICY_CELLS];
     for activity in Activity::ALL {
         for target in TARGETS {
@@ -240,7 +254,7 @@ fn activities(all: &[Statements<'_>]) -> Vec<u16> {
     cells
 }
 
-fn namespaces(all: &[Statements<'_>]) -> [[u16; 8]; NS_TYPES] {
+fn namespaces(all: &[Statements<'_, '_>]) -> [[u16; 8]; NS_TYPES] {
     let mut cells = [[0; 8]; NS_TYPES];
     for ty in NsType::ALL {
         for target in TARGETS {
@@ -254,7 +268,7 @@ fn namespaces(all: &[Statements<'_>]) -> [[u16; 8]; NS_TYPES] {
     cells
 }
 
-fn devices(all: &[Statements<'_>]) -> Vec<DeviceNode> {
+fn devices(all: &[Statements<'_, '_>]) -> Vec<DeviceNode> {
     let nodes: BTreeSet<_> = every(all)
         .filter_map(|statement| match statement.scope {
             Scope::Device(device) => Some((device.kind, device.major, device.minor)),
@@ -282,48 +296,90 @@ fn devices(all: &[Statements<'_>]) -> Vec<DeviceNode> {
     nodes.into_iter().map(node).collect()
 }
 
-fn paths(all: &[Statements<'_>]) -> Vec<PathNode> {
-    let nodes: BTreeSet<&str> = every(all)
-        .filter_map(|statement| match statement.scope {
-            Scope::Path { path, .. } => Some(path),
-            _ => None,
-        })
-        .collect();
-    let node = |node: &str| PathNode {
-        path: node.to_owned(),
-        cells: std::array::from_fn(|index| {
-            let of = |scope: &Scope<'_>| {
-                matches!(scope, Scope::Path { path, operations }
-                    if below(path, node) && operations & (1 << index) != 0)
-            };
-            decide(all, of)
-        }),
+/// Statements about nets and paths, and which of them hold at each of these.
+struct Nesting<'a, 'p> {
+    /// Policy by policy, each with its policy's place.
+    all: Vec<(usize, &'a Statement<'p>)>,
+    nested: Nested,
+    policies: usize,
+}
+
+impl<'a, 'p> Nesting<'a, 'p> {
+    fn of(policies: &'a [Vec<Statement<'p>>]) -> Self {
+        let (mut all, mut keys) = (Vec::new(), Vec::new());
+        for (policy, statements) in policies.iter().enumerate() {
+            for statement in statements {
+                if let Some(key) = nested::key(&statement.scope) {
+                    keys.push((all.len(), key));
+                    all.push((policy, statement));
+                }
+            }
+        }
+        Self {
+            all,
+            nested: Nested::of(keys),
+            policies: policies.len(),
+        }
+    }
+
+    /// By net or path, one statement's place.
+    fn nodes<N: Ord>(&self, of: impl Fn(&Scope<'p>) -> Option<N>) -> BTreeMap<N, usize> {
+        let statements = self.all.iter().enumerate();
+        statements
+            .filter_map(|(place, (_, statement))| Some((of(&statement.scope)?, place)))
+            .collect()
+    }
+
+    /// Those that hold where the one at `place` does, by policy.
+    fn holding(&self, place: usize) -> Vec<Statements<'a, 'p>> {
+        let mut holding = vec![Vec::new(); self.policies];
+        let places = self.nested.around(place).into_iter();
+        for (policy, statement) in places.filter_map(|place| self.all.get(place)) {
+            holding[*policy].push(*statement);
+        }
+        holding
+    }
+}
+
+fn paths(nesting: &Nesting<'_, '_>) -> Vec<PathNode> {
+    let nodes = nesting.nodes(|scope| match scope {
+        Scope::Path { path, .. } => Some(*path),
+        _ => None,
+    });
+    let node = |(path, place): (&str, usize)| {
+        let holding = nesting.holding(place);
+        let cell = |index: usize| {
+            let of = |scope: &Scope<'_>| matches!(scope, Scope::Path { operations, .. } if operations & (1 << index) != 0);
+            decide(&holding, of)
+        };
+        PathNode {
+            path: path.to_owned(),
+            cells: std::array::from_fn(cell),
+        }
     };
     nodes.into_iter().map(node).collect()
 }
 
-fn networks(all: &[Statements<'_>]) -> Vec<NetworkNode> {
-    let nodes: BTreeSet<Cidr> = every(all)
-        .filter_map(|statement| match statement.scope {
-            Scope::Network(network) => Some(network.net),
-            _ => None,
-        })
-        .collect();
-    let node = |net| NetworkNode {
+fn networks(nesting: &Nesting<'_, '_>) -> Vec<NetworkNode> {
+    let nodes = nesting.nodes(|scope| match scope {
+        Scope::Network(network) => Some(network.net),
+        _ => None,
+    });
+    let node = |(net, place)| NetworkNode {
         net,
-        answers: answers(all, net),
+        answers: answers(&nesting.holding(place)),
     };
     nodes.into_iter().map(node).collect()
 }
 
 /// Ports are cut where any range begins or ends, and each statement fills its pieces, the one
 /// that decides last: many ranges cost little more than few.
-fn answers(all: &[Statements<'_>], net: Cidr) -> Vec<NetworkAnswer> {
-    let here = |statements: &Statements<'_>| -> Vec<(Network, u16)> {
+fn answers(holding: &[Statements<'_, '_>]) -> Vec<NetworkAnswer> {
+    let here = |statements: &Statements<'_, '_>| -> Vec<(Network, u16)> {
         let mut here: Vec<_> = statements
             .iter()
             .filter_map(|statement| match statement.scope {
-                Scope::Network(network) if network.net.covers(&net) => Some((statement, network)),
+                Scope::Network(network) => Some((*statement, network)),
                 _ => None,
             })
             .collect();
@@ -335,7 +391,7 @@ fn answers(all: &[Statements<'_>], net: Cidr) -> Vec<NetworkAnswer> {
             .map(|(statement, network)| (network, statement.cell))
             .collect()
     };
-    let policies: Vec<_> = all.iter().map(here).collect();
+    let policies: Vec<_> = holding.iter().map(here).collect();
     let mut starts = BTreeSet::from([0]);
     for (network, _) in policies.iter().flatten() {
         starts.insert(network.ports.0);

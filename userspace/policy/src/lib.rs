@@ -23,6 +23,7 @@ mod fields;
 mod learn;
 pub mod model;
 pub mod named;
+mod nested;
 mod packs;
 mod read;
 mod rule;
