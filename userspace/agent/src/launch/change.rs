@@ -36,12 +36,14 @@ pub(crate) async fn unpause(shared: &Arc<Shared>, container: &Arc<Container>) ->
     Ok(())
 }
 
-/// Stops every process of one, whoever launched it. `false`: they were stopped already.
+/// Stops every process of one, whoever launched it. `false`: they were stopped already. Whether
+/// there are any its cgroup says: what it did may be known before it is known to run.
 pub(crate) async fn hold(shared: &Arc<Shared>, container: &Arc<Container>) -> Result<bool, Error> {
-    if container.state() != State::Running {
-        return Err(Error::state(format!("{} does not run", container.name)));
-    }
-    let held = in_cgroup(shared, container, |cgroup| {
+    let name = container.name.clone();
+    let held = in_cgroup(shared, container, move |cgroup| {
+        if cgroup.pids()?.is_empty() {
+            return Err(Error::state(format!("{name} does not run")));
+        }
         if cgroup.is_frozen()? {
             return Ok(false);
         }
