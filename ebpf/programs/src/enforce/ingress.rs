@@ -22,7 +22,7 @@ use paddock_abi::{
 
 use super::{
     Bound, anybody, count,
-    network::{MAPPED, PASS, Peer, REFUSE, bytes, protocol_of},
+    network::{MAPPED, PASS, Peer, REFUSE, bytes, protocol_of, write_denial},
 };
 use crate::{
     admit::asking_is_told,
@@ -285,13 +285,7 @@ impl Bound {
                         self.who.slot,
                         &self.who,
                     );
-                    (&raw mut (*record).ruleset).write(key.ruleset);
-                    (&raw mut (*record).rule).write(key.rule);
-                    (&raw mut (*record).action).write(key.action);
-                    (&raw mut (*record).port).write(peer.port);
-                    (&raw mut (*record).way).write(peer.way);
-                    (&raw mut (*record).family).write(peer.family);
-                    (&raw mut (*record).address).write(peer.address);
+                    write_denial(record, &key, peer);
                 }
             },
         );

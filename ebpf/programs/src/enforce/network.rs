@@ -13,7 +13,7 @@ use paddock_abi::{
     network::{
         FIXED_BITS, PORT_PIECES, PeerKey, Ports, direction, piece_cell, piece_start, protocol, way,
     },
-    policy::{ACTION_ALLOW, ACTION_AUDIT, action},
+    policy::{ACTION_ALLOW, ACTION_AUDIT, HitKey, action},
     record::{PeerDenial, kind},
 };
 
@@ -237,16 +237,27 @@ impl Bound {
                         &self.who,
                         &task::about_anywhere(uid),
                     );
-                    (&raw mut (*record).ruleset).write(key.ruleset);
-                    (&raw mut (*record).rule).write(key.rule);
-                    (&raw mut (*record).action).write(key.action);
-                    (&raw mut (*record).port).write(peer.port);
-                    (&raw mut (*record).way).write(peer.way);
-                    (&raw mut (*record).family).write(peer.family);
-                    (&raw mut (*record).address).write(peer.address);
+                    write_denial(record, &key, peer);
                 }
             },
         );
+    }
+}
+
+/// Which rule, and whom; the header is the caller's.
+///
+/// SAFETY: memory that is reserved for the record.
+#[inline(always)]
+pub(super) unsafe fn write_denial(record: *mut PeerDenial, key: &HitKey, peer: &Peer) {
+    // SAFETY: as the caller vouches.
+    unsafe {
+        (&raw mut (*record).ruleset).write(key.ruleset);
+        (&raw mut (*record).rule).write(key.rule);
+        (&raw mut (*record).action).write(key.action);
+        (&raw mut (*record).port).write(peer.port);
+        (&raw mut (*record).way).write(peer.way);
+        (&raw mut (*record).family).write(peer.family);
+        (&raw mut (*record).address).write(peer.address);
     }
 }
 
