@@ -6,10 +6,7 @@ use std::fs;
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
-use super::{
-    Files,
-    enforced::{self, HITS},
-};
+use super::{Files, enforced};
 use crate::{
     context::{Context, eventually},
     runner::Scenario,
@@ -56,7 +53,7 @@ fn hits(context: &Context, container: &str, rule: &str, action: &str) -> Result<
         ("rule", rule),
         ("action", action),
     ];
-    Ok(context.metrics()?.sum(HITS, &labels))
+    super::hits(context, &labels)
 }
 
 /// A container's `try chroot` and `try hostname`, and what they said.

@@ -4,7 +4,7 @@
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
-use super::{Files, enforced::HITS};
+use super::Files;
 use crate::{
     context::{Context, eventually},
     runner::Scenario,
@@ -32,7 +32,7 @@ fn hits(context: &Context, container: &str, rule: &str, action: &str) -> Result<
         ("rule", rule),
         ("action", action),
     ];
-    Ok(context.metrics()?.sum(HITS, &labels))
+    super::hits(context, &labels)
 }
 
 /// What is tried, on what, how often, and how many of them are refused under the policy.

@@ -19,7 +19,6 @@ pub const ALL: &[Scenario] = &[
     Scenario::new("policy::wrong_ones_leave_what_is_in_force", wrong),
 ];
 
-pub(super) const HITS: &str = "paddock_container_policy_hits_total";
 /// Only the joining: the file of the namespace may be opened.
 pub(super) const WALLS: &str = "name = \"walls\"\nmode = \"enforce\"\n\
     [[rule]]\nname = \"joining\"\nnamespace = { target = [\"host\", \"peer\"] }\n";
@@ -41,7 +40,7 @@ pub(super) fn hits(context: &Context, container: &str, action: &str) -> Result<f
         ("rule", "joining"),
         ("action", action),
     ];
-    Ok(context.metrics()?.sum(HITS, &labels))
+    super::hits(context, &labels)
 }
 
 /// Its own it may join, the host's not; in audit it may, and that is counted.

@@ -12,7 +12,7 @@ use paddock_cgroups::{Cgroup, Hierarchies};
 
 use super::{
     Files,
-    enforced::{HITS, WALLS, asks},
+    enforced::{WALLS, asks},
 };
 use crate::{
     context::{Context, eventually},
@@ -138,7 +138,7 @@ fn by_target(context: &Context) -> Result<()> {
     // Of two targets each type once, and each try where it goes on after a refusal.
     let (action, each) = if asks { ("deny", TRIES) } else { ("kill", 1) };
     let labels = [("container", intruder.name.as_str()), ("action", action)];
-    let hits = context.metrics()?.sum(HITS, &labels);
+    let hits = super::hits(context, &labels)?;
     equal(action, hits, 2 * u32::try_from(TYPES.len())? * each)?;
     peer.cgroup.kill()?;
     neighbour.wait().context("wait for the peer")?;

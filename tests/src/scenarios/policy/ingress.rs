@@ -143,13 +143,10 @@ fn policy(port: u16, origin: &str) -> String {
 fn hits(context: &Context, container: &str, action: &str) -> Result<f64> {
     let labels = [
         ("container", container),
-        ("policy", "doors"),
         ("rule", "closed"),
         ("action", action),
     ];
-    Ok(context
-        .metrics()?
-        .sum("paddock_container_policy_hits_total", &labels))
+    super::hits(context, &labels)
 }
 
 /// What was begun before goes on; in audit all get through, and each beginning is counted once.

@@ -37,6 +37,12 @@ pub const ALL: &[Scenario] = &[
     Scenario::new("policy::needs_no_root", no_root).alone(),
 ];
 
+/// What rules hit, over all series that have these labels.
+fn hits(context: &Context, labels: &[(&str, &str)]) -> Result<f64> {
+    let metrics = context.metrics()?;
+    Ok(metrics.sum("paddock_container_policy_hits_total", labels))
+}
+
 /// A directory for files, gone with it.
 #[derive(Debug)]
 struct Files(PathBuf);

@@ -143,13 +143,10 @@ pub(super) fn policy(port: u16, more: &str) -> String {
 fn hits(context: &Context, container: &str, action: &str) -> Result<f64> {
     let labels = [
         ("container", container),
-        ("policy", "ways"),
         ("rule", "default-network"),
         ("action", action),
     ];
-    Ok(context
-        .metrics()?
-        .sum("paddock_container_policy_hits_total", &labels))
+    super::hits(context, &labels)
 }
 
 /// Whatever form an address has; in audit all get through, and are counted.

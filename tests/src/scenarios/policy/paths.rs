@@ -12,10 +12,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
-use super::{
-    Files,
-    enforced::{self, HITS},
-};
+use super::{Files, enforced};
 use crate::{
     context::{Context, eventually},
     runner::Scenario,
@@ -130,7 +127,7 @@ fn hits(context: &Context, container: &str, action: &str) -> Result<f64> {
         ("policy", "paths"),
         ("action", action),
     ];
-    Ok(context.metrics()?.sum(HITS, &labels))
+    super::hits(context, &labels)
 }
 
 /// The files, gone with it.

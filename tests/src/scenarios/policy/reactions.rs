@@ -28,7 +28,6 @@ pub const ALL: &[Scenario] = &[
     Scenario::new("policy::a_rule_that_hits_too_many_disarms", disarms).alone(),
 ];
 
-const HITS: &str = "paddock_container_policy_hits_total";
 /// Longer than the agent waits between two looks.
 const LOOKED: Duration = Duration::from_millis(1500);
 
@@ -112,7 +111,7 @@ fn reactions(context: &Context, action: &str) -> Result<Vec<Value>> {
 
 fn audited(context: &Context, container: &str) -> Result<bool> {
     let labels = [("container", container), ("action", "audit")];
-    Ok(context.metrics()?.sum(HITS, &labels) > 0.5)
+    Ok(super::hits(context, &labels)? > 0.5)
 }
 
 fn pauses(context: &Context) -> Result<()> {

@@ -85,10 +85,8 @@ fn refused(context: &Context) -> Result<()> {
         ensure!((value == other) == (mode == "audit"), "{mode}: {value}");
         for rule in ["kernel-tunables", "core-pattern"] {
             let labels = [("container", name), ("policy", "walls"), ("rule", rule)];
-            let hits = context
-                .metrics()?
-                .sum("paddock_container_policy_hits_total", &labels);
-            equal(rule, hits, u32::from(mode == "enforce"))?;
+            let denied = super::hits(context, &labels)?;
+            equal(rule, denied, u32::from(mode == "enforce"))?;
         }
         context.ok(&["policy", "rm", "walls"])?;
     }
