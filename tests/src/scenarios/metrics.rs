@@ -386,7 +386,7 @@ fn a_series_begins_when(context: &Context) -> Result<()> {
         .lines()
         .filter(|line| line.contains("container=\"newborn\""));
     let series = series.count();
-    ensure!(series <= 50, "{series} series");
+    ensure!(series <= 44, "{series} series");
     let started = metrics.value("paddock_container_start_time_seconds", &label);
     let pid = context.inspect("newborn")?["pid"]
         .as_i64()

@@ -274,7 +274,9 @@ fn of_query(query: &str, over_its_time: bool, say: &mut impl FnMut(String)) {
         let rated = ["rate(", "increase("]
             .iter()
             .any(|call| before.ends_with(call));
-        if name.ends_with("_total") && !rated {
+        // Beside its `increase`, which does not see a series' first one: ADR 21.
+        let increased = query.contains(&format!("increase({name}{{{matchers}}}["));
+        if name.ends_with("_total") && !rated && !increased {
             say(format!(
                 "target-counter-agg: {name} is neither in rate nor in increase"
             ));
@@ -305,7 +307,13 @@ mod tests {
         assert_eq!(problems(&good, false), Vec::<String>::new());
         let whole = format!("sum(increase(paddock_oom_kills_total{{{CHOSEN}}}[$__range]))");
         assert_eq!(problems(&whole, true), Vec::<String>::new());
+        let first = format!("paddock_oom_kills_total{{{CHOSEN}}} unless x or {good}");
+        assert_eq!(
+            problems(&first.replace("rate(", "increase("), false),
+            Vec::<String>::new()
+        );
         for (bad, rule) in [
+            (first, "target-counter-agg"),
             (whole.clone(), "target-rate-interval"),
             (good.replace("job=~\"$job\"", "a=\"b\""), "target-job"),
             (

@@ -51,7 +51,7 @@ const NAMESPACE_CALLS: Family = Family::counter(
 ).by(&["syscall", "namespace", "outcome"]);
 const ESCAPES: Family = Family::counter(
     "paddock_container_escapes_total",
-    "What is the host's or another's and a process of the container got hold of (allowed) or reached for in vain (failed).",
+    "What is the host's or another's and a process of the container got hold of (allowed) or reached for in vain (failed; such a series begins with its first one).",
 ).by(&["kind", "outcome"]);
 const ACTIVITIES: Family = Family::counter(
     "paddock_container_activities_total",
@@ -92,7 +92,7 @@ const RESTARTS: Family = Family::counter(
 );
 const LIMITS_RESTORED: Family = Family::counter(
     "paddock_container_limits_restored_total",
-    "Files of the container's limits that somebody else had changed and paddock wrote again.",
+    "Files of the container's limits that somebody else had changed and paddock wrote again. A series begins with its first one.",
 );
 
 pub(super) const FAMILIES: [Family; 15] = [
@@ -154,9 +154,10 @@ pub(super) fn collect(shared: &Shared, exported: &Exported) -> Vec<MetricFamily>
     }
     families.push(STARTED.with(exported.containers.iter().filter_map(started)));
     families.push(RESTARTS.with(exported.containers.iter().filter_map(restarts)));
-    families.push(LIMITS_RESTORED.with(readings.iter().map(|one| {
+    families.push(LIMITS_RESTORED.with(readings.iter().filter_map(|one| {
         let labels = vec![("container", one.name.clone())];
-        (labels, float(one.counters.limits_restored))
+        let count = one.counters.limits_restored;
+        (count > 0).then(|| (labels, float(count)))
     })));
     families.extend(cgroup::collect(&readings));
     families
@@ -304,12 +305,16 @@ fn escapes(name: &str, counters: &SlotCounters) -> Vec<(Labels, f64)> {
     let mut series = Vec::new();
     for kind in EscapeKind::ALL {
         for (outcome, result) in [(Outcome::Allowed, "allowed"), (Outcome::Failed, "failed")] {
+            let count = counters.escapes(kind, outcome);
+            if outcome == Outcome::Failed && count == 0 {
+                continue;
+            }
             let labels = vec![
                 ("container", name.to_owned()),
                 ("kind", kind.name().to_owned()),
                 ("outcome", result.to_owned()),
             ];
-            series.push((labels, float(counters.escapes(kind, outcome))));
+            series.push((labels, float(count)));
         }
     }
     series
