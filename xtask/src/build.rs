@@ -3,7 +3,11 @@
 //! Both are cargo's, so what has not changed is skipped. The kernel half has a target folder
 //! of its own: its compiler and flags are not the workspace's.
 
-use std::{fs, path::Path, process::Command};
+use std::{
+    fs,
+    path::Path,
+    process::{Child, Command, Stdio},
+};
 
 use anyhow::{Context as _, Result};
 
@@ -37,6 +41,18 @@ pub(crate) fn kernel_half(tree: &Tree, toolchain: &KernelToolchain) -> Result<()
     step("building the kernel half");
     cmd::run_to_stderr(&mut kernel_cargo(tree, toolchain, "build"))?;
     strip(tree, toolchain)
+}
+
+/// Begins with what tests need and the kernel half is no part of: its linker takes two minutes of
+/// one processor. What cannot be compiled yet fails, and is told of by whoever compiles it next.
+pub(crate) fn beside_kernel_half(tree: &Tree) -> Result<Child> {
+    cargo(tree, "build")
+        .args(["--tests", "--keep-going", "--quiet"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .context("run cargo")
 }
 
 /// Leaves out the four fifths of the object that are for debuggers: the kernel reads its BTF.

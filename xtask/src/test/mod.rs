@@ -17,7 +17,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 
 use crate::{
     build,
@@ -84,7 +84,14 @@ pub(crate) fn main(tree: &Tree, args: &Args) -> Result<i32> {
     let places = !args.host && args.guests.is_empty() && !args.cost && !args.install;
     let everything = places && args.filter.is_none();
     let toolchain = setup::prepare(tree, Purpose::Test)?;
+    let is_new = everything && !tree.ebpf_object().exists();
+    let mut beside = is_new
+        .then(|| build::beside_kernel_half(tree))
+        .transpose()?;
     build::kernel_half(tree, &toolchain)?;
+    if let Some(child) = &mut beside {
+        child.wait().context("wait for cargo")?;
+    }
     let compiler = toolchain.version()?;
     let mut parts = Vec::new();
     if everything {
