@@ -104,7 +104,7 @@ impl<'c> UnderPolicy<'c> {
         let denials = self.denials(container, want)?;
         let (denied, killed) = (count(&denials, "deny"), count(&denials, "kill"));
         let counted = count(&denials, "audit");
-        equal("denials", denied + killed, want)?;
+        equal("denials", denied + killed, want).with_context(|| format!("{denials:?}"))?;
         let metrics = self.context.metrics()?;
         for (action, count) in [("deny", denied), ("kill", killed), ("audit", counted)] {
             let hits = self.hits(&metrics, container, action);
