@@ -1,8 +1,9 @@
 //! A name in docker's grammar: `[HOST[:PORT]/]NAME[:TAG][@DIGEST]`.
 //!
-//! `oci_client` reads it by a regular expression, which takes 57 ms to build on the build machine:
-//! as long as five containers take to start, for each `paddock run IMAGE`. The grammar is that of
-//! <https://github.com/distribution/reference/blob/main/reference.go>, and what both say is compared below.
+//! `oci_client` reads it by a regular expression, which takes some 50 ms to build, for each
+//! `paddock run IMAGE`. The grammar is that of
+//! <https://github.com/distribution/reference/blob/main/reference.go>, and what both say is
+//! compared below.
 
 use oci_client::Reference;
 
