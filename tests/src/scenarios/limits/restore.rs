@@ -73,8 +73,8 @@ fn changed_by_others_comes_back(context: &Context) -> Result<()> {
     context.ok(&line)?;
     let cgroup = cgroup_of(context, "kept")?;
     let files = files(&cgroup);
-    // There from birth: an alert sees the first.
-    ensure!(restored(context, "kept")? == Some(0.0));
+    // The series begins with its first count.
+    ensure!(restored(context, "kept")?.is_none());
     for (path, wanted, other) in &files {
         ensure!(says(path)? == *wanted, "{}", path.display());
         fs::write(path, other)?;
