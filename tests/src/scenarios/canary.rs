@@ -1,7 +1,7 @@
 //! The escape that the agent plays itself: heard of, counted, and nobody's else. The witness is
 //! strace: as many were played as were counted.
 
-use std::fs;
+use std::{fs, path::PathBuf};
 
 use anyhow::{Result, ensure};
 
@@ -10,11 +10,18 @@ use crate::{
     runner::Scenario,
 };
 
-pub const ALL: &[Scenario] = &[Scenario::new(
-    "canary::is_heard_and_told_to_nobody",
-    is_heard_and_told_to_nobody,
-)
-.alone()];
+pub const ALL: &[Scenario] = &[
+    Scenario::new(
+        "canary::is_heard_and_told_to_nobody",
+        is_heard_and_told_to_nobody,
+    )
+    .alone(),
+    Scenario::new(
+        "canary::is_not_waited_for_at_the_end",
+        is_not_waited_for_at_the_end,
+    )
+    .alone(),
+];
 
 const ENOUGH: f64 = 3.0;
 
@@ -61,12 +68,46 @@ fn is_heard_and_told_to_nobody(context: &Context) -> Result<()> {
         .count();
     let played = f64::from(u32::try_from(played)?);
     ensure!(played >= ENOUGH, "strace saw {played}");
-    for (_, dir) in cgroup_mounts()? {
-        let left = dir.join("paddock").exists()
-            && fs::read_dir(dir.join("paddock"))?
-                .flatten()
-                .any(|entry| entry.path().join("canary").exists());
-        ensure!(!left, "its cgroup is left in {}", dir.display());
-    }
+    let left = stages()?;
+    ensure!(left.is_empty(), "left: {left:?}");
     Ok(())
+}
+
+/// An agent's reader ends before it: what is played then is heard by nobody, and not waited for.
+fn is_not_waited_for_at_the_end(context: &Context) -> Result<()> {
+    let slow = [
+        "strace",
+        "-D",
+        "-f",
+        "-o",
+        "/dev/null",
+        "-e",
+        "trace=setns",
+        "-e",
+    ];
+    let slow = [&slow[..], &["inject=setns:delay_enter=1s"]].concat();
+    context.start_agent_by(&slow, &["--detach-on-exit", "--canary-interval", "600"])?;
+    eventually("it is played", || {
+        let stages = stages()?.into_iter();
+        let on_stage = stages.flat_map(|stage| fs::read_to_string(stage.join("cgroup.procs")));
+        Ok(on_stage.into_iter().any(|pids| !pids.is_empty()))
+    })?;
+    context.stop_agent()?;
+    let log = context.agent_log();
+    ensure!(!log.contains("cut off"), "{log}");
+    ensure!(!log.contains("nothing was heard"), "{log}");
+    let left = stages()?;
+    ensure!(left.is_empty(), "left: {left:?}");
+    Ok(())
+}
+
+/// The cgroups that it is played in.
+fn stages() -> Result<Vec<PathBuf>> {
+    let mut stages = vec![];
+    for (_, dir) in cgroup_mounts()? {
+        for instance in fs::read_dir(dir.join("paddock")).into_iter().flatten() {
+            stages.extend(Some(instance?.path().join("canary")).filter(|stage| stage.exists()));
+        }
+    }
+    Ok(stages)
 }

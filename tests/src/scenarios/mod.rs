@@ -68,11 +68,12 @@ const OF_EACH_KERNEL: [&str; 15] = [
 ];
 /// What asks a kernel for no more than files, sockets and terminals: left to this machine. Images
 /// whose ids are mapped are not among it.
-const OF_ANY_KERNEL: [&str; 23] = [
+const OF_ANY_KERNEL: [&str; 24] = [
     "agent::counters_",
     "agent::demo_",
     "agent::exposition_",
     "agent::health_",
+    "canary::is_not_waited_for",
     "completions::",
     "config::",
     "dashboards::",

@@ -3,7 +3,8 @@
 //! and reader, and only this tells the two apart.
 //!
 //! The escape is real: a process in a cgroup with a slot and a UTS namespace of its own joins the
-//! namespace that the agent is in, the host's, and ends. It is no container: nothing of it is told or counted but here.
+//! namespace that the agent is in, the host's, and ends. It is no container: nothing of it is told
+//! or counted but here.
 //! What cannot be played is counted as failed, and logged once.
 
 use std::{
@@ -158,9 +159,10 @@ pub(crate) async fn keep(shared: Arc<Shared>) {
             _ = shutdown.wait_for(|down| *down) => return,
         }
         let canary = &shared.canary;
-        match play(&shared).await {
-            Ok(true) => canary.seen.fetch_add(1, Ordering::Relaxed),
-            Ok(false) => {
+        match play(&shared, &mut shutdown).await {
+            Ok(None) => return,
+            Ok(Some(true)) => canary.seen.fetch_add(1, Ordering::Relaxed),
+            Ok(Some(false)) => {
                 tracing::error!("canary: an escape was played and nothing was heard of it");
                 canary.missed.fetch_add(1, Ordering::Relaxed)
             }
@@ -186,8 +188,11 @@ fn is_contained(shared: &Shared) -> bool {
     hidden || paths.any(|path| pattern::find(path, track).is_some())
 }
 
-/// Whether it was heard of.
-async fn play(shared: &Arc<Shared>) -> Result<bool, Error> {
+/// Whether it was heard of; nothing when the agent ends meanwhile, and its reader with it.
+async fn play(
+    shared: &Arc<Shared>,
+    shutdown: &mut watch::Receiver<bool>,
+) -> Result<Option<bool>, Error> {
     let stage = {
         let shared = Arc::clone(shared);
         tokio::task::spawn_blocking(move || Stage::set(&shared)).await
@@ -202,22 +207,26 @@ async fn play(shared: &Arc<Shared>) -> Result<bool, Error> {
         .await
         .map_err(|error| Error::Process(io::Error::other(error)))?;
     let outcome = match played {
-        Ok(()) => {
-            let act = timeout(PATIENCE, records.wait_for(|heard| heard.act))
-                .await
-                .map(drop);
-            let seen = act.is_ok();
-            // What is told of it later would be somebody else's.
-            let _ = timeout(CURTAIN, records.wait_for(|heard| heard.end))
-                .await
-                .map(drop);
-            Ok(seen)
-        }
+        Ok(()) => Ok(tokio::select! {
+            seen = heard_of(&mut records) => Some(seen),
+            _ = shutdown.wait_for(|down| *down) => None,
+        }),
         Err(error) => Err(error),
     };
     // Files are removed, maps written.
     let _ = tokio::task::spawn_blocking(move || drop(stage)).await;
     outcome
+}
+
+async fn heard_of(records: &mut watch::Receiver<Heard>) -> bool {
+    let act = timeout(PATIENCE, records.wait_for(|heard| heard.act))
+        .await
+        .map(drop);
+    // What is told of it later would be somebody else's.
+    let _ = timeout(CURTAIN, records.wait_for(|heard| heard.end))
+        .await
+        .map(drop);
+    act.is_ok()
 }
 
 /// A cgroup with a slot; taken down when dropped.
