@@ -9,6 +9,7 @@ use std::{
     collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
+    sync::{Arc, OnceLock},
 };
 
 use nix::sys::statfs::{CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC, statfs};
@@ -62,13 +63,15 @@ impl Hierarchy {
     }
 }
 
-/// The host's cgroup hierarchies, as mounted.
+/// The host's cgroup hierarchies, as mounted. Every cgroup has them, so a clone is cheap.
 #[derive(Clone, Debug)]
 pub struct Hierarchies {
-    v1: Vec<Hierarchy>,
-    v2: Option<Hierarchy>,
+    v1: Arc<[Hierarchy]>,
+    v2: Option<Arc<Hierarchy>>,
     /// Known to the kernel, switched off on its command line.
-    disabled: BTreeSet<String>,
+    disabled: Arc<BTreeSet<String>>,
+    /// As the hugetlb controller's files have them, once one cgroup was read.
+    pub(crate) huge_page_sizes: Arc<OnceLock<Vec<String>>>,
 }
 
 impl Hierarchies {
@@ -147,9 +150,10 @@ impl Hierarchies {
             });
         }
         Ok(Self {
-            v1,
-            v2,
-            disabled: disabled(cgroups),
+            v1: v1.into(),
+            v2: v2.map(Arc::new),
+            disabled: Arc::new(disabled(cgroups)),
+            huge_page_sizes: Arc::default(),
         })
     }
 
@@ -228,14 +232,14 @@ impl Hierarchies {
     }
 
     pub(crate) fn all(&self) -> impl Iterator<Item = &Hierarchy> {
-        self.v2.iter().chain(&self.v1)
+        self.v2.as_deref().into_iter().chain(&*self.v1)
     }
 
     /// v1 first: the kernel gives a controller to one hierarchy only.
     pub(crate) fn of(&self, controller: &str) -> Option<&Hierarchy> {
         self.v1
             .iter()
-            .chain(&self.v2)
+            .chain(self.v2.as_deref())
             .find(|one| one.controllers.contains(controller))
     }
 
@@ -260,8 +264,9 @@ impl Hierarchies {
         };
         Self {
             v1: v1.iter().map(|item| one(Version::V1, item)).collect(),
-            v2: v2.as_ref().map(|item| one(Version::V2, item)),
-            disabled: BTreeSet::new(),
+            v2: v2.as_ref().map(|item| Arc::new(one(Version::V2, item))),
+            disabled: Arc::default(),
+            huge_page_sizes: Arc::default(),
         }
     }
 }

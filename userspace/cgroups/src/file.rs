@@ -18,20 +18,29 @@ const MOST: u64 = 16 << 20;
 /// Such a file says that it is empty: std, which asks for the size first, would take it in
 /// pieces from 32 bytes on.
 pub(crate) fn read(path: &Path) -> Result<String, Error> {
-    let mut text = String::with_capacity(USUAL);
     fs::File::open(path)
-        .and_then(|file| file.take(MOST).read_to_string(&mut text))
+        .and_then(contents)
         .map_err(|source| Error::Io {
             op: "read",
             path: path.to_owned(),
             source,
-        })?;
-    Ok(text.trim_end().to_owned())
+        })
+}
+
+pub(crate) fn contents(file: fs::File) -> io::Result<String> {
+    let mut text = String::with_capacity(USUAL);
+    file.take(MOST).read_to_string(&mut text)?;
+    text.truncate(text.trim_end().len());
+    Ok(text)
 }
 
 /// `None` where this kernel or this cgroup has no such file.
 pub(crate) fn read_optional(path: &Path) -> Result<Option<String>, Error> {
-    match read(path) {
+    optional(read(path))
+}
+
+pub(crate) fn optional(read: Result<String, Error>) -> Result<Option<String>, Error> {
+    match read {
         Ok(text) => Ok(Some(text)),
         Err(error) if error.is_gone() || error.raw_os_error() == Some(nix::libc::EOPNOTSUPP) => {
             Ok(None)
@@ -67,24 +76,15 @@ pub(crate) fn write_each(path: &Path, values: &[impl AsRef<str>]) -> Result<(), 
 }
 
 pub(crate) fn read_u64(path: &Path) -> Result<u64, Error> {
-    let text = read(path)?;
+    number(path, read(path)?)
+}
+
+pub(crate) fn number(path: &Path, text: String) -> Result<u64, Error> {
     text.parse().map_err(|_| Error::Parse {
         path: path.to_owned(),
         text,
         expected: "a number",
     })
-}
-
-pub(crate) fn read_u64_optional(path: &Path) -> Result<Option<u64>, Error> {
-    read_optional(path)?
-        .map(|text| {
-            text.parse().map_err(|_| Error::Parse {
-                path: path.to_owned(),
-                text,
-                expected: "a number",
-            })
-        })
-        .transpose()
 }
 
 /// The number beside `key` in a flat-keyed file such as `cpu.stat`.
@@ -112,11 +112,11 @@ mod tests {
         let dir = crate::fixture::Dir::new();
         dir.file("pids.current", "many\n");
         assert!(matches!(
-            read_u64_optional(&dir.path().join("absent")),
+            read_optional(&dir.path().join("absent")),
             Ok(None)
         ));
         assert!(matches!(
-            read_u64_optional(&dir.path().join("pids.current")),
+            read_u64(&dir.path().join("pids.current")),
             Err(Error::Parse { .. })
         ));
     }

@@ -19,6 +19,7 @@ mod kill;
 mod limits;
 pub mod parse;
 mod path;
+mod readable;
 mod remove;
 mod restore;
 mod stats;

@@ -6,6 +6,7 @@ use crate::{
     Cgroup, Error,
     controllers::{Place, blkio, cpu, hugetlb, memory, pids, pressure},
     discovery::Version,
+    readable::Readable,
 };
 
 /// Declares [`Totals`], so that no field can be left out of a sum.
@@ -113,31 +114,28 @@ pub struct HugePages {
 pub(crate) fn read(cgroup: &Cgroup) -> Result<Stats, Error> {
     let mut stats = Stats::default();
     if let Some(dir) = cgroup.unified_dir() {
-        let place = Place {
-            dir,
-            version: Version::V2,
-        };
-        cpu::stats_v2(&place, &mut stats)?;
-        pressure::stats(&place, &mut stats)?;
+        let files = Readable::open(dir, Version::V2)?;
+        cpu::stats_v2(&files, &mut stats)?;
+        pressure::stats(&files, &mut stats)?;
     }
     // Where v1 has them, its numbers replace those of a v2 tree without the controllers.
     if let Some(place) = v1(cgroup, "cpuacct") {
-        cpu::stats_cpuacct(&place, &mut stats)?;
+        cpu::stats_cpuacct(&place.open()?, &mut stats)?;
     }
     if let Some(place) = v1(cgroup, "cpu") {
-        cpu::stats_v1(&place, &mut stats)?;
+        cpu::stats_v1(&place.open()?, &mut stats)?;
     }
     if let Some(place) = cgroup.place("memory") {
-        memory::stats(&place, &mut stats)?;
+        memory::stats(&place.open()?, &mut stats)?;
     }
     if let Some(place) = cgroup.place("pids") {
-        pids::stats(&place, &mut stats)?;
+        pids::stats(&place.open()?, &mut stats)?;
     }
     if let Some(place) = v1(cgroup, "blkio").or_else(|| cgroup.place("io")) {
-        blkio::stats(&place, &mut stats)?;
+        blkio::stats(&place.open()?, &mut stats)?;
     }
     if let Some(place) = cgroup.place("hugetlb") {
-        hugetlb::stats(&place, &mut stats)?;
+        hugetlb::stats(&place.open()?, cgroup.huge_page_sizes(), &mut stats)?;
     }
     Ok(stats)
 }
@@ -145,13 +143,10 @@ pub(crate) fn read(cgroup: &Cgroup) -> Result<Stats, Error> {
 /// What [`Totals::cpu_usage_usec`] is.
 pub(crate) fn cpu_usage(cgroup: &Cgroup) -> Result<Option<u64>, Error> {
     if let Some(place) = v1(cgroup, "cpuacct") {
-        return cpu::usage_v1(&place);
+        return cpu::usage_v1(&place.open()?);
     }
     match cgroup.unified_dir() {
-        Some(dir) => cpu::usage_v2(&Place {
-            dir,
-            version: Version::V2,
-        }),
+        Some(dir) => cpu::usage_v2(&Readable::open(dir, Version::V2)?),
         None => Ok(None),
     }
 }

@@ -42,8 +42,7 @@ pub(super) async fn live(
     let mut terminate = signal(SignalKind::terminate()).map_err(runtime("watch for SIGTERM"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(runtime("watch for SIGINT"))?;
     let hangup = signal(SignalKind::hangup()).map_err(runtime("watch for SIGHUP"))?;
-    let router =
-        metrics::router(Arc::clone(&shared)).map_err(|source| Error::Metrics { source })?;
+    let router = metrics::router(Arc::clone(&shared));
 
     take_up(&shared).await;
     // Loading the kernel half took most of it, for a moment.

@@ -76,11 +76,6 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
-    #[error("cannot describe the metrics")]
-    Metrics {
-        #[source]
-        source: prometheus::Error,
-    },
 }
 
 fn hint(source: &io::Error) -> &'static str {

@@ -5,6 +5,7 @@ use prometheus::proto::MetricFamily;
 
 use super::{
     container::Reading,
+    exposition::Exposition,
     family::{Family, Labels, float, seconds},
 };
 
@@ -262,28 +263,26 @@ fn any(count: Option<u64>) -> Option<f64> {
     count.filter(|count| *count > 0).map(float)
 }
 
+#[cfg(test)]
 pub(super) fn families() -> impl Iterator<Item = &'static Family> {
     let counters = COUNTERS.iter().map(|(family, _)| family);
     let gauges = GAUGES.iter().map(|(family, _)| family);
     counters.chain(gauges).chain([&HUGE_PAGES])
 }
 
-pub(super) fn collect(readings: &[Reading]) -> Vec<MetricFamily> {
-    let counters = COUNTERS.iter().map(|(family, series)| {
+pub(super) fn expose(readings: &[Reading], page: &mut Exposition) {
+    for (family, series) in &COUNTERS {
         let of = |one: &Reading| values(one, series, &one.counters.cgroup);
-        family.with(readings.iter().flat_map(of))
-    });
-    let gauges = GAUGES.iter().map(|(family, series)| {
+        page.add(&family.with(readings.iter().flat_map(of)));
+    }
+    for (family, series) in &GAUGES {
         let of = |one: &Reading| {
             let gauges = one.gauges.as_ref();
             gauges.map_or_else(Vec::new, |stats| values(one, series, stats))
         };
-        family.with(readings.iter().flat_map(of))
-    });
-    counters
-        .chain(gauges)
-        .chain([huge_pages(readings)])
-        .collect()
+        page.add(&family.with(readings.iter().flat_map(of)));
+    }
+    page.add(&huge_pages(readings));
 }
 
 fn values<T>(reading: &Reading, series: Series<T>, read: &T) -> Vec<(Labels, f64)> {

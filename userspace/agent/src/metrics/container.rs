@@ -2,15 +2,14 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    num::NonZero,
     sync::Arc,
+    thread,
 };
-
-use paddock_cgroups::Stats;
-use paddock_probe::{Activity, EscapeKind, NsSyscall, NsType, Outcome, SlotCounters, Verdict, Way};
-use prometheus::proto::MetricFamily;
 
 use super::{
     cgroup,
+    exposition::Exposition,
     family::{Family, Labels, float},
 };
 use crate::{
@@ -23,6 +22,8 @@ use crate::{
     shared::Shared,
     telling::{action_name, syscall_name},
 };
+use paddock_cgroups::Stats;
+use paddock_probe::{Activity, EscapeKind, NsSyscall, NsType, Outcome, SlotCounters, Verdict, Way};
 
 const INFO: Family = Family::gauge(
     "paddock_container_info",
@@ -95,6 +96,7 @@ const LIMITS_RESTORED: Family = Family::counter(
     "Files of the container's limits that somebody else had changed and paddock wrote again. A series begins with its first one.",
 );
 
+#[cfg(test)]
 pub(super) const FAMILIES: [Family; 15] = [
     INFO,
     OOM_KILLS,
@@ -116,6 +118,11 @@ pub(super) const FAMILIES: [Family; 15] = [
 /// Series of those beyond the cap.
 const OTHER: &str = "_other";
 
+/// Threads that read at once, at most: a scrape is not all that a host has to do.
+const MOST_READERS: usize = 4;
+/// Containers for a thread, at least; a thread costs what half of one does.
+const WORTH_A_READER: usize = 16;
+
 /// One `container` label's worth.
 #[derive(Debug)]
 pub(super) struct Reading {
@@ -125,16 +132,12 @@ pub(super) struct Reading {
     pub(super) gauges: Option<Stats>,
 }
 
-pub(super) fn collect(shared: &Shared, exported: &Exported) -> Vec<MetricFamily> {
-    let mut readings: Vec<Reading> = exported
-        .containers
-        .iter()
-        .map(|container| read(shared, container))
-        .collect();
+pub(super) fn expose(shared: &Shared, exported: &Exported, page: &mut Exposition) {
+    let mut readings = read_all(shared, &exported.containers);
     // All labelled ones are there from the first on, so the sum appears once and stays.
     let mut other = exported.other.clone();
-    for container in &exported.folded {
-        other.add(&read(shared, container).counters);
+    for reading in read_all(shared, &exported.folded) {
+        other.add(&reading.counters);
     }
     if !exported.folded.is_empty() || other != Counters::default() {
         readings.push(Reading {
@@ -143,24 +146,48 @@ pub(super) fn collect(shared: &Shared, exported: &Exported) -> Vec<MetricFamily>
             gauges: None,
         });
     }
-    let mut families = vec![INFO.with(exported.containers.iter().map(|one| (info(one), 1.0)))];
+    page.add(&INFO.with(exported.containers.iter().map(|one| (info(one), 1.0))));
     // Zeros that nobody counts would say that nothing happened.
     if shared.kernel.unavailable().is_none() {
-        families.extend(kernel_families(&readings));
-        families.push(POLICY_HITS.with(policy_hits(shared, exported)));
+        expose_kernel(&readings, page);
+        page.add(&POLICY_HITS.with(policy_hits(shared, exported)));
     }
     if shared.kernel.serves("traffic") {
-        families.extend(traffic_families(&readings));
+        expose_traffic(&readings, page);
     }
-    families.push(STARTED.with(exported.containers.iter().filter_map(started)));
-    families.push(RESTARTS.with(exported.containers.iter().filter_map(restarts)));
-    families.push(LIMITS_RESTORED.with(readings.iter().filter_map(|one| {
+    page.add(&STARTED.with(exported.containers.iter().filter_map(started)));
+    page.add(&RESTARTS.with(exported.containers.iter().filter_map(restarts)));
+    page.add(&LIMITS_RESTORED.with(readings.iter().filter_map(|one| {
         let labels = vec![("container", one.name.clone())];
         let count = one.counters.limits_restored;
         (count > 0).then(|| (labels, float(count)))
     })));
-    families.extend(cgroup::collect(&readings));
-    families
+    cgroup::expose(&readings, page);
+}
+
+/// Some thirty files of each, which the kernel makes up when asked: on several processors at
+/// once, where there is enough for each to be worth its thread.
+fn read_all(shared: &Shared, containers: &[Arc<Container>]) -> Vec<Reading> {
+    let read_some = |some: &[Arc<Container>]| -> Vec<Reading> {
+        some.iter().map(|one| read(shared, one)).collect()
+    };
+    let processors = thread::available_parallelism().map_or(1, NonZero::get);
+    let each = containers.len().div_ceil(processors.min(MOST_READERS));
+    let mut parts = containers.chunks(each.max(WORTH_A_READER));
+    let own = parts.next().unwrap_or_default();
+    thread::scope(|scope| {
+        let others: Vec<_> = parts
+            .map(|part| scope.spawn(move || read_some(part)))
+            .collect();
+        let mut readings = read_some(own);
+        for other in others {
+            match other.join() {
+                Ok(more) => readings.extend(more),
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        }
+        readings
+    })
 }
 
 fn read(shared: &Shared, container: &Arc<Container>) -> Reading {
@@ -172,55 +199,41 @@ fn read(shared: &Shared, container: &Arc<Container>) -> Reading {
     }
 }
 
-pub(super) fn kernel_families(readings: &[Reading]) -> Vec<MetricFamily> {
-    vec![
-        OOM_KILLS.with(
-            readings
-                .iter()
-                .flat_map(|one| oom_kills(&one.name, &one.counters.kernel)),
-        ),
-        OOM_MISMATCH.with(readings.iter().filter_map(|one| {
-            let labels = vec![("container", one.name.clone())];
-            Some((labels, float(one.counters.oom_mismatch?)))
-        })),
-        NAMESPACE_CALLS.with(
-            readings
-                .iter()
-                .flat_map(|one| namespace_calls(&one.name, &one.counters.kernel)),
-        ),
-        ESCAPES.with(
-            readings
-                .iter()
-                .flat_map(|one| escapes(&one.name, &one.counters.kernel)),
-        ),
-        ACTIVITIES.with(
-            readings
-                .iter()
-                .flat_map(|one| activities(&one.name, &one.counters.kernel)),
-        ),
-        RECORDS.with(
-            readings
-                .iter()
-                .flat_map(|one| records(&one.name, &one.counters.kernel)),
-        ),
-    ]
+/// Of one container, by its name.
+type Series = fn(&str, &SlotCounters) -> Vec<(Labels, f64)>;
+
+pub(super) fn expose_kernel(readings: &[Reading], page: &mut Exposition) {
+    page.add(&OOM_MISMATCH.with(readings.iter().filter_map(|one| {
+        let labels = vec![("container", one.name.clone())];
+        Some((labels, float(one.counters.oom_mismatch?)))
+    })));
+    let families: [(Family, Series); 5] = [
+        (OOM_KILLS, oom_kills),
+        (NAMESPACE_CALLS, namespace_calls),
+        (ESCAPES, escapes),
+        (ACTIVITIES, activities),
+        (RECORDS, records),
+    ];
+    for (family, series) in families {
+        let of = |one: &Reading| series(&one.name, &one.counters.kernel);
+        page.add(&family.with(readings.iter().flat_map(of)));
+    }
 }
 
-pub(super) fn traffic_families(readings: &[Reading]) -> [MetricFamily; 4] {
-    [
+pub(super) fn expose_traffic(readings: &[Reading], page: &mut Exposition) {
+    for (family, way, what) in [
         (RECEIVED_PACKETS, Way::Received, 0),
         (RECEIVED_BYTES, Way::Received, 1),
         (SENT_PACKETS, Way::Sent, 0),
         (SENT_BYTES, Way::Sent, 1),
-    ]
-    .map(|(family, way, what)| {
+    ] {
         let series = readings.iter().map(|one| {
             let labels = vec![("container", one.name.clone())];
             (labels, one.counters.kernel.traffic(way)[what])
         });
         let begun = series.filter(|(_, count)| *count > 0);
-        family.with(begun.map(|(labels, count)| (labels, float(count))))
-    })
+        page.add(&family.with(begun.map(|(labels, count)| (labels, float(count)))));
+    }
 }
 
 fn info(container: &Container) -> Labels {

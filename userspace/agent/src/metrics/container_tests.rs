@@ -4,19 +4,15 @@ use std::{
 };
 
 use paddock_cgroups::{HugePages, Totals};
-use prometheus::{Encoder as _, TextEncoder};
 
 use super::*;
 use crate::metrics::families;
 
 fn text(readings: &[Reading]) -> String {
-    let mut families = kernel_families(readings);
-    families.extend(cgroup::collect(readings));
-    // An encoder refuses a family without series; a registry leaves it out.
-    families.retain(|family| !family.get_metric().is_empty());
-    let mut text = Vec::new();
-    TextEncoder::new().encode(&families, &mut text).unwrap();
-    String::from_utf8(text).unwrap()
+    let mut page = Exposition::default();
+    expose_kernel(readings, &mut page);
+    cgroup::expose(readings, &mut page);
+    String::from_utf8(page.text().unwrap()).unwrap()
 }
 
 fn reading(name: &str, gauges: Option<Stats>) -> Reading {

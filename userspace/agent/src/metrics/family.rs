@@ -1,11 +1,6 @@
 //! A metric family: its name, help and kind stated once, its series made at scrape time.
 
-use std::collections::HashMap;
-
-use prometheus::{
-    core::Desc,
-    proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType},
-};
+use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -47,15 +42,6 @@ impl Family {
     pub(super) const fn by(mut self, labels: &'static [&'static str]) -> Self {
         self.labels = labels;
         self
-    }
-
-    pub(super) fn desc(&self) -> Result<Desc, prometheus::Error> {
-        Desc::new(
-            self.name.to_owned(),
-            self.help.to_owned(),
-            Vec::new(),
-            HashMap::new(),
-        )
     }
 
     /// The family with these series.

@@ -150,6 +150,7 @@ const WEB_REFUSED: Family = Family::counter(
 const BUILD: Family =
     Family::gauge("paddock_build_info", "Version of paddock, always 1.").by(&["version"]);
 
+#[cfg(test)]
 pub(super) const FAMILIES: [Family; 31] = [
     OOM_KILLS,
     CONTAINERS,

@@ -13,21 +13,17 @@ mod cgroup;
 mod container;
 #[cfg(test)]
 mod docs;
+mod exposition;
 mod family;
 mod host;
 mod web;
 
-use std::{sync::Arc, time::Instant};
+use std::time::Instant;
 
-use prometheus::{
-    Encoder as _, Registry, TextEncoder,
-    core::{Collector, Desc},
-    process_collector::ProcessCollector,
-    proto::MetricFamily,
-};
+use prometheus::{core::Collector as _, process_collector::ProcessCollector};
 
-use self::family::Family;
 pub(crate) use self::web::router;
+use self::{exposition::Exposition, family::Family};
 use crate::{clock, shared::Shared};
 
 const SCRAPE_DURATION: Family = Family::gauge(
@@ -35,7 +31,8 @@ const SCRAPE_DURATION: Family = Family::gauge(
     "Time this scrape took to collect paddock's own families.",
 );
 
-/// Every family there is, for the registry's check of names.
+/// Every family there is.
+#[cfg(test)]
 fn families() -> impl Iterator<Item = &'static Family> {
     container::FAMILIES
         .iter()
@@ -44,47 +41,19 @@ fn families() -> impl Iterator<Item = &'static Family> {
         .chain([&SCRAPE_DURATION])
 }
 
-/// Reads everything when asked.
-struct Live {
-    shared: Arc<Shared>,
-    descs: Vec<Desc>,
-}
-
-impl Live {
-    fn new(shared: Arc<Shared>) -> Result<Self, prometheus::Error> {
-        let descs = families().map(Family::desc).collect::<Result<_, _>>()?;
-        Ok(Self { shared, descs })
+/// Everything, in Prometheus' text format. Blocking: cgroup files.
+fn text(shared: &Shared, process: &ProcessCollector) -> Result<Vec<u8>, prometheus::Error> {
+    let start = Instant::now();
+    let mut page = Exposition::default();
+    let exported = shared.registry.exported(clock::now_ns());
+    container::expose(shared, &exported, &mut page);
+    for family in host::collect(shared, &exported) {
+        page.add(&family);
     }
-}
-
-impl Collector for Live {
-    fn desc(&self) -> Vec<&Desc> {
-        self.descs.iter().collect()
+    let took = start.elapsed().as_secs_f64();
+    page.add(&SCRAPE_DURATION.with([(vec![], took)]));
+    for family in process.collect() {
+        page.add(&family);
     }
-
-    /// Blocking: cgroup files.
-    fn collect(&self) -> Vec<MetricFamily> {
-        let start = Instant::now();
-        let exported = self.shared.registry.exported(clock::now_ns());
-        let mut collected = container::collect(&self.shared, &exported);
-        collected.extend(host::collect(&self.shared, &exported));
-        let took = start.elapsed().as_secs_f64();
-        collected.push(SCRAPE_DURATION.with([(vec![], took)]));
-        collected
-    }
-}
-
-/// The registry behind `/metrics`.
-fn registry(shared: Arc<Shared>) -> Result<Registry, prometheus::Error> {
-    let registry = Registry::new();
-    registry.register(Box::new(Live::new(shared)?))?;
-    registry.register(Box::new(ProcessCollector::for_self()))?;
-    Ok(registry)
-}
-
-/// The exposition in Prometheus' text format.
-fn text(registry: &Registry) -> Result<Vec<u8>, prometheus::Error> {
-    let mut text = Vec::new();
-    TextEncoder::new().encode(&registry.gather(), &mut text)?;
-    Ok(text)
+    page.text()
 }

@@ -12,10 +12,10 @@ use axum::{
     response::{Html, IntoResponse, Response},
     routing::get,
 };
-use prometheus::Registry;
+use prometheus::process_collector::ProcessCollector;
 use tokio::sync::Semaphore;
 
-use super::{registry, text};
+use super::text;
 use crate::shared::Shared;
 
 const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -26,24 +26,23 @@ const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'n
 #[derive(Clone, Debug)]
 struct Web {
     shared: Arc<Shared>,
-    registry: Registry,
+    process: Arc<ProcessCollector>,
     /// One scrape reads files at a time; others wait, so scrapers cannot multiply the cost.
     turn: Arc<Semaphore>,
 }
 
-pub(crate) fn router(shared: Arc<Shared>) -> Result<Router, prometheus::Error> {
-    let registry = registry(Arc::clone(&shared))?;
+pub(crate) fn router(shared: Arc<Shared>) -> Router {
     let web = Web {
         shared,
-        registry,
+        process: Arc::new(ProcessCollector::for_self()),
         turn: Arc::new(Semaphore::new(1)),
     };
-    Ok(Router::new()
+    Router::new()
         .route("/", get(page))
         .route("/metrics", get(metrics))
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(ready))
-        .with_state(web))
+        .with_state(web)
 }
 
 /// Reads cgroup files, so it waits for its turn as a scrape does.
@@ -69,8 +68,8 @@ async fn metrics(Extract(web): Extract<Web>) -> Response {
     let Ok(_turn) = web.turn.acquire().await else {
         return failed(&"ending");
     };
-    let registry = web.registry.clone();
-    match tokio::task::spawn_blocking(move || text(&registry)).await {
+    let (shared, process) = (Arc::clone(&web.shared), Arc::clone(&web.process));
+    match tokio::task::spawn_blocking(move || text(&shared, &process)).await {
         Ok(Ok(text)) => ([(CONTENT_TYPE, TEXT)], text).into_response(),
         Ok(Err(error)) => failed(&error),
         Err(error) => failed(&error),

@@ -10,6 +10,7 @@ use crate::{
     change::{Change, exactly},
     discovery::Version,
     file,
+    readable::Readable,
 };
 
 use super::{Offer, Place, keyed};
@@ -192,9 +193,9 @@ fn exactly_or_default(wrote: &str, shown: &str) -> bool {
 }
 
 /// Bytes and operations of all devices together.
-pub(crate) fn stats(place: &Place, stats: &mut Stats) -> Result<(), Error> {
-    if place.version == Version::V2 {
-        let Some(text) = file::read_optional(&place.file("io.stat"))? else {
+pub(crate) fn stats(files: &Readable, stats: &mut Stats) -> Result<(), Error> {
+    if files.version == Version::V2 {
+        let Some(text) = files.text("io.stat")? else {
             return Ok(());
         };
         stats.totals.io_read_bytes = Some(sum(&text, "rbytes="));
@@ -203,12 +204,11 @@ pub(crate) fn stats(place: &Place, stats: &mut Stats) -> Result<(), Error> {
         stats.totals.io_writes = Some(sum(&text, "wios="));
         return Ok(());
     }
-    let text = |name| file::read_optional(&place.file(name));
-    if let Some(text) = text("blkio.throttle.io_service_bytes_recursive")? {
+    if let Some(text) = files.text("blkio.throttle.io_service_bytes_recursive")? {
         stats.totals.io_read_bytes = Some(sum_v1(&text, "Read"));
         stats.totals.io_write_bytes = Some(sum_v1(&text, "Write"));
     }
-    if let Some(text) = text("blkio.throttle.io_serviced_recursive")? {
+    if let Some(text) = files.text("blkio.throttle.io_serviced_recursive")? {
         stats.totals.io_reads = Some(sum_v1(&text, "Read"));
         stats.totals.io_writes = Some(sum_v1(&text, "Write"));
     }
@@ -301,7 +301,7 @@ mod tests {
         let dir = Dir::new();
         dir.file("io.stat", "8:0 rbytes=1 wbytes=2 rios=3 wios=4 dbytes=0 dios=0\n8:16 rbytes=10 wbytes=0 rios=1 wios=0\n");
         let mut found = Stats::default();
-        stats(&place(&dir, Version::V2), &mut found).unwrap();
+        stats(&place(&dir, Version::V2).open().unwrap(), &mut found).unwrap();
         assert_eq!(
             (found.totals.io_read_bytes, found.totals.io_writes),
             (Some(11), Some(4))
@@ -311,7 +311,7 @@ mod tests {
             "8:0 Read 5\n8:0 Write 6\n8:0 Total 11\nTotal 11\n",
         );
         let mut found = Stats::default();
-        stats(&place(&dir, Version::V1), &mut found).unwrap();
+        stats(&place(&dir, Version::V1).open().unwrap(), &mut found).unwrap();
         assert_eq!(
             (
                 found.totals.io_read_bytes,

@@ -17,6 +17,7 @@ use crate::{
     change::{Change, exactly},
     discovery::Version,
     file,
+    readable::Readable,
     tree::children,
 };
 
@@ -216,8 +217,8 @@ pub fn shares_to_weight(shares: u64) -> u64 {
 }
 
 /// v2's `cpu.stat` has usage even where the controller is not enabled.
-pub(crate) fn stats_v2(place: &Place, stats: &mut Stats) -> Result<(), Error> {
-    let Some(text) = file::read_optional(&place.file("cpu.stat"))? else {
+pub(crate) fn stats_v2(files: &Readable, stats: &mut Stats) -> Result<(), Error> {
+    let Some(text) = files.text("cpu.stat")? else {
         return Ok(());
     };
     stats.totals.cpu_usage_usec = file::flat_key(&text, "usage_usec");
@@ -226,7 +227,7 @@ pub(crate) fn stats_v2(place: &Place, stats: &mut Stats) -> Result<(), Error> {
     stats.totals.cpu_periods = file::flat_key(&text, "nr_periods");
     stats.totals.cpu_throttled_periods = file::flat_key(&text, "nr_throttled");
     stats.totals.cpu_throttled_usec = file::flat_key(&text, "throttled_usec");
-    if let Some(text) = file::read_optional(&place.file("cpu.max"))? {
+    if let Some(text) = files.text("cpu.max")? {
         let mut words = text.split(' ').map(str::parse);
         stats.cpu_quota_usec = words.next().and_then(Result::ok);
         stats.cpu_period_usec = words.next().and_then(Result::ok);
@@ -234,20 +235,20 @@ pub(crate) fn stats_v2(place: &Place, stats: &mut Stats) -> Result<(), Error> {
     Ok(())
 }
 
-pub(crate) fn usage_v1(place: &Place) -> Result<Option<u64>, Error> {
-    let nanos = file::read_u64_optional(&place.file("cpuacct.usage"))?;
+pub(crate) fn usage_v1(files: &Readable) -> Result<Option<u64>, Error> {
+    let nanos = files.number("cpuacct.usage")?;
     Ok(nanos.map(|nanos| nanos / 1000))
 }
 
-pub(crate) fn usage_v2(place: &Place) -> Result<Option<u64>, Error> {
-    let text = file::read_optional(&place.file("cpu.stat"))?;
+pub(crate) fn usage_v2(files: &Readable) -> Result<Option<u64>, Error> {
+    let text = files.text("cpu.stat")?;
     Ok(text.and_then(|text| file::flat_key(&text, "usage_usec")))
 }
 
 /// v1's `cpuacct` counts nanoseconds.
-pub(crate) fn stats_cpuacct(place: &Place, stats: &mut Stats) -> Result<(), Error> {
+pub(crate) fn stats_cpuacct(files: &Readable, stats: &mut Stats) -> Result<(), Error> {
     let usec = |name: &str| -> Result<Option<u64>, Error> {
-        Ok(file::read_u64_optional(&place.file(name))?.map(|nanos| nanos / 1000))
+        Ok(files.number(name)?.map(|nanos| nanos / 1000))
     };
     stats.totals.cpu_usage_usec = usec("cpuacct.usage")?;
     stats.totals.cpu_user_usec = usec("cpuacct.usage_user")?;
@@ -256,8 +257,8 @@ pub(crate) fn stats_cpuacct(place: &Place, stats: &mut Stats) -> Result<(), Erro
 }
 
 /// v1's `cpu.stat` has throttling only, its time in nanoseconds.
-pub(crate) fn stats_v1(place: &Place, stats: &mut Stats) -> Result<(), Error> {
-    let Some(text) = file::read_optional(&place.file("cpu.stat"))? else {
+pub(crate) fn stats_v1(files: &Readable, stats: &mut Stats) -> Result<(), Error> {
+    let Some(text) = files.text("cpu.stat")? else {
         return Ok(());
     };
     stats.totals.cpu_periods = file::flat_key(&text, "nr_periods");
@@ -265,9 +266,9 @@ pub(crate) fn stats_v1(place: &Place, stats: &mut Stats) -> Result<(), Error> {
     stats.totals.cpu_throttled_usec =
         file::flat_key(&text, "throttled_time").map(|nanos| nanos / 1000);
     // -1 is none.
-    let quota = file::read_optional(&place.file("cpu.cfs_quota_us"))?;
+    let quota = files.text("cpu.cfs_quota_us")?;
     stats.cpu_quota_usec = quota.and_then(|text| text.parse().ok());
-    stats.cpu_period_usec = file::read_u64_optional(&place.file("cpu.cfs_period_us"))?;
+    stats.cpu_period_usec = files.number("cpu.cfs_period_us")?;
     Ok(())
 }
 
@@ -404,13 +405,10 @@ mod tests {
             "cpu.stat",
             "nr_periods 9\nnr_throttled 4\nthrottled_time 7000000\n",
         );
-        let place = Place {
-            dir: dir.path().to_owned(),
-            version: Version::V1,
-        };
+        let files = Readable::open(dir.path().to_owned(), Version::V1).unwrap();
         let mut stats = Stats::default();
-        stats_cpuacct(&place, &mut stats).unwrap();
-        stats_v1(&place, &mut stats).unwrap();
+        stats_cpuacct(&files, &mut stats).unwrap();
+        stats_v1(&files, &mut stats).unwrap();
         assert_eq!(stats.totals.cpu_usage_usec, Some(5000));
         assert_eq!(stats.totals.cpu_user_usec, None);
         assert_eq!(stats.totals.cpu_throttled_periods, Some(4));

@@ -1,9 +1,11 @@
 //! Huge pages by size, v1 `hugetlb.2MB.limit_in_bytes`, v2 `hugetlb.2MB.max`; also what is
 //! reserved of them (`rsvd`, 5.7), since a reservation that is never used up counts only there.
 
-use std::{collections::BTreeMap, fs};
+use std::{collections::BTreeMap, fs, path::Path, sync::OnceLock};
 
-use crate::{Error, Stats, change::Change, discovery::Version, file, stats::HugePages};
+use crate::{
+    Error, Stats, change::Change, discovery::Version, readable::Readable, stats::HugePages,
+};
 
 use super::{Place, memory::same_bytes};
 
@@ -14,7 +16,7 @@ pub(crate) fn plan(place: &Place, limits: &BTreeMap<String, u64>) -> Result<Vec<
     };
     let mut changes = Vec::new();
     for (size, bytes) in limits {
-        let sizes = sizes(place, last);
+        let sizes = sizes(&place.dir, last);
         if !sizes.contains(size) {
             return Err(Error::Limit {
                 name: "hugetlb",
@@ -38,14 +40,30 @@ pub(crate) fn plan(place: &Place, limits: &BTreeMap<String, u64>) -> Result<Vec<
     Ok(changes)
 }
 
-pub(crate) fn stats(place: &Place, stats: &mut Stats) -> Result<(), Error> {
-    let last = match place.version {
+/// Which sizes there are, the kernel knew when it began: one listing of a directory is for all.
+pub(crate) fn stats(
+    files: &Readable,
+    known: &OnceLock<Vec<String>>,
+    stats: &mut Stats,
+) -> Result<(), Error> {
+    let last = match files.version {
         Version::V1 => "usage_in_bytes",
         Version::V2 => "current",
     };
-    for size in sizes(place, last) {
-        let path = place.file(&format!("hugetlb.{size}.{last}"));
-        if let Some(usage_bytes) = file::read_u64_optional(&path)? {
+    let listed;
+    let sizes = if let Some(known) = known.get() {
+        known
+    } else {
+        listed = sizes(files.dir(), last);
+        // A cgroup that has gone says nothing of others.
+        if !listed.is_empty() {
+            let _ = known.set(listed.clone());
+        }
+        &listed
+    };
+    for size in sizes {
+        let size = size.clone();
+        if let Some(usage_bytes) = files.number(&format!("hugetlb.{size}.{last}"))? {
             stats.huge_pages.push(HugePages { size, usage_bytes });
         }
     }
@@ -53,8 +71,8 @@ pub(crate) fn stats(place: &Place, stats: &mut Stats) -> Result<(), Error> {
 }
 
 /// As in the names of the files.
-fn sizes(place: &Place, last: &str) -> Vec<String> {
-    let names = fs::read_dir(&place.dir).into_iter().flatten().flatten();
+fn sizes(dir: &Path, last: &str) -> Vec<String> {
+    let names = fs::read_dir(dir).into_iter().flatten().flatten();
     let mut sizes: Vec<String> = names
         .filter_map(|entry| {
             let name = entry.file_name().into_string().ok()?;

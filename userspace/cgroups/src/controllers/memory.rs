@@ -13,6 +13,7 @@ use crate::{
     change::{Change, exactly},
     discovery::Version,
     file,
+    readable::Readable,
 };
 
 use super::{Offer, Place};
@@ -331,8 +332,8 @@ pub(crate) fn accounts_swap(place: &Place) -> bool {
     place.file(name).exists()
 }
 
-pub(crate) fn stats(place: &Place, stats: &mut Stats) -> Result<(), Error> {
-    let [usage, peak, max, events, inactive, anon, cache, faults] = match place.version {
+pub(crate) fn stats(files: &Readable, stats: &mut Stats) -> Result<(), Error> {
+    let [usage, peak, max, events, inactive, anon, cache, faults] = match files.version {
         Version::V1 => [
             "memory.usage_in_bytes",
             "memory.max_usage_in_bytes",
@@ -354,18 +355,18 @@ pub(crate) fn stats(place: &Place, stats: &mut Stats) -> Result<(), Error> {
             "pgmajfault",
         ],
     };
-    let text = |name: &str| file::read_optional(&place.file(name));
-    stats.memory_usage_bytes = file::read_u64_optional(&place.file(usage))?;
+    stats.memory_usage_bytes = files.number(usage)?;
     // `memory.peak` is there from 5.19 on.
-    stats.memory_peak_bytes = file::read_u64_optional(&place.file(peak))?;
-    stats.memory_swap_bytes = match place.version {
-        Version::V1 => file::read_u64_optional(&place.file("memory.memsw.usage_in_bytes"))?
+    stats.memory_peak_bytes = files.number(peak)?;
+    stats.memory_swap_bytes = match files.version {
+        Version::V1 => files
+            .number("memory.memsw.usage_in_bytes")?
             .zip(stats.memory_usage_bytes)
             .map(|(both, memory)| both.saturating_sub(memory)),
-        Version::V2 => file::read_u64_optional(&place.file("memory.swap.current"))?,
+        Version::V2 => files.number("memory.swap.current")?,
     };
-    stats.memory_limit_bytes = text(max)?.as_deref().and_then(limit);
-    let events = text(events)?.unwrap_or_default();
+    stats.memory_limit_bytes = files.text(max)?.as_deref().and_then(limit);
+    let events = files.text(events)?.unwrap_or_default();
     let totals = &mut stats.totals;
     for (key, field) in [
         ("low", &mut totals.memory_low_events),
@@ -377,14 +378,14 @@ pub(crate) fn stats(place: &Place, stats: &mut Stats) -> Result<(), Error> {
     ] {
         *field = file::flat_key(&events, key);
     }
-    if place.version == Version::V1 {
+    if files.version == Version::V1 {
         // Where memory with swap has the same limit the kernel asks that one first.
-        let count = |name| file::read_u64_optional(&place.file(name));
-        totals.memory_max_events = count("memory.failcnt")?
-            .map(|memory| Ok(memory + count("memory.memsw.failcnt")?.unwrap_or(0)))
+        totals.memory_max_events = files
+            .number("memory.failcnt")?
+            .map(|memory| Ok(memory + files.number("memory.memsw.failcnt")?.unwrap_or(0)))
             .transpose()?;
     }
-    let stat = text("memory.stat")?.unwrap_or_default();
+    let stat = files.text("memory.stat")?.unwrap_or_default();
     let inactive = file::flat_key(&stat, inactive);
     totals.memory_major_faults = file::flat_key(&stat, faults);
     stats.memory_anon_bytes = file::flat_key(&stat, anon);

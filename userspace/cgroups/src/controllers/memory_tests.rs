@@ -164,7 +164,7 @@ fn readings_of_both_versions() {
     );
     dir.file("memory.stat", "inactive_file 9\ntotal_inactive_file 400\n");
     let mut found = Stats::default();
-    stats(&place(&dir, Version::V1), &mut found).unwrap();
+    stats(&place(&dir, Version::V1).open().unwrap(), &mut found).unwrap();
     assert_eq!(found.memory_working_set_bytes, Some(600));
     assert_eq!(found.memory_limit_bytes, None);
     assert_eq!(found.totals.memory_oom_kills, Some(3));
@@ -173,7 +173,7 @@ fn readings_of_both_versions() {
     dir.file("memory.max", "4096\n");
     dir.file("memory.events", "oom 7\noom_kill 2\noom_group_kill 0\n");
     let mut found = Stats::default();
-    stats(&place(&dir, Version::V2), &mut found).unwrap();
+    stats(&place(&dir, Version::V2).open().unwrap(), &mut found).unwrap();
     assert_eq!(found.memory_working_set_bytes, Some(991));
     assert_eq!(found.memory_limit_bytes, Some(4096));
     assert_eq!(found.totals.memory_oom_kills, Some(2));

@@ -14,7 +14,7 @@ pub(crate) mod unified;
 
 use std::path::PathBuf;
 
-use crate::{Error, discovery::Version};
+use crate::{Error, discovery::Version, readable::Readable};
 
 /// A cgroup's directory in the hierarchy that has the controller in question.
 #[derive(Debug)]
@@ -33,6 +33,10 @@ pub(crate) struct Offer {
 }
 
 impl Place {
+    pub(crate) fn open(self) -> Result<Readable, Error> {
+        Readable::open(self.dir, self.version)
+    }
+
     pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.dir.join(name)
     }

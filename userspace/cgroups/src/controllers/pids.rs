@@ -5,7 +5,7 @@
 use crate::{
     Error, Stats,
     change::{Change, exactly},
-    file,
+    readable::Readable,
 };
 
 use super::Place;
@@ -26,10 +26,9 @@ pub(crate) fn plan(place: &Place, limit: i64) -> Result<Vec<Change>, Error> {
     Ok(vec![Change::new(place.file("pids.max"), value, exactly)?])
 }
 
-pub(crate) fn stats(place: &Place, stats: &mut Stats) -> Result<(), Error> {
-    stats.pids_current = file::read_u64_optional(&place.file("pids.current"))?;
-    stats.pids_limit =
-        file::read_optional(&place.file("pids.max"))?.and_then(|text| text.parse().ok());
+pub(crate) fn stats(files: &Readable, stats: &mut Stats) -> Result<(), Error> {
+    stats.pids_current = files.number("pids.current")?;
+    stats.pids_limit = files.text("pids.max")?.and_then(|text| text.parse().ok());
     Ok(())
 }
 

@@ -1,11 +1,9 @@
 //! What a cgroup's tasks waited for (PSI): `cpu.pressure` and its like, in v2 without a controller.
 //! <https://docs.kernel.org/accounting/psi.html>
 
-use crate::{Error, Stats, file};
+use crate::{Error, Stats, readable::Readable};
 
-use super::Place;
-
-pub(crate) fn stats(place: &Place, stats: &mut Stats) -> Result<(), Error> {
+pub(crate) fn stats(files: &Readable, stats: &mut Stats) -> Result<(), Error> {
     let totals = &mut stats.totals;
     for (name, waiting, stalled, now) in [
         (
@@ -28,7 +26,7 @@ pub(crate) fn stats(place: &Place, stats: &mut Stats) -> Result<(), Error> {
         ),
     ] {
         // A kernel may be built without, or have it turned off.
-        let Some(text) = file::read_optional(&place.file(name))? else {
+        let Some(text) = files.text(name)? else {
             return Ok(());
         };
         *waiting = word(&text, "some", "total=").and_then(|total| total.parse().ok());
@@ -60,12 +58,9 @@ mod tests {
     #[test]
     fn both_lines_of_each_file() {
         let dir = Dir::new();
-        let place = Place {
-            dir: dir.path().to_owned(),
-            version: Version::V2,
-        };
+        let files = Readable::open(dir.path().to_owned(), Version::V2).unwrap();
         let mut found = Stats::default();
-        stats(&place, &mut found).unwrap();
+        stats(&files, &mut found).unwrap();
         assert_eq!(found, Stats::default());
         // Before 5.13 a cpu has no full line.
         dir.file(
@@ -80,7 +75,7 @@ mod tests {
             "io.pressure",
             "some avg10=0.00 avg60=0.00 avg300=0.00 total=0\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=0\n",
         );
-        stats(&place, &mut found).unwrap();
+        stats(&files, &mut found).unwrap();
         let totals = found.totals;
         assert_eq!(
             (totals.cpu_waiting_usec, totals.cpu_stalled_usec),
