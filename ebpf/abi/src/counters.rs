@@ -8,8 +8,9 @@ use crate::{
     namespace::{NS_TYPES, NsType},
 };
 
-/// Slots in the kernel maps, slot 0 (nobody) included.
-pub const MAX_SLOTS: u32 = 1024;
+/// Slots in the kernel maps, slot 0 (nobody) included, and those that wait for cgroups that are
+/// born: a thousand containers and more.
+pub const MAX_SLOTS: u32 = 2048;
 
 /// Which syscall touched namespaces.
 #[repr(u8)]

@@ -34,6 +34,7 @@ mod options;
 mod page;
 mod policies;
 mod rates;
+mod readers;
 mod readiness;
 mod registry;
 mod runtime_files;

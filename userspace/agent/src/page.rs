@@ -9,6 +9,7 @@ use crate::{
     api::{ContainerStats, ContainerSummary, Origin, State},
     container::Container,
     event::{Event, Kind, Verdict},
+    readers,
     shared::Shared,
 };
 
@@ -47,15 +48,12 @@ pub(crate) fn page(shared: &Shared) -> String {
         .collect();
     let mut text = String::from(HEAD);
     head(&mut text, shared);
-    let rows: Vec<_> = containers
-        .iter()
-        .map(|container| {
-            (
-                container.summary(&shared.kernel, &shared.hierarchies),
-                container.use_now(&shared.kernel, &shared.hierarchies),
-            )
-        })
-        .collect();
+    let rows = readers::of_each(&containers, |container| {
+        (
+            container.summary(&shared.kernel, &shared.hierarchies),
+            container.use_now(&shared.kernel, &shared.hierarchies),
+        )
+    });
     table(&mut text, &rows);
     let running: Vec<&Container> = containers
         .iter()

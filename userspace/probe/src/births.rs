@@ -5,7 +5,6 @@
 //! nobody's (`give_back`). A slot that is not kept rests before it is released: hooks may be in it.
 
 use paddock_abi::{
-    counters::MAX_SLOTS,
     key::{PathKey, SlotPlace, slot_state},
     record::PATH_LEN,
 };
@@ -51,8 +50,8 @@ impl Probe {
 
     /// All that are to be decided.
     pub fn provisional_slots(&self) -> Vec<Slot> {
-        (1..MAX_SLOTS)
-            .map(Slot)
+        self.slots
+            .used()
             .filter(|slot| self.is_provisional(*slot))
             .collect()
     }
@@ -112,7 +111,8 @@ impl Probe {
                 gone("PATH_SLOT", self.maps.path_slot.remove(&path))?;
             }
         }
-        for slot in (1..MAX_SLOTS).map(Slot) {
+        let used: Vec<Slot> = self.slots.used().collect();
+        for slot in used {
             let place = self.place(slot);
             if place.parent != 0 && slots.contains(&Slot(place.parent)) {
                 let above = self.place(Slot(place.parent)).parent;

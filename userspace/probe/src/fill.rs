@@ -47,10 +47,7 @@ impl Probe {
             "PATH_SLOT" => count(maps.path_slot.keys(), most),
             "SLOT_DEVICES" => count(maps.slot_devices.keys(), most),
             "HITS" => count(maps.hits.keys(), most),
-            "SLOT_CONFIG" => (1..MAX_SLOTS)
-                .filter_map(|slot| maps.slot_config.get(&slot, 0).ok())
-                .filter(|config| config.in_use != 0)
-                .count(),
+            "SLOT_CONFIG" => self.slots.used().len(),
             _ => return None,
         };
         Some(Fill { map, entries, most })

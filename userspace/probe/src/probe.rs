@@ -34,7 +34,9 @@ use crate::{
     paths, peers,
     pins::{self, Manifest},
     program_log::ProgramLog,
-    selftest, swap,
+    selftest,
+    slots::Slots,
+    swap,
     tables::Table,
 };
 
@@ -50,8 +52,7 @@ pub struct Probe {
     program_log: Option<ProgramLog>,
     pub(crate) peers: Table<(u8, PeerKey)>,
     pub(crate) paths: Table<NameKey>,
-    /// Where the search for a free slot goes on.
-    pub(crate) next_slot: u32,
+    pub(crate) slots: Slots,
     /// What others must not have changed.
     pub(crate) written: Written,
 }
@@ -127,6 +128,7 @@ impl Probe {
         // Of one that died while it put its programs in the place of these.
         swap::settle(pin_dir, &mut maps, &manifest.programs)?;
         let (peers, paths) = (peers::known(&maps), paths::known(&maps));
+        let slots = Slots::known(&maps);
         let mut probe = Self {
             pin_dir: pin_dir.clone(),
             maps,
@@ -137,7 +139,7 @@ impl Probe {
             program_log: None,
             peers,
             paths,
-            next_slot: 1,
+            slots,
             written: Written::default(),
         };
         probe.introduce()?;
@@ -231,6 +233,7 @@ impl Probe {
         };
         manifest.write(pin_dir)?;
         let (peers, paths) = (peers::known(&maps), paths::known(&maps));
+        let slots = Slots::known(&maps);
         let mut probe = Self {
             pin_dir: pin_dir.clone(),
             maps,
@@ -241,7 +244,7 @@ impl Probe {
             program_log: program_log.map(ProgramLog::new),
             peers,
             paths,
-            next_slot: 1,
+            slots,
             written: Written::default(),
         };
         probe.introduce()?;

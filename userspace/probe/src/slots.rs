@@ -1,6 +1,6 @@
 //! Who is who, as user space tells the kernel half: slots, cgroups, namespaces, set-up.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use aya::maps::MapError;
 use paddock_abi::{
@@ -8,7 +8,7 @@ use paddock_abi::{
     key::{SetUp, SlotConfig, SlotPlace, slot_state},
 };
 
-use crate::{CgroupKey, Error, NsInums, Probe, Slot, SlotCounters};
+use crate::{CgroupKey, Error, NsInums, Probe, Slot, SlotCounters, maps::Maps};
 
 /// What a container shares by its configuration.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -22,18 +22,48 @@ pub struct Shares {
     pub joined: NsInums,
 }
 
+/// Which are taken. The maps have it, too, for the next agent; to ask them is a system call for
+/// each of two thousand.
+#[derive(Debug)]
+pub(crate) struct Slots {
+    used: BTreeSet<u32>,
+    /// Where the search for a free one goes on.
+    next: u32,
+}
+
+impl Slots {
+    pub(crate) fn known(maps: &Maps) -> Self {
+        let used = |slot: &u32| {
+            let config = maps.slot_config.get(slot, 0);
+            config.is_ok_and(|config| config.in_use != 0)
+        };
+        Self {
+            used: (1..MAX_SLOTS).filter(used).collect(),
+            next: 1,
+        }
+    }
+
+    /// The numbers go round, so late records of a slot's former owner are rare.
+    fn free(&self) -> Option<u32> {
+        (0..MAX_SLOTS - 1)
+            .map(|step| 1 + (self.next - 1 + step) % (MAX_SLOTS - 1))
+            .find(|slot| !self.used.contains(slot))
+    }
+
+    fn take(&mut self, slot: u32) {
+        self.used.insert(slot);
+        self.next = 1 + slot % (MAX_SLOTS - 1);
+    }
+
+    pub(crate) fn used(&self) -> impl ExactSizeIterator<Item = Slot> {
+        self.used.iter().copied().map(Slot)
+    }
+}
+
 impl Probe {
-    /// A free slot, 1..=1023, zeroed; the numbers go round, so late records of a slot's former
-    /// owner are rare. `None`: all are taken.
+    /// A free slot, zeroed. `None`: all are taken.
     pub fn allocate_slot(&mut self) -> Option<Slot> {
-        let free = (0..MAX_SLOTS - 1)
-            .map(|step| 1 + (self.next_slot - 1 + step) % (MAX_SLOTS - 1))
-            .find(|slot| {
-                self.maps
-                    .slot_config
-                    .get(slot, 0)
-                    .is_ok_and(|config| config.in_use == 0)
-            })?;
+        let free = self.slots.free()?;
         let config = SlotConfig {
             in_use: 1,
             ..SlotConfig::default()
@@ -50,23 +80,14 @@ impl Probe {
         self.maps.slot_ruleset.set(free, 0, 0).ok()?;
         self.written.bound.remove(&free);
         self.maps.slot_config.set(free, config, 0).ok()?;
-        self.next_slot = 1 + free % (MAX_SLOTS - 1);
+        self.slots.take(free);
         Some(Slot(free))
     }
 
     /// Containers' slots, a dead predecessor's included.
     pub fn slots(&self) -> Vec<Slot> {
         let decided = |slot: &Slot| self.place(*slot).state == slot_state::DECIDED;
-        (1..MAX_SLOTS)
-            .filter(|slot| {
-                self.maps
-                    .slot_config
-                    .get(slot, 0)
-                    .is_ok_and(|config| config.in_use != 0)
-            })
-            .map(Slot)
-            .filter(decided)
-            .collect()
+        self.slots.used().filter(decided).collect()
     }
 
     /// What the container shares by its configuration: joining those is no escape.
@@ -136,6 +157,7 @@ impl Probe {
                 .slot_config
                 .set(slot.0, SlotConfig::default(), 0)
                 .map_err(|source| Error::map("write", "SLOT_CONFIG", source))?;
+            self.slots.used.remove(&slot.0);
         }
         Ok(())
     }

@@ -2,9 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    num::NonZero,
     sync::Arc,
-    thread,
 };
 
 use super::{
@@ -18,6 +16,7 @@ use crate::{
     counters::{Counters, OOM_KINDS},
     oom::{constraint_name, level_name},
     policies::Hit,
+    readers,
     registry::Exported,
     shared::Shared,
     telling::{action_name, syscall_name},
@@ -118,11 +117,6 @@ pub(super) const FAMILIES: [Family; 15] = [
 /// Series of those beyond the cap.
 const OTHER: &str = "_other";
 
-/// Threads that read at once, at most: a scrape is not all that a host has to do.
-const MOST_READERS: usize = 4;
-/// Containers for a thread, at least; a thread costs what half of one does.
-const WORTH_A_READER: usize = 16;
-
 /// One `container` label's worth.
 #[derive(Debug)]
 pub(super) struct Reading {
@@ -133,10 +127,10 @@ pub(super) struct Reading {
 }
 
 pub(super) fn expose(shared: &Shared, exported: &Exported, page: &mut Exposition) {
-    let mut readings = read_all(shared, &exported.containers);
+    let mut readings = readers::of_each(&exported.containers, |one| read(shared, one));
     // All labelled ones are there from the first on, so the sum appears once and stays.
     let mut other = exported.other.clone();
-    for reading in read_all(shared, &exported.folded) {
+    for reading in readers::of_each(&exported.folded, |one| read(shared, one)) {
         other.add(&reading.counters);
     }
     if !exported.folded.is_empty() || other != Counters::default() {
@@ -163,31 +157,6 @@ pub(super) fn expose(shared: &Shared, exported: &Exported, page: &mut Exposition
         (count > 0).then(|| (labels, float(count)))
     })));
     cgroup::expose(&readings, page);
-}
-
-/// Some thirty files of each, which the kernel makes up when asked: on several processors at
-/// once, where there is enough for each to be worth its thread.
-fn read_all(shared: &Shared, containers: &[Arc<Container>]) -> Vec<Reading> {
-    let read_some = |some: &[Arc<Container>]| -> Vec<Reading> {
-        some.iter().map(|one| read(shared, one)).collect()
-    };
-    let processors = thread::available_parallelism().map_or(1, NonZero::get);
-    let each = containers.len().div_ceil(processors.min(MOST_READERS));
-    let mut parts = containers.chunks(each.max(WORTH_A_READER));
-    let own = parts.next().unwrap_or_default();
-    thread::scope(|scope| {
-        let others: Vec<_> = parts
-            .map(|part| scope.spawn(move || read_some(part)))
-            .collect();
-        let mut readings = read_some(own);
-        for other in others {
-            match other.join() {
-                Ok(more) => readings.extend(more),
-                Err(panic) => std::panic::resume_unwind(panic),
-            }
-        }
-        readings
-    })
 }
 
 fn read(shared: &Shared, container: &Arc<Container>) -> Reading {

@@ -21,7 +21,7 @@ use crate::{
         StartedReply, State, WaitReply,
     },
     container::Container,
-    launch,
+    launch, readers,
     shared::Shared,
 };
 
@@ -128,11 +128,10 @@ pub(super) async fn all_stats(
 ) -> Result<Json<Vec<ContainerStats>>, Failure> {
     // Reads cgroup files.
     let all = tokio::task::spawn_blocking(move || {
-        let containers = shared.registry.all();
-        let stats = containers
-            .iter()
-            .filter_map(|container| container.use_now(&shared.kernel, &shared.hierarchies));
-        stats.collect()
+        let stats = readers::of_each(&shared.registry.all(), |container| {
+            container.use_now(&shared.kernel, &shared.hierarchies)
+        });
+        stats.into_iter().flatten().collect()
     });
     Ok(Json(all.await.map_err(|_| launch::Error::Ending)?))
 }
