@@ -15,6 +15,11 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
+use aya::{
+    maps::MapError,
+    programs::{ProgramError, ProgramInfo},
+    sys::SyscallError,
+};
 
 use super::{able, calls, container_closes, of_container};
 use crate::{
@@ -206,8 +211,7 @@ fn killed_while_it_takes_over(context: &Context) -> Result<()> {
 /// same fifteen bytes.
 fn watching() -> Result<BTreeMap<u32, u32>> {
     let mut found = BTreeMap::new();
-    for info in aya::programs::loaded_programs() {
-        let info = info?;
+    for info in loaded()? {
         if info.name_as_str() == Some("btf_sched_proce") {
             found.insert(info.id(), info.size_translated().unwrap_or_default());
         }
@@ -283,15 +287,36 @@ fn unload_leaves_nothing(context: &Context) -> Result<()> {
 }
 
 fn programs() -> Result<BTreeSet<u32>> {
-    let all = aya::programs::loaded_programs();
-    Ok(all
-        .map(|info| info.map(|info| info.id()))
-        .collect::<Result<_, _>>()?)
+    Ok(loaded()?.iter().map(ProgramInfo::id).collect())
+}
+
+fn loaded() -> Result<Vec<ProgramInfo>> {
+    let mut all = Vec::new();
+    for info in aya::programs::loaded_programs() {
+        match info {
+            Ok(info) => all.push(info),
+            // It went between its number and a descriptor for it.
+            Err(ProgramError::SyscallError(error)) if is_gone(&error) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(all)
 }
 
 fn maps() -> Result<BTreeSet<u32>> {
-    let all = aya::maps::loaded_maps();
-    Ok(all
-        .map(|info| info.map(|info| info.id()))
-        .collect::<Result<_, _>>()?)
+    let mut ids = BTreeSet::new();
+    for info in aya::maps::loaded_maps() {
+        match info {
+            Ok(info) => {
+                ids.insert(info.id());
+            }
+            Err(MapError::SyscallError(error)) if is_gone(&error) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(ids)
+}
+
+fn is_gone(error: &SyscallError) -> bool {
+    error.io_error.kind() == std::io::ErrorKind::NotFound
 }

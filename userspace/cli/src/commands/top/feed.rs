@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hyper::Method;
+use hyper::{Method, StatusCode};
 use paddock_agent::{
     api::{ContainerDetail, ContainerStats, ContainerSummary, LogLine},
     event::{Event, Kind, Verdict},
@@ -73,8 +73,8 @@ pub(super) struct Feed {
     every: Duration,
     to: Sender<Message>,
     wish: Wish,
-    /// Nanoseconds since the epoch: events from here on have not been told.
-    events_since: u64,
+    /// The newest event that has been told; none before the first.
+    told: Option<u64>,
     /// No log is read before.
     log_due: Option<Instant>,
 }
@@ -89,7 +89,7 @@ impl Feed {
             every,
             to,
             wish: Wish::default(),
-            events_since: 0,
+            told: None,
             log_due: None,
         }
     }
@@ -121,7 +121,7 @@ impl Feed {
     fn turn(&mut self, wish: Wish) -> Result<(), Left> {
         let others = self.wish.all != wish.all;
         // The screen begins anew, too.
-        (self.events_since, self.log_due) = (0, None);
+        (self.told, self.log_due) = (None, None);
         self.wish = wish;
         if others { self.beat() } else { self.of_one() }
     }
@@ -160,18 +160,32 @@ impl Feed {
     }
 
     fn events(&mut self, id: String) -> Result<(), Left> {
-        let since = self.events_since;
-        let path = format!("/v1/events?container={}&since_ns={since}", encode(&id));
-        let (mut lines, mut next) = (Vec::new(), since);
+        let from = self
+            .told
+            .map_or_else(|| format!("last={LINES}"), |told| format!("after={told}"));
+        let path = format!("/v1/events?container={}&{from}", encode(&id));
+        let mut events = Vec::new();
         let told = self.client.lines_within(&path, PATIENCE, |text| {
             if let Ok(event) = serde_json::from_str::<Event>(text) {
-                next = next.max(event.time_ns + 1);
-                lines.push(event_line(&event));
+                self.told = self.told.max(Some(event.id));
+                events.push((event.time_ns, event_line(&event)));
             }
         });
-        self.events_since = next;
         match told {
-            Ok(()) => self.tell(News::Lines(id, TextKind::Events, lines)),
+            Ok(()) => {
+                // What the kernel half saw is told after what the agent did meanwhile.
+                events.sort_by_key(|(time_ns, _)| *time_ns);
+                let lines = events.into_iter().map(|(_, line)| line).collect();
+                self.tell(News::Lines(id, TextKind::Events, lines))
+            }
+            // An agent that begins anew does not know the event that was told last.
+            Err(Error::Refused {
+                status: StatusCode::CONFLICT,
+                ..
+            }) => {
+                self.told = Some(0);
+                Ok(())
+            }
             Err(_) => Ok(()),
         }
     }
