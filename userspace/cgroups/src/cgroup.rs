@@ -5,7 +5,6 @@ use std::{
     fs,
     os::{fd::OwnedFd, unix::fs::MetadataExt as _},
     path::{Path, PathBuf},
-    sync::OnceLock,
 };
 
 use serde::{Deserialize, Serialize};
@@ -307,10 +306,6 @@ impl Cgroup {
     /// Reads use and limits now. A value the host does not offer is `None`.
     pub fn stats(&self) -> Result<Stats, Error> {
         stats::read(self)
-    }
-
-    pub(crate) fn huge_page_sizes(&self) -> &OnceLock<Vec<String>> {
-        &self.hierarchies.huge_page_sizes
     }
 
     /// CPU time used, in microseconds: one file.

@@ -9,7 +9,7 @@ use std::{
     collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
-    sync::{Arc, OnceLock},
+    sync::Arc,
 };
 
 use nix::sys::statfs::{CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC, statfs};
@@ -70,8 +70,6 @@ pub struct Hierarchies {
     v2: Option<Arc<Hierarchy>>,
     /// Known to the kernel, switched off on its command line.
     disabled: Arc<BTreeSet<String>>,
-    /// As the hugetlb controller's files have them, once one cgroup was read.
-    pub(crate) huge_page_sizes: Arc<OnceLock<Vec<String>>>,
 }
 
 impl Hierarchies {
@@ -153,7 +151,6 @@ impl Hierarchies {
             v1: v1.into(),
             v2: v2.map(Arc::new),
             disabled: Arc::new(disabled(cgroups)),
-            huge_page_sizes: Arc::default(),
         })
     }
 
@@ -266,7 +263,6 @@ impl Hierarchies {
             v1: v1.iter().map(|item| one(Version::V1, item)).collect(),
             v2: v2.as_ref().map(|item| Arc::new(one(Version::V2, item))),
             disabled: Arc::default(),
-            huge_page_sizes: Arc::default(),
         }
     }
 }

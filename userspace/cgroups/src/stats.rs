@@ -135,7 +135,7 @@ pub(crate) fn read(cgroup: &Cgroup) -> Result<Stats, Error> {
         blkio::stats(&place.open()?, &mut stats)?;
     }
     if let Some(place) = cgroup.place("hugetlb") {
-        hugetlb::stats(&place.open()?, cgroup.huge_page_sizes(), &mut stats)?;
+        hugetlb::stats(&place.open()?, &mut stats)?;
     }
     Ok(stats)
 }

@@ -1,7 +1,7 @@
 //! Huge pages by size, v1 `hugetlb.2MB.limit_in_bytes`, v2 `hugetlb.2MB.max`; also what is
 //! reserved of them (`rsvd`, 5.7), since a reservation that is never used up counts only there.
 
-use std::{collections::BTreeMap, fs, path::Path, sync::OnceLock};
+use std::{collections::BTreeMap, fs, path::Path};
 
 use crate::{
     Error, Stats, change::Change, discovery::Version, readable::Readable, stats::HugePages,
@@ -40,29 +40,12 @@ pub(crate) fn plan(place: &Place, limits: &BTreeMap<String, u64>) -> Result<Vec<
     Ok(changes)
 }
 
-/// Which sizes there are, the kernel knew when it began: one listing of a directory is for all.
-pub(crate) fn stats(
-    files: &Readable,
-    known: &OnceLock<Vec<String>>,
-    stats: &mut Stats,
-) -> Result<(), Error> {
+pub(crate) fn stats(files: &Readable, stats: &mut Stats) -> Result<(), Error> {
     let last = match files.version {
         Version::V1 => "usage_in_bytes",
         Version::V2 => "current",
     };
-    let listed;
-    let sizes = if let Some(known) = known.get() {
-        known
-    } else {
-        listed = sizes(files.dir(), last);
-        // A cgroup that has gone says nothing of others.
-        if !listed.is_empty() {
-            let _ = known.set(listed.clone());
-        }
-        &listed
-    };
-    for size in sizes {
-        let size = size.clone();
+    for size in sizes(files.dir(), last) {
         if let Some(usage_bytes) = files.number(&format!("hugetlb.{size}.{last}"))? {
             stats.huge_pages.push(HugePages { size, usage_bytes });
         }
