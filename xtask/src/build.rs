@@ -18,7 +18,7 @@ use crate::{
 };
 
 const KERNEL_TARGET: &str = "bpfel-unknown-none";
-/// Line information for verifier logs, and BTF; one unit, so that the programs are the same
+/// BTF is made of what is for debuggers; one unit, so that the programs are the same
 /// wherever they are compiled.
 const KERNEL_FLAGS: [&str; 4] = [
     "-Cdebuginfo=2",
@@ -55,7 +55,9 @@ pub(crate) fn beside_kernel_half(tree: &Tree) -> Result<Child> {
         .context("run cargo")
 }
 
-/// Leaves out the four fifths of the object that are for debuggers: the kernel reads its BTF.
+/// Leaves out what is for debuggers, most of the object: the kernel reads its BTF. Of that, lines
+/// are left out, too: they were half of what remained, an agent's start copied them for each
+/// program, and the kernel keeps what it is given.
 fn strip(tree: &Tree, toolchain: &KernelToolchain) -> Result<()> {
     let (linked, object) = (tree.linked_ebpf_object(), tree.ebpf_object());
     let changed = |path: &Path| fs::metadata(path).and_then(|metadata| metadata.modified());
@@ -64,11 +66,56 @@ fn strip(tree: &Tree, toolchain: &KernelToolchain) -> Result<()> {
     if changed(&object).is_ok_and(|stripped_at| stripped_at >= linked_at) {
         return Ok(());
     }
+    let objcopy = setup::objcopy(toolchain)?;
+    let (section, aside) = (
+        object.with_extension("btf-ext"),
+        object.with_extension("whole"),
+    );
+    let named = |path: &Path| format!("{BTF_EXT}={}", path.display());
     cmd::run_to_stderr(
-        Command::new(setup::objcopy(toolchain)?)
-            .arg("--strip-debug")
+        Command::new(&objcopy)
+            .args(["--dump-section", &named(&section)])
+            .args([&linked, &aside]),
+    )?;
+    fs::remove_file(&aside).with_context(|| format!("remove {}", aside.display()))?;
+    let whole = fs::read(&section).with_context(|| format!("read {}", section.display()))?;
+    let less = without_lines(&whole).context("the kernel half's .BTF.ext is not as known")?;
+    fs::write(&section, less).with_context(|| format!("write {}", section.display()))?;
+    cmd::run_to_stderr(
+        Command::new(&objcopy)
+            .args(["--strip-debug", "--remove-section", ".rel.BTF.ext"])
+            .args(["--update-section", &named(&section)])
             .args([linked, object]),
     )
+}
+
+const BTF_EXT: &str = ".BTF.ext";
+
+/// <https://docs.kernel.org/bpf/btf.html#btf-ext-section>: a header, of which three pairs of offset
+/// and length, in bytes from its end, say where functions, lines and relocations are.
+fn without_lines(section: &[u8]) -> Option<Vec<u8>> {
+    const FUNCTIONS: usize = 8;
+    const LINES: usize = 16;
+    const RELOCATIONS: usize = 24;
+    let number = |at: usize| {
+        let bytes = section.get(at..at + 4)?.try_into().ok()?;
+        usize::try_from(u32::from_le_bytes(bytes)).ok()
+    };
+    let header = number(4)?;
+    let mut less = section.get(..header)?.to_vec();
+    for pair in [FUNCTIONS, LINES, RELOCATIONS] {
+        let offset = u32::try_from(less.len() - header).ok()?;
+        // An older linker's header ends before relocations.
+        let Some(place) = less.get_mut(pair..pair + 8).filter(|_| pair < header) else {
+            continue;
+        };
+        let from = header + number(pair)?;
+        let length = if pair == LINES { 0 } else { number(pair + 4)? };
+        place[..4].copy_from_slice(&offset.to_le_bytes());
+        place[4..].copy_from_slice(&u32::try_from(length).ok()?.to_le_bytes());
+        less.extend_from_slice(section.get(from..from + length)?);
+    }
+    Some(less)
 }
 
 /// The static binaries: a guest and a container have no libraries of this machine. All
@@ -138,4 +185,24 @@ pub(crate) fn cargo(tree: &Tree, subcommand: &str) -> Command {
         .arg(format!("target.{}.rustflags={flags:?}", tree.triple))
         .env("PADDOCK_EBPF_OBJECT", tree.ebpf_object());
     command
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_go_and_the_rest_stays() {
+        let numbers = |all: &[u32]| all.iter().flat_map(|one| one.to_le_bytes()).collect();
+        let magic = 0x0001_eb9f;
+        let section: Vec<u8> = numbers(&[magic, 32, 0, 8, 8, 12, 20, 4, 1, 2, 3, 4, 5, 6]);
+        let less: Vec<u8> = numbers(&[magic, 32, 0, 8, 8, 0, 8, 4, 1, 2, 6]);
+        assert_eq!(without_lines(&section), Some(less));
+        // Of a header without relocations.
+        let section: Vec<u8> = numbers(&[magic, 24, 0, 4, 4, 4, 1, 2]);
+        let less: Vec<u8> = numbers(&[magic, 24, 0, 4, 4, 0, 1]);
+        assert_eq!(without_lines(&section), Some(less));
+        assert_eq!(without_lines(&section[..30]), None);
+        assert_eq!(without_lines(b"no"), None);
+    }
 }
