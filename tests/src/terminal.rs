@@ -43,6 +43,13 @@ impl Terminal {
 
     /// On one that is so wide.
     pub fn of(context: &Context, args: &[&str], columns: u16) -> Result<Self> {
+        let mut paddock = context.command(args);
+        paddock.env("PADDOCK_DATA_DIR", &context.data);
+        Self::running(&paddock, columns)
+    }
+
+    /// Any program, with what its environment has beside this one's.
+    pub fn running(program: &Command, columns: u16) -> Result<Self> {
         let size = Winsize {
             ws_row: 24,
             ws_col: columns,
@@ -53,12 +60,12 @@ impl Terminal {
         let name = nix::unistd::ttyname(&pty.slave)?.display().to_string();
         let slave = || pty.slave.try_clone();
         let (input, output, errors) = (slave()?, slave()?, slave()?);
-        let paddock = context.command(args);
+        let set = program.get_envs();
         let child = Command::new("setsid")
             .arg("-c")
-            .arg(paddock.get_program())
-            .args(paddock.get_args())
-            .env("PADDOCK_DATA_DIR", &context.data)
+            .arg(program.get_program())
+            .args(program.get_args())
+            .envs(set.filter_map(|(name, value)| Some((name, value?))))
             .env("TERM", "xterm")
             .stdin(input)
             .stdout(output)

@@ -49,6 +49,10 @@ pub(crate) enum Shell {
     Fish,
 }
 
+/// A file in zsh's `fpath` is the body of a function that a first Tab calls, not a script.
+const AT_THE_FIRST_TAB: &[u8] = b"\nif [[ $funcstack[1] == _paddock ]]; then\n    \
+    _clap_dynamic_completer_paddock \"$@\"\nfi\n";
+
 impl Shell {
     fn adapter(self) -> &'static dyn EnvCompleter {
         match self {
@@ -63,6 +67,9 @@ impl Shell {
         let mut script = Vec::new();
         let adapter = self.adapter();
         adapter.write_registration(VAR, "paddock", "paddock", binary, &mut script)?;
+        if matches!(self, Self::Zsh) {
+            script.extend_from_slice(AT_THE_FIRST_TAB);
+        }
         Ok(script)
     }
 }

@@ -51,6 +51,8 @@ const TEST: &[&str] = &[
     "openssl",
     "systemd",
     "chromium",
+    "zsh",
+    "fish",
 ];
 
 /// apt is here and knows the compiler for BPF, or has never read any list.

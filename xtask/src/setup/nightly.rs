@@ -10,12 +10,14 @@ use crate::{
 };
 
 /// Programs the tests start, each by the name most distributions give its package.
-const TEST: [(&str, &str); 5] = [
+const TEST: [(&str, &str); 7] = [
     ("qemu-system-x86_64", "QEMU for x86"),
     ("busybox", "a static busybox"),
     ("xz", "xz-utils"),
     ("strace", "strace"),
     ("chromium", "Chromium"),
+    ("zsh", "zsh"),
+    ("fish", "fish"),
 ];
 
 pub(super) fn install(test: bool) -> Result<KernelToolchain> {
