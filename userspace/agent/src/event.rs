@@ -1,5 +1,6 @@
 //! One thing that happened, as people and JSON lines see it.
 
+use paddock_probe::network::{direction, protocol};
 use serde::{Deserialize, Serialize};
 
 /// Version of the JSON form; grows when a field changes meaning or goes.
@@ -94,6 +95,26 @@ pub struct Peer {
     pub address: String,
     /// The peer's for egress, the container's own for ingress.
     pub port: u16,
+}
+
+impl Peer {
+    /// As rules have it; `None` where the address is none.
+    #[must_use]
+    pub fn judged(&self) -> Option<paddock_policy::Peer> {
+        Some(paddock_policy::Peer {
+            address: self.address.parse().ok()?,
+            port: self.port,
+            protocol: match self.protocol.as_str() {
+                "tcp" => protocol::TCP,
+                "udp" => protocol::UDP,
+                _ => protocol::OTHER,
+            },
+            direction: match self.direction.as_str() {
+                "ingress" => direction::IN,
+                _ => direction::OUT,
+            },
+        })
+    }
 }
 
 /// What is done to a file.

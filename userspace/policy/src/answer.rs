@@ -7,8 +7,9 @@ use paddock_abi::{
 };
 
 use crate::{
-    compile::{DeviceNode, RuleInfo, Ruleset},
-    model::{below, operation},
+    compile::{DeviceNode, NetworkAnswer, RuleInfo, Ruleset},
+    explain::Peer,
+    model::{Cidr, below, operation},
     named::{TARGETS, target_name},
     values::{capability_named, devices},
 };
@@ -105,6 +106,21 @@ impl Ruleset {
         self.answer(strictest)
     }
 
+    /// Of talking to somebody.
+    #[must_use]
+    pub fn peer(&self, peer: Peer) -> Option<Answer<'_>> {
+        let own = Cidr::of(peer.address);
+        let nets = self.networks.iter().filter(|node| node.net.covers(&own));
+        let longest = nets.max_by_key(|node| node.net.bits)?;
+        let fits = |one: &&NetworkAnswer| {
+            let (from, to) = one.ports;
+            one.direction == peer.direction
+                && one.protocol == peer.protocol
+                && (from..=to).contains(&peer.port)
+        };
+        self.answer(longest.answers.iter().find(fits)?.cell)
+    }
+
     /// Of starting the program at an absolute path.
     #[must_use]
     pub fn exec(&self, path: &str) -> Option<Answer<'_>> {
@@ -117,8 +133,24 @@ impl Ruleset {
         let mut names = operation::NAMES.iter();
         let place = names.position(|name| *name == operation)?;
         let nodes = self.paths.iter().filter(|node| below(&node.path, path));
-        let longest = nodes.max_by_key(|node| node.path.len())?;
-        self.answer(*longest.cells.get(place)?)
+        let longest = nodes.max_by_key(|node| node.path.len());
+        let cell = longest.map_or(ACTION_ALLOW, |node| node.cells[place]);
+        self.answer(cell).or_else(|| {
+            // A directory that is given another name takes what is below it along.
+            let moved = 1 << place == operation::REMOVE;
+            let below = self
+                .paths
+                .iter()
+                .filter(|node| moved && node.path != path && below(path, &node.path));
+            let cells = below.flat_map(|node| node.cells);
+            self.answer(cells.fold(ACTION_ALLOW, |strictest, cell| {
+                if action(cell) > action(strictest) {
+                    cell
+                } else {
+                    strictest
+                }
+            }))
+        })
     }
 
     /// Whether it says anything of files but of starting them.

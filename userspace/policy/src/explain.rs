@@ -23,6 +23,7 @@ use crate::{
     words::thing,
 };
 
+const REMOVE: &str = operation::NAMES[operation::REMOVE.trailing_zeros() as usize];
 /// More rules than these no act needs to be let through a file.
 const MOST: usize = 4;
 
@@ -336,8 +337,47 @@ fn instead(decides: &Candidate<'_>) -> Advice {
 
 /// For each question and policy those that hold, the one that decides there first.
 fn asked<'p>(policies: &[&'p Policy], act: Act<'_>) -> Vec<Vec<Candidate<'p>>> {
+    let of_itself = answers(policies, questions(act));
+    if decider(&of_itself).is_some_and(|one| one.action() >= ACTION_AUDIT) {
+        return of_itself;
+    }
+    let along = answers(policies, taken_along(policies, act));
+    if decider(&along).is_some_and(|one| one.action() >= ACTION_AUDIT) {
+        return along;
+    }
+    of_itself
+}
+
+/// A directory that is given another name takes files out of the reach of rules that name what
+/// is below it: refused where anything is refused there.
+fn taken_along<'p>(policies: &[&'p Policy], act: Act<'_>) -> Vec<Question<'p>> {
+    let Act::File { operation, path } = act else {
+        return Vec::new();
+    };
+    if operation != REMOVE {
+        return Vec::new();
+    }
+    let rules = policies.iter().flat_map(|policy| &policy.rules);
+    let mut named: Vec<&str> = rules
+        .flat_map(|rule| &rule.matches)
+        .filter_map(|matched| match Scope::from(matched) {
+            Scope::Path { path, .. } => Some(path),
+            _ => None,
+        })
+        .filter(|named| *named != path && below(path, named))
+        .collect();
+    named.sort_unstable();
+    named.dedup();
+    let each = |path| (0..operation::COUNT).map(move |place| Question::File(1 << place, path));
+    named.into_iter().flat_map(each).collect()
+}
+
+fn answers<'p, 'q>(
+    policies: &[&'p Policy],
+    questions: impl IntoIterator<Item = Question<'q>>,
+) -> Vec<Vec<Candidate<'p>>> {
     let mut all = Vec::new();
-    for question in questions(act) {
+    for question in questions {
         for policy in policies {
             let mut own: Vec<Candidate<'p>> = Vec::new();
             for rule in &policy.rules {

@@ -235,19 +235,7 @@ fn whom_it_talks_to_is_explained() {
         let held = explain(&[&policy], act);
         let denies = held.first().filter(|one| one.action.is_some());
         assert_eq!(denies.map(|one| one.rule.as_str()), rule, "{peer:?}");
-        let own = Cidr::of(peer.address);
-        let nets = rules.networks.iter().filter(|node| node.net.covers(&own));
-        let longest = nets.max_by_key(|node| node.net.bits);
-        let answers = longest.into_iter().flat_map(|node| &node.answers);
-        let cell = answers
-            .filter(|one| one.direction == peer.direction && one.protocol == protocol)
-            .find(|one| one.ports.0 <= port && port <= one.ports.1)
-            .map_or(0, |one| one.cell);
-        let table = Action::of(paddock_abi::policy::action(cell)).map(|_| {
-            rules.rules[usize::from(paddock_abi::policy::rule(cell))]
-                .rule
-                .as_str()
-        });
+        let table = rules.peer(peer).map(|one| one.rule.rule.as_str());
         assert_eq!(table, rule, "{peer:?}");
         let incoming = Act::Peer(Peer {
             direction: direction::IN,
@@ -281,6 +269,7 @@ fn what_is_done_to_files_is_explained() {
         ("write", "/keys/pub/b", Some("keys")),
         ("exec", "/keys/tools/x", Some("tools")),
         ("remove", "/keys/a", None),
+        ("remove", "/key", None),
         ("read", "/keyster", None),
         ("dance", "/keys/a", None),
     ] {
@@ -315,5 +304,42 @@ fn what_is_done_to_files_is_explained() {
     assert!(matches!(
         allowing(text, Overrides::default(), itself),
         Some(Advice::Replace { rule, .. }) if rule == "keys"
+    ));
+}
+
+/// Its new name would be out of the reach of what names files below it. The kernel half's table
+/// says so of the directory, in `policies/paths.rs` of the agent.
+#[test]
+fn a_directory_that_takes_files_along_is_explained() {
+    let text = "name = \"p\"\nmode = \"enforce\"\n\
+        [[rule]]\nname = \"open\"\neffect = \"allow\"\nfile = { path = \"/srv/a/open\" }\n\
+        [[rule]]\nname = \"deep\"\nfile = { path = \"/srv/a/b/keys\", operation = \"read\" }\n\
+        [[rule]]\nname = \"counted\"\nmode = \"audit\"\nfile = { path = \"/srv/a\", operation = \"write\" }\n";
+    let policy = parse(text.as_bytes()).unwrap();
+    let rules = compile(&[&policy]).unwrap();
+    let decides = |operation, path| {
+        let held = explain(&[&policy], Act::File { operation, path });
+        let forbids = held.into_iter().next().filter(|one| one.action.is_some());
+        let table = rules.file(operation, path);
+        let table = table.map(|one| one.rule.rule.clone());
+        let rule = forbids.map(|one| one.rule);
+        assert_eq!(table, rule, "{operation} {path}");
+        rule
+    };
+    for above in ["/", "/srv", "/srv/a", "/srv/a/b"] {
+        assert_eq!(decides("remove", above).as_deref(), Some("deep"), "{above}");
+        assert_eq!(decides("create", above), None, "{above}");
+    }
+    for beside in ["/srv/a/b/keys", "/srv/a/c", "/srv/a/open", "/srv/ab", "/sr"] {
+        assert_eq!(decides("remove", beside), None, "{beside}");
+    }
+    let act = Act::File {
+        operation: "remove",
+        path: "/srv",
+    };
+    // To let the directory itself be renamed says nothing of what is below it.
+    assert!(matches!(
+        allowing(text, Overrides::default(), act),
+        Some(Advice::Replace { rule, .. }) if rule == "deep"
     ));
 }

@@ -190,6 +190,15 @@ fn one_way_out(context: &Context) -> Result<()> {
         "{rules}"
     );
     let events = context.events()?;
+    let recorded = files.write("events.jsonl", &events)?;
+    let report: Value = context.json(&[
+        "policy", "test", &file, "--events", &recorded, "--format", "json",
+    ])?;
+    let again = &report["rules"][0];
+    ensure!(
+        again["rule"] == "default-network" && again["attempts"] == tries && again["succeeded"] == 0,
+        "{report}"
+    );
     let peer = serde_json::json!({
         "direction": "egress", "protocol": "udp", "address": SIX, "port": listener.port,
     });

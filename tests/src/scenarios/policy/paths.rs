@@ -260,6 +260,7 @@ fn told(context: &Context, files: &Files) -> Result<()> {
         ("read", "/data/keys"),
         ("create", "/data/keys/new"),
         ("exec", "/data/tools/tool"),
+        ("remove", "/data/on"),
     ] {
         let of = |event: &&Value| {
             event["file"]["operation"] == operation && event["file"]["path"] == path
@@ -272,10 +273,16 @@ fn told(context: &Context, files: &Files) -> Result<()> {
         );
         let id = event["id"].to_string();
         let told: Value = context.json(&["policy", "explain", &id, "--format", "json"])?;
-        if path == "/data/keys" {
+        let replaced = match path {
             // Nothing is more specific than the rule.
+            "/data/keys" => Some("keys"),
+            // It would have taken along what the rule names.
+            "/data/on" => Some("deep"),
+            _ => None,
+        };
+        if let Some(rule) = replaced {
             ensure!(
-                told["same"] == true && told["allow"][0]["replaces"] == "keys",
+                told["same"] == true && told["allow"][0]["replaces"] == rule,
                 "{told}"
             );
             continue;
@@ -299,8 +306,7 @@ fn told(context: &Context, files: &Files) -> Result<()> {
     ])?;
     let hit = report["rules"].as_array().context("rules")?.iter();
     let hit: BTreeSet<_> = hit.filter_map(|rule| rule["rule"].as_str()).collect();
-    // That a directory on the way was moved is told of the directory, which no rule names.
-    ensure!(hit == BTreeSet::from(["keys", "tools"]), "{report}");
+    ensure!(hit == BTreeSet::from(["deep", "keys", "tools"]), "{report}");
     Ok(())
 }
 

@@ -61,14 +61,17 @@ fn judged(context: &Context) -> Result<()> {
     ]);
     ensure!(report["rules"] == want, "{report} instead of {want}");
     ensure!(
-        report["not_judged"] == json!(["select.image", "network"]) && report["not_understood"] == 0,
+        report["not_judged"] == json!(["select.image", "network, but for denials"])
+            && report["not_understood"] == 0,
         "{report}"
     );
 
     let table = context.ok(&["policy", "test", &policy, "--events", &recorded])?;
     ensure!(
         table.starts_with("POLICY  RULE")
-            && table.ends_with("not judged, since events do not say it: select.image, network\n"),
+            && table.ends_with(
+                "not judged, since events do not say it: select.image, network, but for denials\n"
+            ),
         "{table}"
     );
     // What a policy selects nothing of is forbidden nothing.

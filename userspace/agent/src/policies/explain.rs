@@ -6,10 +6,7 @@
 use std::sync::Arc;
 
 use paddock_policy::{Act, Action, Advice, Held, Peer, Policy, Standing, allowing, explain};
-use paddock_probe::{
-    Activity, NsType,
-    network::{direction, protocol},
-};
+use paddock_probe::{Activity, NsType, network::direction};
 
 use super::{
     Applied, Error, Policies, Who,
@@ -17,7 +14,7 @@ use super::{
 };
 use crate::{
     api::{Allow, Explanation, HeldRule},
-    event::{self, Event, Kind},
+    event::{Event, Kind},
     shared::Shared,
 };
 
@@ -146,7 +143,7 @@ fn asked(shared: &Shared, event: &Arc<Event>, notes: &mut Vec<String>) -> Option
         }),
         Kind::Denial {
             peer: Some(peer), ..
-        } => peer_of(peer).map(Asked::Peer),
+        } => peer.judged().map(Asked::Peer),
         Kind::Activity {
             activity, target, ..
         }
@@ -158,22 +155,6 @@ fn asked(shared: &Shared, event: &Arc<Event>, notes: &mut Vec<String>) -> Option
         }),
         _ => None,
     }
-}
-
-fn peer_of(told: &event::Peer) -> Option<Peer> {
-    Some(Peer {
-        address: told.address.parse().ok()?,
-        port: told.port,
-        protocol: match told.protocol.as_str() {
-            "tcp" => protocol::TCP,
-            "udp" => protocol::UDP,
-            _ => protocol::OTHER,
-        },
-        direction: match told.direction.as_str() {
-            "ingress" => direction::IN,
-            _ => direction::OUT,
-        },
-    })
 }
 
 /// Whether that is the call that a denial is of.

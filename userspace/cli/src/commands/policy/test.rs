@@ -172,6 +172,9 @@ fn answer<'r>(rules: &'r Ruleset, event: &Event) -> Option<Answer<'r>> {
         Kind::Denial {
             file: Some(file), ..
         } => rules.file(&file.operation, &file.path),
+        Kind::Denial {
+            peer: Some(peer), ..
+        } => rules.peer(peer.judged()?),
         _ => None,
     }
 }
@@ -203,7 +206,7 @@ fn not_judged(policies: &[Policy]) -> anyhow::Result<Vec<&'static str>> {
             "capability, but for denials",
         ),
         (!rules.devices.is_empty(), "device, but for denials"),
-        (!rules.networks.is_empty(), "network"),
+        (!rules.networks.is_empty(), "network, but for denials"),
         (rules.has_file_rules(), "file, but for denials and exec"),
         (!rules.syscalls.is_empty(), "syscall"),
     ];
