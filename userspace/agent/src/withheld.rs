@@ -2,6 +2,7 @@
 //!
 //! The kernel half counts what it withholds; here the counts are looked at once a second. So
 //! the end is told also of a container that has fallen silent, and the numbers are the counters'.
+//! As long as nothing is withheld from anybody, the containers' own counts are left alone.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -62,15 +63,28 @@ pub(crate) async fn watch(shared: Arc<Shared>) {
     let mut known = HashMap::new();
     let mut clock = interval(LOOK);
     clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut first = true;
+    // Of all together at the last look; the first is at each.
+    let mut before = None;
     loop {
         tokio::select! {
             _ = clock.tick() => {}
             _ = shutdown.wait_for(|down| *down) => return,
         }
-        look(&shared, &mut known, first);
-        first = false;
+        // Before the containers' counts: what comes in between is seen the next time.
+        let total = of_all(&shared);
+        if before != Some(total) || known.values().any(Watched::goes_on) {
+            look(&shared, &mut known, before.is_none());
+        }
+        before = Some(total);
     }
+}
+
+/// Zero without a kernel half.
+fn of_all(shared: &Shared) -> u64 {
+    let rings = shared.kernel.rings().into_iter().flatten();
+    rings
+        .map(|(_, counters)| lost(&counters).iter().sum::<u64>())
+        .sum()
 }
 
 fn look(shared: &Shared, known: &mut HashMap<Option<String>, Watched>, first: bool) {
@@ -108,6 +122,10 @@ fn look(shared: &Shared, known: &mut HashMap<Option<String>, Watched>, first: bo
 }
 
 impl Watched {
+    fn goes_on(&self) -> bool {
+        self.reasons.iter().any(|reason| reason.since.is_some())
+    }
+
     fn look(&mut self, shared: &Shared, counts: [u64; 3]) {
         for ((reason, word), count) in self.reasons.iter_mut().zip(REASONS).zip(counts) {
             let (action, withheld) = match reason.look(count) {
