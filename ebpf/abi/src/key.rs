@@ -70,9 +70,10 @@ pub struct PathSlot {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SetUp {
-    /// 1: came into a container from outside; a program without a name on disk, which runtimes
-    /// execute themselves from, does not end it. 0: any program does.
-    pub arrived: u32,
+    /// Where it came into a container from outside, the mount namespace of who brought it; there a
+    /// program without a name on disk, which runtimes execute themselves from, does not end it.
+    /// 0: any program does.
+    pub mounts: u32,
     /// 1: it may execute its own program again by name, once.
     pub once: u32,
     /// Inode number of its own program, which it may execute again by descriptor; 0 is none.
@@ -102,6 +103,19 @@ pub struct FileKey {
 pub mod runtime_file {
     pub const PROGRAM: u32 = 1;
     pub const SOCKET: u32 = 2;
+
+    /// A socket that is the own one of the container of that slot, 0 of none.
+    #[must_use]
+    pub const fn socket_of(slot: u32) -> u32 {
+        SOCKET | slot << 8
+    }
+
+    /// Whether it is a socket, and not the own one of that slot.
+    #[must_use]
+    #[inline]
+    pub const fn is_socket_for(kind: u32, slot: u32) -> bool {
+        kind & 0xff == SOCKET && kind >> 8 != slot
+    }
 }
 
 /// What user space tells every hook, and the self-test's switch.

@@ -4,15 +4,13 @@
 //! into it, is the runtime's or the operator's doing until it executes a program there; so is
 //! the one that joins a cgroup in which nothing has run yet. Nobody within a container can give
 //! the mark. Runtimes execute themselves again on the way, from a file without a name (a memfd),
-//! from their own by a descriptor (runc's bind mount of itself), once as /proc/self/exe or, forked into the cgroup, by
-//! name: that does not end it while they are in the host's mount namespace. A program of many
-//! names, such as busybox, executes its other names by name.
+//! from their own by a descriptor (runc's bind mount of itself), once as /proc/self/exe or, forked
+//! into the cgroup, by name: that does not end it while they are among the mounts of who brought
+//! them, which are the host's or, of a runtime that systemd or a snap gave its own, that one's. A
+//! program of many names, such as busybox, executes its other names by name.
 
 use aya_ebpf::helpers::bpf_get_current_pid_tgid;
-use paddock_abi::{
-    key::SetUp,
-    namespace::{NS_TYPES, NsType},
-};
+use paddock_abi::{key::SetUp, namespace::NsType};
 
 use crate::{
     maps::{EXEMPT, FRESH, NS_OWNER, STATE},
@@ -42,7 +40,12 @@ pub(crate) fn attached(moved: u64, slot: u32) {
     if from_outside && !has_a_container(moved) {
         // runc's child may be moved before it starts as runc anew; busybox' shell, which starts
         // its other names so, joins by itself.
-        mark(tgid, program(moved), if by_itself { 0 } else { AS_ITSELF });
+        let (mounts, once) = if by_itself {
+            (host_mounts(), 0)
+        } else {
+            (mounts_outside(), AS_ITSELF)
+        };
+        mark(tgid, program(moved), mounts, once);
     }
 }
 
@@ -54,7 +57,7 @@ pub(crate) fn forked(child: u64, tgid: u32) {
         return;
     }
     if identity(child).slot != 0 && outside() {
-        mark(tgid, program(task), BY_NAME);
+        mark(tgid, program(task), mounts_outside(), BY_NAME);
     }
 }
 
@@ -74,8 +77,25 @@ pub(crate) fn is_outside(slot: u32, task: u64) -> bool {
 
 #[inline(always)]
 fn among_host_mounts(task: u64) -> bool {
-    let host = STATE.get(0).map_or(0, |state| state.host[MNT]);
+    let host = host_mounts();
     host != 0 && namespaces(task)[MNT] == host
+}
+
+#[inline(always)]
+fn host_mounts() -> u32 {
+    STATE.get(0).map_or(0, |state| state.host[MNT])
+}
+
+/// The mount namespace of the current task, who is of no container; the host's where it has gone
+/// into a container's, as an operator's nsenter has.
+#[inline(always)]
+fn mounts_outside() -> u32 {
+    let mounts = namespaces(task::current())[MNT];
+    if is_a_containers(mounts) {
+        host_mounts()
+    } else {
+        mounts
+    }
 }
 
 /// Whether the mark outlives the program that `binprm` says.
@@ -94,7 +114,7 @@ pub(crate) fn goes_on(tgid: u32, task: u64, binprm: u64) -> bool {
         && mark.own == inode_number(file)
         && (by_descriptor || mark.once == BY_NAME || (mark.once == AS_ITSELF && itself));
     mark.once = 0;
-    mark.arrived != 0 && file != 0 && (links == 0 || again) && among_host_mounts(task)
+    mark.mounts != 0 && mark.mounts == namespaces(task)[MNT] && file != 0 && (links == 0 || again)
 }
 
 /// Whether no program has run in it since its birth outside of all containers.
@@ -113,14 +133,10 @@ pub(crate) fn over(slot: u32) {
 }
 
 #[inline(always)]
-fn mark(tgid: u32, own: u64, once: u32) {
+fn mark(tgid: u32, own: u64, mounts: u32, once: u32) {
     /// `BPF_NOEXIST`: paddock's own have theirs.
     const KEEP: u64 = 1;
-    let mark = SetUp {
-        arrived: 1,
-        once,
-        own,
-    };
+    let mark = SetUp { mounts, once, own };
     // Full (8,192 processes): it is judged as one of the container's.
     let _ = EXEMPT.insert(tgid, mark, KEEP);
 }
@@ -128,9 +144,13 @@ fn mark(tgid: u32, own: u64, once: u32) {
 /// Whether the mount namespace is a container's: a process that runs inside is moved, not set up.
 #[inline(always)]
 fn has_a_container(task: u64) -> bool {
-    let inums: [u32; NS_TYPES] = namespaces(task);
-    // SAFETY: copied at once; a concurrent writer replaces it as a whole.
-    unsafe { NS_OWNER.get(inums[MNT]) }.is_some()
+    is_a_containers(namespaces(task)[MNT])
+}
+
+#[inline(always)]
+fn is_a_containers(mounts: u32) -> bool {
+    // SAFETY: only whether there is one.
+    unsafe { NS_OWNER.get(mounts) }.is_some()
 }
 
 /// Inode number of a process' program.

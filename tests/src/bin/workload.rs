@@ -28,7 +28,7 @@ use nix::{
     sched::{CloneFlags, setns, unshare},
     sys::stat::{Mode, SFlag, makedev, mknod},
     unistd::{
-        Gid, Uid, chown, chroot, dup2_stdin, getegid, geteuid, getgroups, setgid, setgroups,
+        Gid, Uid, chown, chroot, dup2_stdin, getegid, geteuid, getgroups, read, setgid, setgroups,
         sethostname, setuid, unlink,
     },
 };
@@ -39,7 +39,8 @@ const USAGE: &str = "alloc BYTES | spin SECONDS | setns-loop PATH NSTYPE COUNT |
     write PATH TEXT | stat PATH | overwrite-programs SECONDS | exit CODE | \
     talk tcp|udp ADDRESS PORT COUNT | packets BYTES COUNT | hold PATH PATH=TEXT... | hear PATH | ask ADDRESS PORT COUNT | try chroot|hostname|read|write|both|node|create|remove|mkdir|rmdir|symlink|chmod|chown|truncate|exec|memory|tree|filesystem PATH COUNT | \
     try link|rename|exchange|bind PATH:PATH COUNT | within ROOT COMMAND... | look COUNT | serve PORT UID PATH COUNT | \
-    bare PROGRAM | join PID PROGRAM | arrive PATH PROGRAM ARGS...";
+    bare PROGRAM | join PID PROGRAM | arrive PATH PROGRAM ARGS... | \
+    again ARGS...";
 
 fn main() -> ExitCode {
     let args: Vec<_> = std::env::args().skip(1).collect();
@@ -94,6 +95,7 @@ fn run(args: &[&str]) -> Result<ExitCode> {
         ["bare", program] => return bare(program),
         ["join", pid, program] => return join(pid, program),
         ["arrive", path, program, ref args @ ..] => return arrive(path, program, args),
+        ["again", ref args @ ..] => return again(args),
         ["exit", code] => return Ok(ExitCode::from(code.parse::<u8>()?)),
         _ => bail!("usage: {USAGE}"),
     }
@@ -131,6 +133,16 @@ fn arrive(path: &str, program: &str, args: &[&str]) -> Result<ExitCode> {
     setns(File::open(path)?, CloneFlags::empty())?;
     unshare(CloneFlags::CLONE_NEWIPC)?;
     Err(Command::new(program).args(args).exec()).context("exec")
+}
+
+/// As a runtime that starts itself anew from memory on the way.
+fn again(args: &[&str]) -> Result<ExitCode> {
+    // No more than the line: what follows is for the next.
+    let mut byte = [0];
+    while read(std::io::stdin(), &mut byte)? == 1 && byte != *b"\n" {}
+    let copy = file::in_memory("/proc/self/exe")?;
+    let copy = format!("/proc/self/fd/{}", copy.as_raw_fd());
+    Err(Command::new(copy).args(args).exec()).context("exec")
 }
 
 fn child(program: &str) -> Result<ExitCode> {

@@ -31,7 +31,7 @@ use tokio::{
     time::{MissedTickBehavior, interval, timeout},
 };
 
-use crate::{chain::chain, clock, found::pattern, kernel::EnrolError, shared::Shared};
+use crate::{chain::chain, clock, found, kernel::EnrolError, shared::Shared};
 
 /// How the process is called that plays it.
 pub const ARGV0: &str = "paddock-canary";
@@ -141,7 +141,9 @@ pub(crate) async fn keep(shared: Arc<Shared>) {
         tracing::warn!("no canary: setns is not watched: {reason}");
         return;
     }
-    if is_contained(&shared) {
+    // What comes out of a container's cgroup stays the container's: it would be told to have
+    // escaped each time.
+    if found::agent_is_within(&shared) {
         tracing::info!("no canary: the agent is in a container, whose escape it would be");
         return;
     }
@@ -174,18 +176,6 @@ pub(crate) async fn keep(shared: Arc<Shared>) {
             }
         };
     }
-}
-
-/// What comes out of a container's cgroup stays the container's: one that the agent itself is in
-/// would be told to have escaped each time.
-fn is_contained(shared: &Shared) -> bool {
-    let namespace = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/cgroup"));
-    // The first process' may be out of reach.
-    let hidden = matches!((namespace("self"), namespace("1")), (Ok(own), Ok(host)) if own != host);
-    let paths = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    let mut paths = paths.lines().filter_map(|line| line.splitn(3, ':').nth(2));
-    let track = &shared.live().track;
-    hidden || paths.any(|path| pattern::find(path, track).is_some())
 }
 
 /// Whether it was heard of; nothing when the agent ends meanwhile, and its reader with it.

@@ -6,7 +6,7 @@ use paddock_probe::{Changed, GuardMode, Tampered};
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::{
-    bus::Subject, chain::chain, clock, event::Kind, options::Guarding, policies::Policies,
+    bus::Subject, chain::chain, clock, event::Kind, found, options::Guarding, policies::Policies,
     shared::Shared,
 };
 
@@ -15,7 +15,10 @@ const LOOK: Duration = Duration::from_secs(5);
 /// What holds from now on, by what is in force.
 pub(crate) fn follow(shared: &Shared, policies: &Policies) {
     let mode = match shared.live().guard {
-        Guarding::Auto if policies.enforce() => GuardMode::Enforce,
+        // The next agent is another container then, which nothing tells from others.
+        Guarding::Auto if policies.enforce() && !found::agent_is_within(shared) => {
+            GuardMode::Enforce
+        }
         Guarding::Auto | Guarding::Off => GuardMode::Off,
         Guarding::Audit => GuardMode::Audit,
         Guarding::Enforce => GuardMode::Enforce,

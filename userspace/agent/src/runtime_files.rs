@@ -1,5 +1,8 @@
 //! Programs and sockets of this host's container runtimes: whoever gets hold of one of them from
 //! inside a container is the host's root. The kernel half knows them by inode and device.
+//!
+//! An agent in a container, as on Kubernetes, is spoken to from within that one: its own socket is
+//! nothing foreign there, and is to every other container.
 
 use std::{
     os::unix::fs::{FileTypeExt as _, MetadataExt as _},
@@ -9,9 +12,9 @@ use std::{
 };
 
 use nix::sys::stat::{major, minor};
-use paddock_probe::{FileId, RuntimeFile};
+use paddock_probe::{FileId, RuntimeFile, Slot};
 
-use crate::shared::Shared;
+use crate::{found, shared::Shared};
 
 /// Runtimes are restarted and upgraded: their files are others then.
 const AGAIN: Duration = Duration::from_secs(30);
@@ -72,11 +75,12 @@ pub(crate) async fn run(shared: Arc<Shared>) {
 }
 
 fn tell(shared: &Shared) {
+    let own_slot = found::around_agent(shared).and_then(|container| container.facts().slot);
     let own_socket = shared.options.state_dir.join("paddock.sock");
     let files: Vec<_> = programs()
         .chain(SOCKETS.iter().map(PathBuf::from))
-        .chain([own_socket])
-        .filter_map(|path| look(&path))
+        .filter_map(|path| look(&path, None))
+        .chain(look(&own_socket, own_slot))
         .collect();
     if let Err(error) = shared.kernel.set_runtime_files(&files) {
         tracing::warn!(
@@ -94,10 +98,10 @@ fn programs() -> impl Iterator<Item = PathBuf> {
 }
 
 /// `None` where it is not there.
-fn look(path: &Path) -> Option<(FileId, RuntimeFile)> {
+fn look(path: &Path, of: Option<Slot>) -> Option<(FileId, RuntimeFile)> {
     let found = std::fs::metadata(path).ok()?;
     let kind = if found.file_type().is_socket() {
-        RuntimeFile::Socket
+        RuntimeFile::Socket { of }
     } else if found.is_file() {
         RuntimeFile::Program
     } else {

@@ -5,6 +5,7 @@
 //! with [`Error::NoAgent`] when nobody listens.
 
 use std::{
+    io::ErrorKind,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -24,6 +25,13 @@ use tokio::net::UnixStream;
 pub(crate) enum Error {
     #[error("no agent answers on {}: start one with `paddock agent`", socket.display())]
     NoAgent {
+        socket: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    /// There may be one.
+    #[error("no access to the agent on {}: it takes root, and no policy against it", socket.display())]
+    NoAccess {
         socket: PathBuf,
         #[source]
         source: std::io::Error,
@@ -262,12 +270,14 @@ impl Client {
         path: &str,
         body: Option<Vec<u8>>,
     ) -> Result<Response<Incoming>, Error> {
-        let stream = UnixStream::connect(&self.socket)
-            .await
-            .map_err(|source| Error::NoAgent {
-                socket: self.socket.clone(),
-                source,
-            })?;
+        let stream = UnixStream::connect(&self.socket).await.map_err(|source| {
+            let socket = self.socket.clone();
+            if source.kind() == ErrorKind::PermissionDenied {
+                Error::NoAccess { socket, source }
+            } else {
+                Error::NoAgent { socket, source }
+            }
+        })?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
             .await
             .map_err(|source| self.broken("connect", source))?;

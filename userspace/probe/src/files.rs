@@ -9,7 +9,10 @@ use crate::{Error, Probe, Slot, slots::entries};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RuntimeFile {
     Program,
-    Socket,
+    /// The own one of the container of that slot, to which it is nothing foreign.
+    Socket {
+        of: Option<Slot>,
+    },
 }
 
 /// A file's numbers, as `stat` gives them.
@@ -38,7 +41,9 @@ impl Probe {
                 };
                 let kind = match kind {
                     RuntimeFile::Program => runtime_file::PROGRAM,
-                    RuntimeFile::Socket => runtime_file::SOCKET,
+                    RuntimeFile::Socket { of } => {
+                        runtime_file::socket_of(of.map_or(0, |slot| slot.0))
+                    }
                 };
                 (key, kind)
             })

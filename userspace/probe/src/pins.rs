@@ -242,7 +242,10 @@ pub(crate) fn remove(pin_dir: &Path) -> Result<(), Error> {
             .map_err(|errno| Error::io("unmount", pin_dir)(errno.into()))?;
     }
     match fs::remove_dir(pin_dir) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+        // In a container it is in other places, too: among the mounts of those before it.
+        Err(error)
+            if ![io::ErrorKind::NotFound, io::ErrorKind::ResourceBusy].contains(&error.kind()) =>
+        {
             Err(Error::io("remove", pin_dir)(error))
         }
         _ => Ok(()),

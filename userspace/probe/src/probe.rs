@@ -35,7 +35,7 @@ use crate::{
     pins::{self, Manifest},
     program_log::ProgramLog,
     selftest,
-    slots::Slots,
+    slots::{Slots, exempt_from_last},
     swap,
     tables::Table,
 };
@@ -83,6 +83,8 @@ impl Probe {
     pub fn load(config: &Config) -> Result<Self, Error> {
         require_host_pid_namespace()?;
         pins::prepare(&config.pin_dir)?;
+        // In a container, as on Kubernetes, what follows would be that one's doing.
+        exempt_from_last(&config.pin_dir);
         if let Some(manifest) =
             Manifest::read(&config.pin_dir).filter(|found| found.fits(OBJECT, config))
         {

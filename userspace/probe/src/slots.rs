@@ -1,14 +1,17 @@
 //! Who is who, as user space tells the kernel half: slots, cgroups, namespaces, set-up.
 
-use std::collections::{BTreeSet, HashSet};
+use std::{
+    collections::{BTreeSet, HashSet},
+    path::Path,
+};
 
-use aya::maps::MapError;
+use aya::maps::{HashMap, Map, MapData, MapError};
 use paddock_abi::{
     counters::{MAX_SLOTS, oom_before_cell},
     key::{SetUp, SlotConfig, SlotPlace, slot_state},
 };
 
-use crate::{CgroupKey, Error, NsInums, Probe, Slot, SlotCounters, maps::Maps};
+use crate::{CgroupKey, Error, NsInums, Probe, Slot, SlotCounters, maps::Maps, pins};
 
 /// What a container shares by its configuration.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -245,6 +248,17 @@ impl Probe {
     /// No error where it was not exempt.
     pub fn unexempt(&mut self, pid: u32) -> Result<(), Error> {
         gone("EXEMPT", self.maps.exempt.remove(&pid))
+    }
+}
+
+/// Exempts this process from what a predecessor's programs judge, where any are.
+pub(crate) fn exempt_from_last(pin_dir: &Path) {
+    let path = pins::map_path(pin_dir, "EXEMPT");
+    let exempt = MapData::from_pin(path).and_then(Map::from_map_data);
+    let exempt = exempt.and_then(HashMap::<MapData, u32, SetUp>::try_from);
+    if let Ok(mut exempt) = exempt {
+        // Full: it is told of as any other.
+        let _ = exempt.insert(std::process::id(), SetUp::default(), 0);
     }
 }
 

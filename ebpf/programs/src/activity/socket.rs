@@ -34,7 +34,7 @@ pub(super) fn connect(call: &Call) {
     }
     let Some((_, who)) = watched() else { return };
     // The accepted side carries the listener's path.
-    let Some(dentry) = runtimes(pointer(sock, &OFF_UNIX_PEER)) else {
+    let Some(dentry) = runtimes(pointer(sock, &OFF_UNIX_PEER), who.slot) else {
         return;
     };
     judge(
@@ -46,9 +46,10 @@ pub(super) fn connect(call: &Call) {
     );
 }
 
-/// The entry of a unix socket's file where it is a runtime's.
+/// The entry of a unix socket's file where it is a runtime's, and not that of the agent in the
+/// container of `slot` itself.
 #[inline(always)]
-pub(crate) fn runtimes(sock: u64) -> Option<u64> {
+pub(crate) fn runtimes(sock: u64, slot: u32) -> Option<u64> {
     let path = sock.wrapping_add(u64::from(OFF_UNIX_PATH.load()));
     let dentry = pointer(path, &OFF_PATH_DENTRY);
     let inode = pointer(dentry, &OFF_DENTRY_INODE);
@@ -62,9 +63,6 @@ pub(crate) fn runtimes(sock: u64) -> Option<u64> {
     };
     let kind = RUNTIME_FILES.get_ptr(key)?;
     // SAFETY: a live map value that only user space writes.
-    if unsafe { *kind } == runtime_file::SOCKET {
-        Some(dentry)
-    } else {
-        None
-    }
+    let kind = unsafe { kind.read_volatile() };
+    runtime_file::is_socket_for(kind, slot).then_some(dentry)
 }

@@ -53,7 +53,7 @@ fn lsm_bprm_check_security(ctx: LsmContext) -> i32 {
 #[lsm(hook = "unix_stream_connect")]
 fn lsm_unix_stream_connect(ctx: LsmContext) -> i32 {
     let Some(bound) = bound() else { return 0 };
-    match runtimes(ctx.arg(1)) {
+    match runtimes(ctx.arg(1), bound.who.slot) {
         Some(_) => bound.refuse_act(Activity::RuntimeSocket, Target::Host),
         None => 0,
     }

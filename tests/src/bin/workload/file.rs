@@ -56,14 +56,8 @@ pub(super) fn attempt(what: &str, path: &str) -> nix::Result<()> {
         "chown" => chown(path, Some(0), Some(0)).map_err(errno),
         "truncate" => truncate(path, 0),
         "memory" => {
-            let memory = memfd_create(c"program", MFdFlags::empty())?;
-            let mut memory = File::from(memory);
-            io::copy(&mut File::open(path).map_err(errno)?, &mut memory).map_err(errno)?;
-            let place = format!("/proc/self/fd/{}", memory.as_raw_fd());
-            // What is open for writing is not started.
-            let readable = File::open(place).map_err(errno)?;
-            drop(memory);
-            let place = format!("/proc/self/fd/{}", readable.as_raw_fd());
+            let copy = in_memory(path).map_err(errno)?;
+            let place = format!("/proc/self/fd/{}", copy.as_raw_fd());
             let started = Command::new(place).args(["exit", "0"]).status();
             started.map(drop).map_err(errno)
         }
@@ -73,6 +67,14 @@ pub(super) fn attempt(what: &str, path: &str) -> nix::Result<()> {
         "filesystem" => fsopen(path, FsOpenFlags::empty()).map(drop).map_err(same),
         _ => Err(Errno::ENOSYS),
     }
+}
+
+/// A program's copy that has no name.
+pub(super) fn in_memory(path: &str) -> io::Result<File> {
+    let mut memory = File::from(memfd_create(c"program", MFdFlags::empty())?);
+    io::copy(&mut File::open(path)?, &mut memory)?;
+    // What is open for writing is not started.
+    File::open(format!("/proc/self/fd/{}", memory.as_raw_fd()))
 }
 
 fn of_two(what: &str, from: &str, to: &str) -> nix::Result<()> {

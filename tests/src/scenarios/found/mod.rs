@@ -7,14 +7,20 @@ use std::{
     path::{Path, PathBuf},
     process::Command,
     thread,
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use anyhow::{Context as _, Result, ensure};
-use nix::sys::signal::Signal;
+use nix::{
+    sys::{signal::Signal, stat::Mode},
+    unistd::mkfifo,
+};
 use serde_json::Value;
 
-use super::kernel::{closes, equal};
+use super::{
+    kernel::{closes, equal},
+    policy::enforced::asks,
+};
 use crate::{
     context::{Context, TIMEOUT, cgroup_mounts, eventually, finish},
     metrics::Metrics,
@@ -31,6 +37,7 @@ pub const ALL: &[Scenario] = &[
         nobodys_cgroups_cost_no_slot,
     ),
     Scenario::new("found::while_no_agent_was_there", while_no_agent_was_there).alone(),
+    Scenario::new("found::an_agent_in_a_container", an_agent_in_a_container).alone(),
 ];
 
 const CALLS: &str = "paddock_container_namespace_calls_total";
@@ -169,14 +176,32 @@ fn set_up_is_no_escape(context: &Context) -> Result<()> {
     enter.write_line("go")?;
     let output = enter.wait(TIMEOUT)?;
     ensure!(output.code == 0, "{output:?}");
-    let metrics = context.metrics()?;
-    equal("setns in set-up", calls(&metrics, &name, "setns"), 0)?;
-    equal(
-        "unshare of the program",
-        calls(&metrics, &name, "unshare"),
-        1,
-    )?;
-    equal("escapes", metrics.sum(ESCAPES, &[("container", &name)]), 0)?;
+    let set_up = |programs: u32| -> Result<()> {
+        let metrics = context.metrics()?;
+        equal("setns in set-up", calls(&metrics, &name, "setns"), 0)?;
+        equal(
+            "unshare of the program",
+            calls(&metrics, &name, "unshare"),
+            programs,
+        )?;
+        equal("escapes", metrics.sum(ESCAPES, &[("container", &name)]), 0)
+    };
+    set_up(1)?;
+    // Of a runtime that systemd or a snap gave mounts of its own, and which starts itself anew.
+    let pipe = context.state.with_extension("pipe");
+    mkfifo(&pipe, Mode::S_IRWXU)?;
+    let script = format!(
+        "{workload} again arrive {uts} unshare -u true <{pipe} & exec 3>{pipe}; \
+         while ! readlink /proc/$!/exe | grep -q workload; do :; done; \
+         echo $! >{}/cgroup.procs && echo go >&3 && echo go >&3; exec 3>&-; wait $!",
+        cgroup.path.display(),
+        pipe = pipe.display()
+    );
+    let output = finish(Command::new("unshare").args(["--mount", "sh", "-ec", &script]));
+    fs::remove_file(&pipe)?;
+    let output = output?;
+    ensure!(output.code == Some(0), "{output:?}");
+    set_up(2)?;
     // A program has run inside: who joins by itself is not its maker any more.
     let inside = format!("nsenter --uts={peer} true");
     let output = finish(&mut cgroup.joined(&inside))?;
@@ -312,8 +337,100 @@ fn while_no_agent_was_there(context: &Context) -> Result<()> {
     ensure!(output.code == Some(0), "{output:?}");
     let id = cgroup.id.clone();
     drop(cgroup);
+    let still = Cgroup::new(MANY + 5)?;
+    let mut process = Running::start(&mut still.joined("sleep 600"))?;
+    let began = SystemTime::now().duration_since(UNIX_EPOCH)?;
+    thread::sleep(Duration::from_secs(3));
     context.start_agent(&["--detach-on-exit"])?;
     eventually("what lived without an agent is found", || found(&id))?;
     ensure!(found(&before.id)?, "the count of {} is another", before.id);
+    let metrics = context.metrics()?;
+    let name = label(&metrics, "container_id", &still.id, "container").context("no name")?;
+    eventually("it runs", || {
+        Ok(context.inspect(&name)?["state"] == "running")
+    })?;
+    let told = context.inspect(&name)?["started_at_ns"].as_u64();
+    let told = Duration::from_nanos(told.context("no start")?);
+    process.signal(Signal::SIGKILL)?;
+    while !process.has_ended()? {
+        thread::sleep(Duration::from_millis(10));
+    }
+    ensure!(
+        told.abs_diff(began) < Duration::from_secs(2),
+        "began at {began:?}, not at {told:?}"
+    );
     Ok(())
+}
+
+/// As on Kubernetes: what is run in its own container may speak to it, what is run in another's
+/// cgroup is the host's root from then on. The next one is in another container, and takes over
+/// although its programs are what the policy denies to containers.
+fn an_agent_in_a_container(context: &Context) -> Result<()> {
+    let all = [0, 1, 2].map(|more| Cgroup::new(MANY + more));
+    let [own, other, next] = all;
+    let (own, other, next) = (own?, other?, next?);
+    let done = one_after_the_other(context, &own, &other, &next);
+    // It is in the cgroups that go now.
+    let stopped = context.stop_agent();
+    done.and(stopped.map(drop))
+}
+
+fn one_after_the_other(
+    context: &Context,
+    own: &Cgroup,
+    other: &Cgroup,
+    next: &Cgroup,
+) -> Result<()> {
+    let within = |cgroup: &Cgroup| {
+        let join = format!(
+            "echo $$ >{}/cgroup.procs && exec \"$@\"",
+            cgroup.path.display()
+        );
+        context.start_agent_by(&["sh", "-c", &join, "sh"], &["--detach-on-exit"])
+    };
+    let escapes = |cgroup: &Cgroup, wanted: u32| -> Result<()> {
+        let metrics = context.metrics()?;
+        let name = label(&metrics, "container_id", &cgroup.id, "container").context("no name")?;
+        let told = context.ok(&["events", "--container", &name])?;
+        equal(
+            "escapes",
+            metrics.sum(ESCAPES, &[("container", &name)]),
+            wanted,
+        )
+        .context(told)
+    };
+    within(own)?;
+    let ask = format!(
+        "{} --state-dir {} ps",
+        context.bin.display(),
+        context.state.display()
+    );
+    for (cgroup, wanted) in [(own, 0), (other, 1)] {
+        let output = finish(&mut cgroup.joined(&ask))?;
+        ensure!(output.code == Some(0), "{output:?}");
+        escapes(cgroup, wanted)?;
+    }
+    let policy = context.state.with_extension("walls.toml");
+    fs::write(
+        &policy,
+        "name = \"walls\"\nmode = \"enforce\"\nwhen_unenforceable = \"audit\"\ndeny = \"any-escape\"\n",
+    )?;
+    let applied = context.ok(&["policy", "apply", &policy.display().to_string()]);
+    fs::remove_file(&policy)?;
+    applied?;
+    context.kill_agent()?;
+    within(next)?;
+    escapes(next, 0)?;
+    let log = context.agent_log();
+    ensure!(
+        !log.contains("taken over") && !log.contains("anew"),
+        "{log}"
+    );
+    let denied = finish(&mut other.joined(&ask))?;
+    // Where nothing can refuse, who did it is killed.
+    let want = asks(context)?.then_some(1);
+    ensure!(denied.code == want, "{denied:?}");
+    let output = finish(&mut next.joined(&ask))?;
+    ensure!(output.code == Some(0), "{output:?}");
+    context.ok(&["policy", "rm", "walls"]).map(drop)
 }

@@ -58,33 +58,22 @@ fn podman(context: &Context) -> Result<()> {
     )?;
     let variable = format!("CONTAINERS_STORAGE_CONF={}", storage.display());
     context.start_agent_by(&["env", &variable], &["--detach-on-exit"])?;
-    let call = |args: &[&str]| -> Result<Output> {
-        finish(
-            // The third descriptor is the host's: handed on only where podman is told to.
-            Command::new("sh")
-                .args(["-c", "exec podman \"$@\" 3</proc/self/ns/uts", "podman"])
-                // conmon puts a file `oom` where it is started.
-                .current_dir(&directory)
-                .env("CONTAINERS_CONF", &settings)
-                .env("CONTAINERS_STORAGE_CONF", &storage)
-                .arg("--tmpdir")
-                .arg(directory.join("libpod"))
-                .args(["--events-backend", "file"])
-                .args([
-                    "--cgroup-manager",
-                    "cgroupfs",
-                    "--runtime",
-                    "/usr/sbin/runc",
-                ])
-                .args(args)
-                .stdin(std::process::Stdio::null()),
-        )
+    let podman = Podman {
+        directory: &directory,
+        settings: &settings,
+        storage: &storage,
     };
     let name = format!("web-{}", std::process::id());
     // As new as what is in it: nobody has named it either when conmon and runc start.
     let parent = format!("/{name}");
-    let result = sequence(context, &call, &name, &parent, &root.display().to_string());
-    let removed = call(&["rm", "-f", "-t", "0", &name]);
+    let result = sequence(
+        context,
+        &podman,
+        &name,
+        &parent,
+        &root.display().to_string(),
+    );
+    let removed = podman.call(&["rm", "-f", "-t", "0", &name]);
     let emptied = eventually("conmon has left, and its cgroup can go", || {
         let mut gone = true;
         for (_, mount) in cgroup_mounts()? {
@@ -99,18 +88,57 @@ fn podman(context: &Context) -> Result<()> {
     result.and(emptied).and(removed.map(drop))
 }
 
+struct Podman<'a> {
+    directory: &'a Path,
+    settings: &'a Path,
+    storage: &'a Path,
+}
+
+impl Podman<'_> {
+    fn call(&self, args: &[&str]) -> Result<Output> {
+        self.by(&["sh"], args)
+    }
+
+    fn ok(&self, args: &[&str]) -> Result<String> {
+        let output = self.call(args)?;
+        ensure!(output.code == Some(0), "podman {args:?}: {output:?}");
+        Ok(output.stdout.trim().to_owned())
+    }
+
+    /// By a shell.
+    fn by(&self, shell: &[&str], args: &[&str]) -> Result<Output> {
+        let mut command = Command::new(shell[0]);
+        command
+            .args(&shell[1..])
+            // The third descriptor is the host's: handed on only where podman is told to.
+            .args(["-c", "exec podman \"$@\" 3</proc/self/ns/uts", "podman"])
+            // conmon puts a file `oom` where it is started.
+            .current_dir(self.directory)
+            .env("CONTAINERS_CONF", self.settings)
+            .env("CONTAINERS_STORAGE_CONF", self.storage)
+            .arg("--tmpdir")
+            .arg(self.directory.join("libpod"))
+            .args(["--events-backend", "file"])
+            .args([
+                "--cgroup-manager",
+                "cgroupfs",
+                "--runtime",
+                "/usr/sbin/runc",
+            ])
+            .args(args)
+            .stdin(std::process::Stdio::null());
+        finish(&mut command)
+    }
+}
+
 fn sequence(
     context: &Context,
-    call: &impl Fn(&[&str]) -> Result<Output>,
+    podman: &Podman<'_>,
     name: &str,
     parent: &str,
     root: &str,
 ) -> Result<()> {
-    let ok = |args: &[&str]| -> Result<String> {
-        let output = call(args)?;
-        ensure!(output.code == Some(0), "podman {args:?}: {output:?}");
-        Ok(output.stdout.trim().to_owned())
-    };
+    let ok = |args: &[&str]| podman.ok(args);
     let run = [
         "run",
         "-d",
@@ -156,7 +184,10 @@ fn sequence(
         label(&metrics, "container", name, "container_id") == Some(id),
         "another id"
     );
-    beside(context, &ok, name, parent, root)?;
+    beside(context, podman, &["sh"], name, parent, root)?;
+    // As where systemd or a snap gives a runtime mounts of its own.
+    let apart = ["unshare", "--mount", "sh"];
+    beside(context, podman, &apart, name, parent, root)?;
     // From inside: through a descriptor that leaked.
     ok(&[
         "exec",
@@ -173,7 +204,7 @@ fn sequence(
         ("outcome", "allowed"),
     ];
     equal("escapes", context.metrics()?.sum(ESCAPES, &escape), 1)?;
-    let output = call(&["exec", name, "tail", "/dev/zero"])?;
+    let output = podman.call(&["exec", name, "tail", "/dev/zero"])?;
     ensure!(output.code == Some(137), "{output:?}");
     let kills = [("container", name), ("constraint", "memcg")];
     eventually("the kill is counted", || {
@@ -185,12 +216,13 @@ fn sequence(
 /// A container of a pod shares what the first one has: its own to it.
 fn beside(
     context: &Context,
-    ok: &impl Fn(&[&str]) -> Result<String>,
+    podman: &Podman<'_>,
+    shell: &[&str],
     name: &str,
     parent: &str,
     root: &str,
 ) -> Result<()> {
-    let other = format!("{name}-beside");
+    let other = format!("{name}-beside-{}", shell.len());
     let network = format!("container:{name}");
     let beside = [
         "run",
@@ -214,7 +246,8 @@ fn beside(
         "--ipc=/proc/self/ns/ipc",
         "true",
     ];
-    ok(&beside)?;
+    let output = podman.by(shell, &beside)?;
+    ensure!(output.code == Some(0), "podman {beside:?}: {output:?}");
     let metrics = context.metrics()?;
     let told = context.ok(&["events", "--container", &other])?;
     let its = [("container", other.as_str()), ("syscall", "setns")];

@@ -112,6 +112,27 @@ pub(crate) fn noticed(shared: &Shared, op: CgroupOp, path: &str) {
     let _ = shared.found.noticed.try_send(container);
 }
 
+/// Whether the agent itself is in a container.
+pub(crate) fn agent_is_within(shared: &Shared) -> bool {
+    let namespace = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/cgroup"));
+    // The first process' may be out of reach.
+    let hidden = matches!((namespace("self"), namespace("1")), (Ok(own), Ok(host)) if own != host);
+    hidden || place_of_agent(shared).is_some()
+}
+
+/// The container that the agent itself is in, as far as its cgroups say.
+pub(crate) fn around_agent(shared: &Shared) -> Option<Arc<Container>> {
+    let place = place_of_agent(shared)?;
+    shared.found.lock().get(&place.path).map(Arc::clone)
+}
+
+fn place_of_agent(shared: &Shared) -> Option<Match> {
+    let track = &shared.live().track;
+    let paths = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let mut paths = paths.lines().filter_map(|line| line.splitn(3, ':').nth(2));
+    paths.find_map(|path| pattern::find(path, track))
+}
+
 /// A process of a found container touched namespaces: look again whose it has.
 pub(crate) fn unsettled(container: &Container) {
     if container.origin == Origin::Found {

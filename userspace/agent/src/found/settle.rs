@@ -29,7 +29,7 @@ pub(super) async fn settle(shared: Arc<Shared>, container: Arc<Container>, at_st
     let mut since: Option<Instant> = None;
     loop {
         let (this, seen) = (Arc::clone(&shared), Arc::clone(&container));
-        let look = tokio::task::spawn_blocking(move || look(&this, &seen));
+        let look = tokio::task::spawn_blocking(move || look(&this, &seen, at_start));
         let Ok(Some(own)) = look.await else { return };
         if own.alive {
             let first = *since.get_or_insert_with(Instant::now);
@@ -55,8 +55,8 @@ struct Own {
     shared: u32,
 }
 
-/// `None` when it is over.
-fn look(shared: &Shared, container: &Container) -> Option<Own> {
+/// `None` when it is over. `was_there`: before the agent.
+fn look(shared: &Shared, container: &Container, was_there: bool) -> Option<Own> {
     if container.state() == State::Exited {
         return None;
     }
@@ -102,7 +102,14 @@ fn look(shared: &Shared, container: &Container) -> Option<Own> {
         container.set_life(|life| {
             life.state = State::Running;
             life.main = Some((pid, start_time));
-            life.started_at_ns.get_or_insert_with(clock::now_ns);
+            // As old as it is, however often agents begin anew.
+            life.started_at_ns.get_or_insert_with(|| {
+                if was_there {
+                    clock::began_ns(start_time)
+                } else {
+                    clock::now_ns()
+                }
+            });
         });
         if started {
             shared.publish(container, "started");

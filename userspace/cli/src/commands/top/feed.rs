@@ -239,6 +239,7 @@ fn why(error: &Error) -> String {
     let line = match error {
         // Where it was to be is known, and a line is short.
         Error::NoAgent { .. } => "no agent answers".to_owned(),
+        Error::NoAccess { .. } => "no access to the agent".to_owned(),
         Error::Broken { op, .. } => {
             cause.map_or_else(|| (*op).to_owned(), |cause| format!("{op}: {cause}"))
         }
