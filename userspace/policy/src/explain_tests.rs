@@ -312,7 +312,7 @@ fn what_is_done_to_files_is_explained() {
 #[test]
 fn a_directory_that_takes_files_along_is_explained() {
     let text = "name = \"p\"\nmode = \"enforce\"\n\
-        [[rule]]\nname = \"open\"\neffect = \"allow\"\nfile = { path = \"/srv/a/open\" }\n\
+        [[rule]]\nname = \"open\"\neffect = \"allow\"\nfile = { path = \"/srv/a/open\", operation = \"write\" }\n\
         [[rule]]\nname = \"deep\"\nfile = { path = \"/srv/a/b/keys\", operation = \"read\" }\n\
         [[rule]]\nname = \"counted\"\nmode = \"audit\"\nfile = { path = \"/srv/a\", operation = \"write\" }\n";
     let policy = parse(text.as_bytes()).unwrap();

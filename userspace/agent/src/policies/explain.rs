@@ -277,6 +277,7 @@ fn allow(one: &Applied, act: Act<'_>) -> Option<Allow> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event;
 
     #[test]
     fn a_denial_is_decided_the_same_by_the_same_rule_with_the_same_end() {

@@ -99,7 +99,7 @@ pub(crate) struct Agent {
     )]
     event_burst: u32,
     /// Who else may touch paddock's own maps, programs and pins: auto (nobody while a policy is
-    /// enforced), off (any root), audit (any root, counted), enforce (nobody), strict (and no signals)
+    /// enforced, but any root where the agent is in a container), off (any root), audit (any root, counted), enforce (nobody), strict (and no signals)
     #[arg(long, env = "PADDOCK_GUARD", default_value = "auto", value_name = "MODE", value_parser = guarding, hide_env_values = true)]
     guard: Guarding,
     /// Play itself a harmless escape every so many seconds and count whether it was heard of; 0: never
