@@ -49,12 +49,21 @@ fn bench() -> Result<()> {
 
 fn measure(context: &Context, agent: i32, sizes: &[usize]) -> Result<()> {
     println!(
-        "{:>10} {:>8} {:>8} {:>8} {:>9} {:>9} {:>9} {:>9} {:>9}",
-        "containers", "series", "idle %", "RSS MiB", "scrape", "p99", "straight", "ps", "stats"
+        "{:>10} {:>8} {:>8} {:>8} {:>8} {:>9} {:>9} {:>9} {:>9} {:>9}",
+        "containers",
+        "series",
+        "idle %",
+        "idle RSS",
+        "busy RSS",
+        "scrape",
+        "p99",
+        "straight",
+        "ps",
+        "stats"
     );
     println!(
-        "{:>37} {:>9} {:>9} {:>9} {:>9} {:>9}",
-        "", "ms", "ms", "ms", "ms", "ms"
+        "{:>37} {:>8} {:>9} {:>9} {:>9} {:>9} {:>9}",
+        "MiB", "MiB", "ms", "ms", "ms", "ms", "ms"
     );
     let mut there = 0;
     for &size in sizes {
@@ -69,6 +78,7 @@ fn measure(context: &Context, agent: i32, sizes: &[usize]) -> Result<()> {
         let before = cpu(agent)?;
         thread::sleep(IDLE);
         let idle = (cpu(agent)? - before) / IDLE.as_secs_f64() * 100.0;
+        let at_rest = resident(agent)?;
         let mut series = 0;
         let scrapes = timed(SCRAPES, || {
             let metrics = context.metrics()?;
@@ -89,7 +99,7 @@ fn measure(context: &Context, agent: i32, sizes: &[usize]) -> Result<()> {
             context.ok(&["stats", "--format", "json"]).map(drop)
         })?;
         println!(
-            "{there:>10} {series:>8} {idle:>8.2} {:>8.1} {:>9.2} {:>9.2} {:>9.2} {:>9.1} {:>9.1}",
+            "{there:>10} {series:>8} {idle:>8.2} {at_rest:>8.1} {:>8.1} {:>9.2} {:>9.2} {:>9.2} {:>9.1} {:>9.1}",
             resident(agent)?,
             middle(&scrapes),
             scrapes[scrapes.len() * 99 / 100],

@@ -1,8 +1,16 @@
 //! Stop signals and timeouts. Witness: the workload's own traps and exit codes.
 
-use std::time::{Duration, Instant};
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
+use nix::{
+    errno::Errno,
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 
 use crate::{
     context::{Context, eventually},
@@ -12,6 +20,7 @@ use crate::{
 pub const ALL: &[Scenario] = &[
     Scenario::new("life::stop_signal", stop_signal),
     Scenario::new("life::stop_timeout", stop_timeout),
+    Scenario::new("life::stop_of_what_is_ending", stop_of_what_is_ending),
 ];
 
 fn up(context: &Context, name: &str, flags: &[&str], traps: &str) -> Result<()> {
@@ -26,6 +35,32 @@ fn up(context: &Context, name: &str, flags: &[&str], traps: &str) -> Result<()> 
     eventually("the trap is set", || {
         Ok(context.ok(&["logs", name])?.contains("up"))
     })
+}
+
+/// At any moment of its end: the agent learns of it and takes the cgroup away meanwhile.
+fn stop_of_what_is_ending(context: &Context) -> Result<()> {
+    const ROUNDS: u32 = 40;
+    const STEP: Duration = Duration::from_micros(500);
+    context.start_agent(&["--detach-on-exit"])?;
+    context.ok(&["create", "--name", "brief", "host", "sleep", "600"])?;
+    for round in 0..ROUNDS {
+        context.ok(&["start", "brief"])?;
+        let pid = context.inspect("brief")?["pid"]
+            .as_i64()
+            .context("no pid")?;
+        let stop = thread::scope(|scope| {
+            let stop = scope.spawn(|| context.paddock(&["stop", "brief"]));
+            thread::sleep(STEP * round);
+            let killed = kill(Pid::from_raw(i32::try_from(pid)?), Signal::SIGKILL);
+            let stop = stop.join().ok().context("the thread panicked")??;
+            // The stop may have been the end.
+            ensure!(killed.is_ok() || killed == Err(Errno::ESRCH), "{killed:?}");
+            Ok(stop)
+        })?;
+        ensure!(stop.code == Some(0), "{stop:?}");
+        ensure!(context.inspect("brief")?["state"] == "exited");
+    }
+    context.ok(&["rm", "brief"]).map(drop)
 }
 
 fn stop_signal(context: &Context) -> Result<()> {

@@ -126,7 +126,12 @@ pub(super) async fn thaw_with(
         cgroup.thaw()?;
         Ok(true)
     })
-    .await?;
+    .await;
+    let thawed = match thawed {
+        // It has ended, and its monitor is about to say so.
+        Err(Error::Cgroup(paddock_cgroups::Error::NotFound { .. })) => false,
+        other => other?,
+    };
     if thawed {
         shared.publish(container, "unpaused");
     }

@@ -197,11 +197,16 @@ pub(crate) async fn stop(
     let signal = how.signal.or_else(|| life.map(LifeOptions::stop_signal));
     let signal = signal.unwrap_or(Signal::SIGTERM as i32);
     let timeout = how.timeout.or_else(|| life.map(LifeOptions::stop_timeout));
-    let patience = u64::try_from(timeout.unwrap_or(0))
+    let mut patience = u64::try_from(timeout.unwrap_or(0))
         .ok()
         .map(Duration::from_secs);
-    if !change::thaw_with(shared, container, signal).await? {
-        link.send(Request::Signal, &signal_payload(signal)).await?;
+    if !change::thaw_with(shared, container, signal).await?
+        && let Err(error) = link.send(Request::Signal, &signal_payload(signal)).await
+    {
+        // Its monitor goes with it when it has ended by itself; one that is stuck is not waited for
+        // for ever.
+        tracing::debug!("{}: the stop signal: {error}", container.name);
+        patience = patience.or(Some(START_PATIENCE));
     }
     match until(shared, container, "its end", patience, is_over).await {
         Err(Error::Timeout { .. }) => end_now(shared, container, &link).await,
