@@ -164,13 +164,17 @@ pub struct Observation {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct InFlight {
     pub flags: u64,
-    pub fd: i32,
-    /// The caller's slot; 0 is tracked for the owners of what it makes only.
+    /// Whose the caller is: its cgroup's id and hierarchy, its slot.
+    pub id: u64,
+    pub hierarchy: u32,
     pub slot: u32,
+    pub fd: i32,
     /// 1: set-up of a slot, neither counted nor told.
     pub exempt: u32,
     /// Types that the descriptor resolved to.
     pub resolved: u32,
+    /// The ruleset that has let the call through, 0 is none: the kernel asks several times.
+    pub let_through: u32,
     /// Found at exit: types that changed, and the set of classes reached for, `1 << Target`.
     pub changed: u32,
     pub classes: u32,
@@ -189,4 +193,4 @@ const _: () = assert!(size_of::<PathSlot>() == 8);
 const _: () = assert!(size_of::<SetUp>() == 16);
 const _: () = assert!(size_of::<State>() == 48);
 const _: () = assert!(size_of::<Observation>() == 48 + 24 + 8 + 64 + 16);
-const _: () = assert!(size_of::<InFlight>() == 104);
+const _: () = assert!(size_of::<InFlight>() == 120);

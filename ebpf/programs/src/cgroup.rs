@@ -1,9 +1,7 @@
 //! Cgroups born, entered and gone; a new one has a slot before anyone can join it.
 
 use aya_ebpf::{
-    EbpfContext as _,
-    helpers::{bpf_get_current_pid_tgid, generated::bpf_probe_read_kernel_str},
-    macros::btf_tracepoint,
+    EbpfContext as _, helpers::generated::bpf_probe_read_kernel_str, macros::btf_tracepoint,
     programs::BtfTracePointContext,
 };
 use paddock_abi::{
@@ -22,7 +20,7 @@ use crate::{
     once::{Runs, once},
     read::{field, pointer},
     selftest, setup,
-    task::{self, Identity, exempt, hierarchy_of, kernfs_id, own_identity, slot_of},
+    task::{self, Identity, hierarchy_of, in_setup, kernfs_id, own_identity, slot_of},
 };
 
 #[btf_tracepoint(function = "cgroup_mkdir")]
@@ -37,7 +35,7 @@ fn btf_cgroup_mkdir(ctx: BtfTracePointContext) -> i32 {
     }
     let parent = slot_of(cgroup.hierarchy, cgroup.parent_id);
     // paddock enters its containers itself.
-    let (slot, op) = if parent == 0 && exempt((bpf_get_current_pid_tgid() >> 32) as u32) {
+    let (slot, op) = if parent == 0 && in_setup() {
         (0, cgroup_op::MKDIR)
     } else {
         born(ctx.arg(1), parent)

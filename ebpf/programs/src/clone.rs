@@ -6,7 +6,6 @@
 
 use aya_ebpf::{
     EbpfContext,
-    helpers::bpf_get_current_pid_tgid,
     macros::{btf_tracepoint, tracepoint},
     programs::{BtfTracePointContext, TracePointContext},
 };
@@ -77,7 +76,7 @@ fn made(flags: u64, child: i32, inums: &[u32; NS_TYPES]) {
         return;
     }
     let actor = own_identity();
-    if actor.slot == 0 || task::exempt((bpf_get_current_pid_tgid() >> 32) as u32) {
+    if actor.slot == 0 || task::in_setup() {
         return;
     }
     let mask = mask_of_flags(flags);

@@ -103,6 +103,10 @@ pub(crate) static MEMBER: HashMap<u32, CgroupKey, 65536, NO_PREALLOC> = HashMap:
 #[btf_map]
 pub(crate) static LEFT: HashMap<u32, u32, 8192, NO_PREALLOC> = HashMap::new();
 
+/// Whether there has ever been one: without, which is the rule, nobody looks. One entry.
+#[btf_map]
+pub(crate) static ANY_LEFT: Array<u32, 1> = Array::new();
+
 /// What each merge of policies says.
 #[btf_map]
 pub(crate) static ANSWERS: Array<Answers, RULESETS> = Array::new();

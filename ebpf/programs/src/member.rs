@@ -13,7 +13,7 @@ use paddock_abi::{
 use crate::{
     activity::{Act, Text, judge},
     count::{NESTED, parent},
-    maps::{LEFT, MEMBER},
+    maps::{ANY_LEFT, LEFT, MEMBER},
     offsets::*,
     once::first,
     read::{field, pointer},
@@ -26,6 +26,32 @@ use crate::{
 pub(crate) fn left(tgid: u32) -> u32 {
     // SAFETY: the value is copied at once; a concurrent writer replaces it as a whole.
     unsafe { LEFT.get(tgid) }.copied().unwrap_or(0)
+}
+
+/// Whether there has ever been one.
+#[inline(always)]
+pub(crate) fn any_left() -> bool {
+    // SAFETY: a live array element, one aligned word.
+    ANY_LEFT
+        .get_ptr(0)
+        .is_some_and(|any| unsafe { any.read_volatile() } != 0)
+}
+
+#[inline(always)]
+fn leaves(tgid: u32, slot: u32) {
+    if let Some(any) = ANY_LEFT.get_ptr_mut(0) {
+        // SAFETY: as above. It is never taken back: a look that finds nothing does no harm.
+        unsafe { any.write_volatile(1) };
+    }
+    // Full (8,192 processes): it is nobody's from now on.
+    let _ = LEFT.insert(tgid, slot, 0);
+}
+
+#[inline(always)]
+fn is_back(tgid: u32) {
+    if any_left() {
+        let _ = LEFT.remove(tgid);
+    }
 }
 
 /// Its cgroups are those of `who` at the moment.
@@ -43,7 +69,7 @@ pub(crate) fn stays(tgid: u32, who: &Identity) {
 #[inline(always)]
 pub(crate) fn gone(tgid: u32) {
     let _ = MEMBER.remove(tgid);
-    let _ = LEFT.remove(tgid);
+    is_back(tgid);
 }
 
 /// A child process: its cgroup's, else, where its parent has left or let it be born elsewhere,
@@ -57,10 +83,10 @@ pub(crate) fn forked(child: u64, tgid: u32) {
         return;
     }
     // What its number stood for before is over.
-    let _ = LEFT.remove(tgid);
+    is_back(tgid);
     let born = identity(child);
     if came != 0 {
-        let _ = LEFT.insert(tgid, came, 0);
+        leaves(tgid, came);
     } else if pointer(task, &OFF_TASK_CGROUPS) != pointer(child, &OFF_TASK_CGROUPS) {
         // CLONE_INTO_CGROUP
         let mover = (bpf_get_current_pid_tgid() >> 32) as u32;
@@ -109,7 +135,7 @@ pub(crate) fn moved(to: &Identity, path: u64, task: u64) -> bool {
             return true;
         }
     }
-    let _ = LEFT.remove(tgid);
+    is_back(tgid);
     if to.slot == 0 {
         let _ = MEMBER.remove(tgid);
     } else {
@@ -124,8 +150,7 @@ fn moves(who: &Identity, tgid: u32, to: u32, path: u64) -> Target {
     let from = container(who.slot);
     let target = target(from, to);
     if !matches!(target, Target::Own) {
-        // Full (8,192 processes): it is told, and nobody's from now on.
-        let _ = LEFT.insert(tgid, from, 0);
+        leaves(tgid, from);
     }
     let mut act = Act::new(Activity::CgroupLeave, target, 0);
     act.other_tgid = tgid;

@@ -164,7 +164,7 @@ fn enter_setns(fd: u64, flags: u64) -> i32 {
     let task = task::current();
     let who = own_identity();
     let testing = selftest::on();
-    if !testing && (who.slot == 0 || task::exempt((pid_tgid >> 32) as u32)) {
+    if !testing && (who.slot == 0 || task::in_setup()) {
         return 0;
     }
     let fd = fd as i32;
@@ -178,8 +178,10 @@ fn enter_setns(fd: u64, flags: u64) -> i32 {
     }
     let call = InFlight {
         flags,
-        fd,
+        id: who.id,
+        hierarchy: who.hierarchy,
         slot: who.slot,
+        fd,
         exempt: 0,
         resolved: found.mask,
         before: own_namespaces(),
@@ -206,9 +208,11 @@ fn enter_unshare(flags: u64) -> i32 {
     }
     let call = InFlight {
         flags,
-        fd: -1,
+        id: who.id,
+        hierarchy: who.hierarchy,
         slot: who.slot,
-        exempt: u32::from(task::exempt((pid_tgid >> 32) as u32)),
+        fd: -1,
+        exempt: u32::from(task::in_setup()),
         resolved: mask_of_flags(flags),
         before: own_namespaces(),
         ..InFlight::default()
@@ -237,7 +241,7 @@ fn judge_setns(call: &mut InFlight, ret: i64) {
         after(call, &own_namespaces());
     }
     let mask = classify(call, state);
-    let who = own_identity();
+    let who = Identity::of_call(call);
     if ret >= 0 {
         done_to_namespaces(&who, Activity::Setns, mask, |index| {
             whose(state, call.slot, index, call.inums[index])
@@ -345,7 +349,7 @@ fn judge_unshare(call: &mut InFlight, ret: i64) {
         Outcome::Allowed
     };
     count(NsSyscall::Unshare, call.slot, mask, outcome);
-    let who = own_identity();
+    let who = Identity::of_call(call);
     if ret >= 0 {
         done_to_namespaces(&who, Activity::Unshare, mask, |_| Target::New);
     }

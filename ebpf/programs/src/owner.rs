@@ -96,7 +96,10 @@ fn shared_with_host(slot: u32) -> u32 {
 /// Whether `slot` is `owner` or around it: what a container nests is its own.
 #[inline(always)]
 fn within(owner: u32, slot: u32) -> bool {
-    let (mut owner, mut found) = (owner, owner == slot);
+    if owner == slot {
+        return true;
+    }
+    let (mut owner, mut found) = (owner, false);
     for _ in 0..NESTED {
         owner = parent(owner);
         found |= owner == slot;

@@ -14,7 +14,7 @@ use aya_ebpf::{
     },
 };
 use paddock_abi::{
-    key::{CgroupKey, slot_state},
+    key::{CgroupKey, InFlight, slot_state},
     namespace::NS_TYPES,
     record::{UNMAPPED, hierarchy},
 };
@@ -22,7 +22,7 @@ use paddock_abi::{
 use crate::{
     count::NESTED,
     maps::{CGROUP_SLOT, EXEMPT, SLOT_PLACE},
-    member::left,
+    member::{any_left, left},
     offsets::*,
     read::{Anywhere, Reader, Typed, at, field, pointer},
 };
@@ -122,7 +122,7 @@ fn v1_id<R: Reader>(has: &Global<u32>, set: u64, css: &Global<u32>) -> u64 {
 pub(crate) fn identity(task: u64) -> Identity {
     let set = pointer(task, &OFF_TASK_CGROUPS);
     let unified = kernfs_id(pointer(set, &OFF_CSS_SET_DFL_CGRP));
-    by_cgroup::<Anywhere>(task, unified).unless_left(field(task, &OFF_TASK_TGID))
+    by_cgroup::<Anywhere>(task, unified).unless_left(|| field(task, &OFF_TASK_TGID))
 }
 
 /// Of the current task. Most calls of the machine are of nobody's tasks, and this is all they
@@ -131,13 +131,12 @@ pub(crate) fn identity(task: u64) -> Identity {
 pub(crate) fn own_identity() -> Identity {
     // SAFETY: the helper has no preconditions.
     let unified = unsafe { bpf_get_current_cgroup_id() };
-    let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
     let found = if HAS_TYPED_TASK.load() == 0 {
         by_cgroup::<Anywhere>(current(), unified)
     } else {
         by_cgroup::<Typed>(current_typed(), unified)
     };
-    found.unless_left(tgid)
+    found.unless_left(own_tgid)
 }
 
 /// The same for programs that may not ask for the current task by its type.
@@ -145,20 +144,36 @@ pub(crate) fn own_identity() -> Identity {
 pub(crate) fn own_identity_anywhere() -> Identity {
     // SAFETY: the helper has no preconditions.
     let unified = unsafe { bpf_get_current_cgroup_id() };
-    let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
-    by_cgroup::<Anywhere>(current(), unified).unless_left(tgid)
+    by_cgroup::<Anywhere>(current(), unified).unless_left(own_tgid)
 }
 
 impl Identity {
+    /// Of who is in a namespace call, found at its entry.
+    #[inline(always)]
+    pub(crate) fn of_call(call: &InFlight) -> Self {
+        Self {
+            id: call.id,
+            hierarchy: call.hierarchy,
+            slot: call.slot,
+        }
+    }
+
     /// The container's, if that itself moved the process out of its cgroups.
     #[inline(always)]
-    fn unless_left(mut self, tgid: u32) -> Self {
-        let left = left(tgid);
-        if left != 0 {
-            self.slot = left;
+    fn unless_left(mut self, tgid: impl FnOnce() -> u32) -> Self {
+        if any_left() {
+            let left = left(tgid());
+            if left != 0 {
+                self.slot = left;
+            }
         }
         self
     }
+}
+
+#[inline(always)]
+fn own_tgid() -> u32 {
+    (bpf_get_current_pid_tgid() >> 32) as u32
 }
 
 /// As its cgroups say; `unified` is the one in v2.
@@ -219,6 +234,12 @@ pub(crate) fn registers() -> u64 {
 #[inline(always)]
 pub(crate) fn exempt(tgid: u32) -> bool {
     EXEMPT.get_ptr(tgid).is_some()
+}
+
+/// Whether the current one is.
+#[inline(always)]
+pub(crate) fn in_setup() -> bool {
+    exempt(own_tgid())
 }
 
 /// Inode numbers of a task's namespaces; those for children where a task has two.

@@ -22,6 +22,7 @@ pub(crate) const PINNED: &[&str] = &[
     "EXEMPT",
     "MEMBER",
     "LEFT",
+    "ANY_LEFT",
     "SLOT_PLACE",
     "FRESH",
     "SLOTS_OUTSIDE",

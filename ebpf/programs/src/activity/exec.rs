@@ -18,7 +18,7 @@ use super::{
 use crate::{
     maps::{BEFORE_EXEC, SLOT_CONFIG, STATE},
     offsets::*,
-    read::{field, pointer},
+    read::{Anywhere, field, pointer},
     task::{Identity, namespaces},
 };
 
@@ -38,7 +38,7 @@ pub(crate) fn executed(task: u64, who: &Identity, binprm: u64, from_setup: bool)
         }
     } else {
         working_directory(task, who);
-        let foreign = through(who, file_mount(file));
+        let foreign = through(who, file_mount::<Anywhere>(file));
         if !matches!(foreign, Target::None) {
             told(who, Activity::LeakedExec, foreign, file, [0; 2]);
         }
@@ -82,7 +82,7 @@ fn origin(who: &Identity, inode: u64) -> Option<Activity> {
 pub(crate) fn about_to_start(who: &Identity, task: u64, binprm: u64) -> Option<(Activity, Target)> {
     let file = pointer(binprm, &OFF_BINPRM_FILE);
     if !in_host_mounts(task) {
-        let foreign = through(who, file_mount(file));
+        let foreign = through(who, file_mount::<Anywhere>(file));
         if !matches!(foreign, Target::None) {
             return Some((Activity::LeakedExec, foreign));
         }

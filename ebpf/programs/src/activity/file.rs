@@ -21,7 +21,10 @@ use crate::{
     read::{Anywhere, Reader, field, pointer},
     selftest,
     target::file_of,
-    task::{self, Identity, hierarchy_of, kernfs_id, settled, slot_of, task_of_pid},
+    task::{
+        self, Identity, hierarchy_of, in_setup, kernfs_id, own_identity, settled, slot_of,
+        task_of_pid,
+    },
     word::{kernel_word, word},
 };
 
@@ -70,19 +73,22 @@ pub(super) fn opened_as(fd: i64) {
 #[inline(always)]
 pub(super) fn opened<R: Reader>(file: u64) {
     let testing = selftest::on();
-    let watched = watched();
+    let who = own_identity();
     // Most opens of the machine end here.
-    if !testing && watched.is_none() {
+    if !testing && who.slot == 0 {
         return;
     }
     if testing {
         observed::<R>(selftest::OPEN, file);
         return;
     }
-    let Some((_, who)) = watched else { return };
     let Some((door, opened)) = found::<R>(&who, file) else {
         return;
     };
+    // Asked last: few are.
+    if in_setup() {
+        return;
+    }
     let dentry = opened.dentry();
     let directory = pointer(dentry, &OFF_DENTRY_PARENT);
     let rdev: u32 = field(opened.inode, &OFF_INODE_RDEV);
@@ -141,7 +147,7 @@ fn found<R: Reader>(who: &Identity, file: u64) -> Option<(Door, Opened)> {
     // Whatever it is: through whose tree was it found?
     let door = door.or_else(
         #[inline(always)]
-        || match through(who, file_mount(file)) {
+        || match through(who, file_mount::<R>(file)) {
             Target::None => None,
             foreign => Some(Door::new(Activity::ForeignFile, foreign)),
         },

@@ -15,10 +15,7 @@ mod tunable;
 
 use core::arch::asm;
 
-use aya_ebpf::helpers::{
-    bpf_get_current_pid_tgid,
-    generated::{bpf_probe_read_kernel_str, bpf_probe_read_user_str},
-};
+use aya_ebpf::helpers::generated::{bpf_probe_read_kernel_str, bpf_probe_read_user_str};
 use paddock_abi::{
     activity::{Activity, TABLE, VERDICT_CELLS, VERDICT_TABLE, VERDICTS, Verdict, verdict_index},
     counters::{EscapeKind, OUTCOMES, Outcome, Ring, activity_cell, escape_cell},
@@ -84,7 +81,7 @@ impl Act {
 pub(crate) fn watched() -> Option<(u64, Identity)> {
     let task = task::current();
     let who = own_identity();
-    if who.slot == 0 || task::exempt((bpf_get_current_pid_tgid() >> 32) as u32) {
+    if who.slot == 0 || task::in_setup() {
         return None;
     }
     Some((task, who))

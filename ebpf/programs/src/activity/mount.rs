@@ -10,7 +10,7 @@ use crate::{
     maps::STATE,
     offsets::*,
     owner::whose,
-    read::{field, pointer},
+    read::{Anywhere, Reader, field, pointer},
     selftest,
     target::file_of,
     task::{self, Identity},
@@ -86,7 +86,7 @@ pub(super) fn move_mount(call: &Call) {
 pub(super) fn open_tree(call: &Call) {
     let Some((_, who)) = watched() else { return };
     let foreign = from_directory(&who, call.arg0() as i32);
-    let found = through(&who, file_mount(file_of(call.ret as i32)));
+    let found = through(&who, file_mount::<Anywhere>(file_of(call.ret as i32)));
     let target = match foreign {
         Target::None => or_own(found),
         foreign => foreign,
@@ -144,7 +144,7 @@ fn from_directory(who: &Identity, directory: i32) -> Target {
     if directory == AT_FDCWD {
         Target::None
     } else {
-        through(who, file_mount(file_of(directory)))
+        through(who, file_mount::<Anywhere>(file_of(directory)))
     }
 }
 
@@ -192,8 +192,8 @@ pub(super) fn working_directory(task: u64, who: &Identity) {
 
 /// The `vfsmount` that a file was opened through.
 #[inline(always)]
-pub(super) fn file_mount(file: u64) -> u64 {
-    pointer(
+pub(super) fn file_mount<R: Reader>(file: u64) -> u64 {
+    R::pointer(
         file.wrapping_add(u64::from(OFF_FILE_PATH.load())),
         &OFF_PATH_MNT,
     )

@@ -1,6 +1,10 @@
 //! Which system call the current task is in: some questions of the kernel's are asked in many.
 
-use crate::{offsets::OFF_REGS_CALL, read::field, task};
+use crate::{
+    offsets::{OFF_REGS_CALL, OFF_REGS_ON_STACK},
+    read::{Reader, Typed, field},
+    task,
+};
 
 /// x86_64's numbers: <https://github.com/torvalds/linux/blob/v6.18/arch/x86/entry/syscalls/syscall_64.tbl>
 pub(super) const PERF_EVENT_OPEN: u64 = 298;
@@ -16,12 +20,30 @@ pub(super) const OPEN_TREE: u64 = 428;
 pub(super) const FSOPEN: u64 = 430;
 /// Since 6.15.
 pub(super) const OPEN_TREE_ATTR: u64 = 467;
+pub(super) const UNSHARE: u64 = 272;
+pub(super) const SETNS: u64 = 308;
 /// A 32-bit program's, of which x86_64 has no call.
 pub(super) const I386_OPEN_BY_HANDLE_AT: u64 = 342;
 pub(super) const I386_PROCESS_VM_READV: u64 = 347;
 pub(super) const I386_PROCESS_VM_WRITEV: u64 = 348;
 
+pub(super) const I386_UNSHARE: u64 = 310;
+pub(super) const I386_SETNS: u64 = 346;
+/// In the numbers of x32, whose calls come to the same bodies.
+const X32: u64 = 0x4000_0000;
+
 #[inline(always)]
 pub(super) fn current() -> u64 {
-    field(task::registers(), &OFF_REGS_CALL)
+    if OFF_REGS_ON_STACK.load() == 0 {
+        Typed::field(task::registers(), &OFF_REGS_CALL)
+    } else {
+        field(task::registers(), &OFF_REGS_CALL)
+    }
+}
+
+/// Whether the number is that of setns or unshare, in whichever way.
+#[inline(always)]
+pub(super) fn is_of_namespaces(call: u64) -> bool {
+    let call = call & !X32;
+    call == SETNS || call == UNSHARE || call == I386_SETNS || call == I386_UNSHARE
 }

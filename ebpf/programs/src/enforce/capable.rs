@@ -10,16 +10,16 @@ use paddock_abi::{
     activity::Activity,
     counters::Ring,
     namespace::Target,
-    policy::{ACTION_ALLOW, ACTION_AUDIT, ACTION_KILL, CAPABILITY_CELLS, action},
+    policy::{ACTION_ALLOW, ACTION_AUDIT, ACTION_KILL, CAPABILITY_CELLS},
     record::{CapabilityDenial, kind},
 };
 
-use super::{Bound, EPERM, SIGKILL, bound, call, count, mount, namespace};
+use super::{Bound, EPERM, SIGKILL, anybody, bound, call, count, mount, namespace, own_action};
 use crate::{
     admit::asking_is_told,
     count::{tell, write_header},
     once::{Runs, once},
-    task::own_credentials,
+    task::{Identity, own_credentials},
 };
 
 /// <https://github.com/torvalds/linux/blob/v6.18/include/uapi/linux/capability.h>
@@ -33,9 +33,19 @@ const CAP_OPT_NOAUDIT: u32 = 2;
 
 #[lsm(hook = "capable")]
 fn lsm_capable(ctx: LsmContext) -> i32 {
-    let Some(bound) = bound() else { return 0 };
+    if !anybody() {
+        return 0;
+    }
     let capability = ctx.arg::<u32>(2);
-    let refused = act(&bound, capability);
+    let (bound, refused) = if capability == CAP_SYS_ADMIN {
+        let Some(asked) = administration() else {
+            return 0;
+        };
+        asked
+    } else {
+        let Some(bound) = bound() else { return 0 };
+        (bound, act(&bound, capability))
+    };
     if refused != 0 {
         return refused;
     }
@@ -46,16 +56,26 @@ fn lsm_capable(ctx: LsmContext) -> i32 {
     bound.answer_use(capability, ctx.arg::<u32>(3) & CAP_OPT_NOAUDIT != 0)
 }
 
+/// By CAP_SYS_ADMIN. Who is in a namespace call was found at its entry.
+#[inline(always)]
+fn administration() -> Option<(Bound, i32)> {
+    let number = call::current();
+    if call::is_of_namespaces(number)
+        && let Some(call) = namespace::call_in_flight()
+    {
+        if call.exempt != 0 {
+            return None;
+        }
+        let bound = Bound::of(&Identity::of_call(call))?;
+        return Some((bound, namespace::before_call(&bound, call)));
+    }
+    let bound = bound()?;
+    Some((bound, mount::before_call(&bound, number)))
+}
+
 #[inline(always)]
 fn act(bound: &Bound, capability: u32) -> i32 {
     match capability {
-        CAP_SYS_ADMIN => {
-            let refused = namespace::before_call(bound);
-            if refused != 0 {
-                return refused;
-            }
-            mount::before_call(bound)
-        }
         CAP_SYS_MODULE => refuse(
             bound,
             [call::DELETE_MODULE, call::DELETE_MODULE],
@@ -100,7 +120,7 @@ impl Bound {
                 .add(index)
                 .read_volatile()
         };
-        let action = action(cell);
+        let action = own_action(cell);
         if action == ACTION_ALLOW {
             return 0;
         }

@@ -20,7 +20,7 @@ mod process;
 mod question;
 mod sysctl;
 
-use aya_ebpf::helpers::{bpf_get_current_pid_tgid, generated::bpf_send_signal};
+use aya_ebpf::helpers::generated::bpf_send_signal;
 use paddock_abi::{
     activity::Activity,
     counters::Ring,
@@ -34,10 +34,9 @@ use paddock_abi::{
 
 pub(crate) use self::{ingress::answer as answer_packet, namespace::done_to_namespaces};
 use crate::{
-    activity::watched,
     count::{Author, NESTED, add, parent, tell, write_header_by},
     maps::{ANSWERS, HITS, HITS_LOST, SLOT_RULESET},
-    task::{Identity, exempt, own_identity_anywhere},
+    task::{Identity, in_setup, own_identity, own_identity_anywhere},
 };
 
 const EPERM: i32 = -1;
@@ -62,24 +61,19 @@ pub(crate) struct Asked {
     pub(crate) other_tgid: u32,
 }
 
-/// The current task, where a policy holds for it.
+/// The current task, where a policy holds for it, be it in set-up or not.
 #[inline(always)]
 pub(crate) fn bound() -> Option<Bound> {
     if !anybody() {
         return None;
     }
-    let (_, who) = watched()?;
-    Bound::of(&who)
+    Bound::of(&own_identity())
 }
 
 /// The same for programs that may not ask for the current task by its type.
 #[inline(always)]
 fn bound_anywhere() -> Option<Bound> {
-    let who = own_identity_anywhere();
-    if who.slot == 0 || exempt((bpf_get_current_pid_tgid() >> 32) as u32) {
-        return None;
-    }
-    Bound::of(&who)
+    Bound::of(&own_identity_anywhere())
 }
 
 /// Whether a policy holds for anybody: the word of nobody's slot. Without, a hook ends here.
@@ -96,6 +90,17 @@ pub(crate) fn done(who: &Identity, asked: Asked) {
     {
         bound.done(bound.cell(asked.activity, asked.target), asked);
     }
+}
+
+/// What comes of a cell for the current task. Whether that is in set-up, which may do all, is
+/// asked last: few are.
+#[inline(always)]
+fn own_action(cell: u16) -> u16 {
+    let action = action(cell);
+    if action != ACTION_ALLOW && in_setup() {
+        return ACTION_ALLOW;
+    }
+    action
 }
 
 impl Bound {
@@ -136,7 +141,7 @@ impl Bound {
     /// What a hook returns: 0 lets it happen.
     #[inline(always)]
     pub(crate) fn refuse(&self, cell: u16, asked: Asked) -> i32 {
-        let action = action(cell);
+        let action = own_action(cell);
         // What happens under audit is counted when it has happened.
         if action == ACTION_ALLOW || action == ACTION_AUDIT {
             return 0;
@@ -223,11 +228,12 @@ impl Bound {
 /// Adds one; the first of a rule makes the entry.
 #[inline(always)]
 fn count(key: HitKey) {
-    if HITS.get_ptr_mut(key).is_none() {
+    let mut cell = HITS.get_ptr_mut(key);
+    if cell.is_none() {
         // Another processor may be first.
         let _ = HITS.insert(key, 0, NEW);
+        cell = HITS.get_ptr_mut(key).or_else(|| HITS_LOST.get_ptr_mut(0));
     }
-    let cell = HITS.get_ptr_mut(key).or_else(|| HITS_LOST.get_ptr_mut(0));
     if let Some(cell) = cell {
         // SAFETY: a live element that is only written atomically.
         unsafe { add(cell, 1) };

@@ -38,8 +38,7 @@ fn own(activity: Activity) -> i32 {
 /// The kernel asks for CAP_SYS_ADMIN: before a tree is copied or a file system begun it is the only
 /// question. Whose tree a path led to is judged when it has been opened.
 #[inline(always)]
-pub(super) fn before_call(bound: &Bound) -> i32 {
-    let call = call::current();
+pub(super) fn before_call(bound: &Bound, call: u64) -> i32 {
     if call != call::OPEN_TREE && call != call::OPEN_TREE_ATTR && call != call::FSOPEN {
         return 0;
     }

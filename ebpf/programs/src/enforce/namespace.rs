@@ -11,6 +11,7 @@ use aya_ebpf::{
 };
 use paddock_abi::{
     activity::Activity,
+    key::InFlight,
     namespace::{NS_TYPES, NsType, Target, mask_of_flags},
     policy::{action, namespace_index},
 };
@@ -80,18 +81,30 @@ impl Strictest {
     }
 }
 
-/// The kernel asks for CAP_SYS_ADMIN: in setns and unshare it is the only question before the
-/// act.
+/// The namespace call that the current thread is in.
 #[inline(always)]
-pub(super) fn before_call(bound: &Bound) -> i32 {
-    let Some(call) = IN_FLIGHT.get_ptr_mut(bpf_get_current_pid_tgid()) else {
-        return 0;
-    };
+pub(super) fn call_in_flight() -> Option<&'static mut InFlight> {
+    let call = IN_FLIGHT.get_ptr_mut(bpf_get_current_pid_tgid())?;
     // SAFETY: the entry is this thread's own, and it is in the middle of the call.
-    let call = unsafe { &*call };
-    if call.slot == 0 || call.exempt != 0 {
+    Some(unsafe { &mut *call })
+}
+
+/// The kernel asks for CAP_SYS_ADMIN: in setns and unshare it is the only question before the
+/// act, and may be asked once for the namespace and once for the caller's own.
+#[inline(always)]
+pub(super) fn before_call(bound: &Bound, call: &mut InFlight) -> i32 {
+    if call.let_through == bound.ruleset {
         return 0;
     }
+    let refused = ask(bound, call);
+    if refused == 0 {
+        call.let_through = bound.ruleset;
+    }
+    refused
+}
+
+#[inline(always)]
+fn ask(bound: &Bound, call: &InFlight) -> i32 {
     let Some(state) = STATE.get(0) else { return 0 };
     if call.fd < 0 {
         let found = strictest(bound, Activity::Unshare, call.resolved, |_| Target::New);

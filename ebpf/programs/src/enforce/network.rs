@@ -17,7 +17,7 @@ use paddock_abi::{
     record::{PeerDenial, kind},
 };
 
-use super::{Bound, anybody, bound_anywhere, count, ingress};
+use super::{Bound, anybody, bound_anywhere, count, ingress, own_action};
 use crate::{
     count::{tell, write_header_about},
     maps::PEER_PORTS,
@@ -192,7 +192,7 @@ fn answer(ctx: &SockAddrContext, act: Act, bound: &Bound, cell: u16, peer: &Peer
 impl Bound {
     #[inline(always)]
     fn answer_peer(&self, cell: u16, peer: &Peer) -> i32 {
-        let action = action(cell);
+        let action = own_action(cell);
         if action == ACTION_ALLOW {
             return PASS;
         }

@@ -12,7 +12,7 @@ use paddock_abi::{
     record::{PathDenial, kind},
 };
 
-use super::{Bound, EPERM, SIGKILL, bound, count};
+use super::{Bound, EPERM, SIGKILL, bound, count, own_action};
 use crate::{
     admit::asking_is_told,
     count::{tell, write_header},
@@ -314,7 +314,7 @@ impl Bound {
 
     #[inline(always)]
     fn answer_path(&self, found: Strictest, names: Names) -> i32 {
-        let action = action(found.cell);
+        let action = own_action(found.cell);
         if action == ACTION_ALLOW {
             return 0;
         }

@@ -102,8 +102,10 @@ fn tell_call(asker: u64, tgid: u32, told: Question, who: &Identity, found: &Reso
     let thread = u64::from(tgid) << 32 | u64::from(field::<u32>(asker, &OFF_TASK_PID));
     let call = InFlight {
         flags: u64::from(told.flags),
-        fd: told.fd,
+        id: who.id,
+        hierarchy: who.hierarchy,
         slot: who.slot,
+        fd: told.fd,
         resolved: found.mask,
         inums: found.inums,
         ..InFlight::default()
