@@ -13,7 +13,8 @@
 //! - `@name=[…]`: a structure's, likewise;
 //! - `$fd`: what the call returned that is written `fd=NAME ARG…`.
 //!
-//! `-NAME` writes no line, `32:NAME` goes by `int 0x80` as i386's calls do. A child that a call
+//! `-NAME` writes no line, `32:NAME` goes by `int 0x80` as i386's calls do, `high:NAME` has bits
+//! in the number that the kernel does not look at. A child that a call
 //! makes ends at once. `show 'PATH'` writes what a symbolic link says.
 
 use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
@@ -28,6 +29,9 @@ use crate::raw::{BASE, HEADERS, headers};
 const WIDTH: u8 = 18;
 /// One past the highest errno; its entry stands for all that are above.
 const ERRNOS: i32 = 134;
+/// The kernel takes a call's number as an `int`, and keeps the register as it was.
+/// <https://github.com/torvalds/linux/blob/v6.18/arch/x86/entry/entry_64.S>
+const HIGH: u64 = 0x1234_5678 << 32;
 
 /// Writes the program to `path`.
 pub(crate) fn write(path: &Path, calls: &[String]) -> Result<()> {
@@ -164,7 +168,7 @@ enum Arg {
 }
 
 struct Call {
-    number: u32,
+    number: u64,
     args: Vec<Arg>,
     compat: bool,
     forks: bool,
@@ -185,6 +189,10 @@ impl Call {
             Some(name) => (Arch::X86, name),
             None => (Arch::X86_64, name),
         };
+        let (high, name) = match name.strip_prefix("high:") {
+            Some(name) => (HIGH, name),
+            None => (0, name),
+        };
         let number = arch
             .number(name)
             .with_context(|| format!("no system call is called {name}"))?;
@@ -200,7 +208,7 @@ impl Call {
             Some((data.put(name.as_bytes())?, u32::try_from(name.len())?))
         };
         Ok(Self {
-            number,
+            number: u64::from(number) | high,
             args,
             compat: arch == Arch::X86,
             forks: ["clone", "clone3", "fork", "vfork"].contains(&name),
@@ -240,8 +248,8 @@ impl Call {
                 }
             }
         }
-        // mov eax, number
-        code.push(0xb8);
+        // mov rax, number
+        code.extend([0x48, 0xb8]);
         code.extend(self.number.to_le_bytes());
         if self.compat {
             // int 0x80; cdqe

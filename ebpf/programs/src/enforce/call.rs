@@ -32,18 +32,19 @@ pub(super) const I386_SETNS: u64 = 346;
 /// In the numbers of x32, whose calls come to the same bodies.
 const X32: u64 = 0x4000_0000;
 
+/// As the kernel takes it: it looks at the lower half of the register only.
 #[inline(always)]
 pub(super) fn current() -> u64 {
-    if OFF_REGS_ON_STACK.load() == 0 {
+    let register: u64 = if OFF_REGS_ON_STACK.load() == 0 {
         Typed::field(task::registers(), &OFF_REGS_CALL)
     } else {
         field(task::registers(), &OFF_REGS_CALL)
-    }
+    };
+    register & 0xffff_ffff & !X32
 }
 
 /// Whether the number is that of setns or unshare, in whichever way.
 #[inline(always)]
 pub(super) fn is_of_namespaces(call: u64) -> bool {
-    let call = call & !X32;
     call == SETNS || call == UNSHARE || call == I386_SETNS || call == I386_UNSHARE
 }
