@@ -343,13 +343,14 @@ fn timed(call: &str, count: u32) -> Result<()> {
         },
         _ => bail!("usage: {USAGE}"),
     };
+    let clock = clock_of(call)?;
     let mut best = f64::INFINITY;
     for _ in 0..5 {
-        let start = spent(call)?;
+        let start = Duration::from(clock_gettime(clock)?);
         for _ in 0..count {
             act()?;
         }
-        let took = spent(call)?.saturating_sub(start);
+        let took = Duration::from(clock_gettime(clock)?).saturating_sub(start);
         best = best.min(took.as_secs_f64() * 1e9 / f64::from(count));
     }
     println!("{best:.1}");
@@ -358,14 +359,13 @@ fn timed(call: &str, count: u32) -> Result<()> {
 
 /// The clock's; on a machine with one processor the thread's own, since that reads for the agent,
 /// too, what the calls told it. Of programs that it waits for always the clock's.
-fn spent(call: &str) -> Result<Duration> {
+fn clock_of(call: &str) -> Result<ClockId> {
     let shared = thread::available_parallelism()?.get() == 1;
-    let clock = if shared && call != "spawn" {
+    Ok(if shared && call != "spawn" {
         ClockId::CLOCK_THREAD_CPUTIME_ID
     } else {
         ClockId::CLOCK_MONOTONIC
-    };
-    Ok(clock_gettime(clock)?.into())
+    })
 }
 
 /// Does it so often, and says how often it was refused; any other error ends it.
