@@ -13,7 +13,7 @@ use crate::{
 };
 
 pub const ALL: &[Scenario] = &[
-    Scenario::new("policy::setns_is_judged_by_target", by_target),
+    Scenario::new("policy::setns_is_judged_by_target", by_target).alone(),
     Scenario::new("policy::one_that_never_stops", never_stops).alone(),
     Scenario::new("policy::what_cannot_be_read_stays_in_force", unread).alone(),
     Scenario::new("policy::wrong_ones_leave_what_is_in_force", wrong),
