@@ -25,7 +25,7 @@ pub const ASKED_BURST_NS: u64 = 10 * ASKED_PERIOD_NS;
 
 /// Grows when what a map holds changes its meaning but not its size: programs of one layout
 /// go on with the maps of another only where both agree.
-pub const LAYOUT: u64 = 3;
+pub const LAYOUT: u64 = 4;
 
 /// What user space decides for every hook.
 #[repr(C)]

@@ -1,15 +1,40 @@
 //! Keys and values of the maps that user space writes.
 
-use crate::{namespace::NS_TYPES, record::PATH_LEN};
+use crate::{
+    namespace::NS_TYPES,
+    record::{PATH_LEN, hierarchy},
+};
 
 /// Identity of a cgroup: kernfs ids collide between hierarchies, so the hierarchy is part of it.
-#[repr(C)]
+///
+/// One word, since every hook looks one up: hierarchy in the two topmost bits of the id, whose
+/// upper half counts how often the 31 bits of the lower have run out
+/// (<https://github.com/torvalds/linux/blob/v6.18/fs/kernfs/dir.c>, `__kernfs_new_node`).
+#[repr(transparent)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct CgroupKey {
-    pub id: u64,
-    /// One of [`crate::record::hierarchy`].
-    pub hierarchy: u32,
-    pub pad: u32,
+pub struct CgroupKey(u64);
+
+impl CgroupKey {
+    const HIERARCHY_SHIFT: u32 = 62;
+
+    /// `hierarchy` is one of [`crate::record::hierarchy`].
+    #[must_use]
+    #[inline]
+    pub const fn new(hierarchy: u32, id: u64) -> Self {
+        Self((hierarchy as u64) << Self::HIERARCHY_SHIFT | id)
+    }
+
+    #[must_use]
+    #[inline]
+    pub const fn hierarchy(self) -> u32 {
+        (self.0 >> Self::HIERARCHY_SHIFT) as u32
+    }
+
+    #[must_use]
+    #[inline]
+    pub const fn id(self) -> u64 {
+        self.0 & ((1 << Self::HIERARCHY_SHIFT) - 1)
+    }
 }
 
 /// What user space says about a slot.
@@ -173,19 +198,24 @@ pub struct InFlight {
     pub exempt: u32,
     /// Types that the descriptor resolved to.
     pub resolved: u32,
-    /// The ruleset that has let the call through, 0 is none: the kernel asks several times.
+    /// The ruleset that has let the call through and has nothing to say of the capability for it,
+    /// 0 is none: the kernel asks several times.
     pub let_through: u32,
     /// Found at exit: types that changed, and the set of classes reached for, `1 << Target`.
     pub changed: u32,
     pub classes: u32,
-    /// [`crate::namespace::Target`] by type, found at exit.
+    /// Types whose class is found; of the namespaces in `inums`.
+    pub classed: u32,
+    pub pad: u32,
+    /// [`crate::namespace::Target`] by type.
     pub class: [u8; NS_TYPES],
     pub before: [u32; NS_TYPES],
     /// What the descriptor resolved to; after a success what the thread is in.
     pub inums: [u32; NS_TYPES],
 }
 
-const _: () = assert!(size_of::<CgroupKey>() == 16);
+const _: () = assert!(size_of::<CgroupKey>() == 8);
+const _: () = assert!(hierarchy::PIDS_V1 < 4);
 const _: () = assert!(size_of::<SlotConfig>() == 48);
 const _: () = assert!(size_of::<SlotPlace>() == 8);
 const _: () = assert!(size_of::<PathKey>() == PATH_LEN);
@@ -193,4 +223,4 @@ const _: () = assert!(size_of::<PathSlot>() == 8);
 const _: () = assert!(size_of::<SetUp>() == 16);
 const _: () = assert!(size_of::<State>() == 48);
 const _: () = assert!(size_of::<Observation>() == 48 + 24 + 8 + 64 + 16);
-const _: () = assert!(size_of::<InFlight>() == 120);
+const _: () = assert!(size_of::<InFlight>() == 128);

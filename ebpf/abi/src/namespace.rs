@@ -101,6 +101,20 @@ impl Target {
         Self::New,
         Self::Unknown,
     ];
+
+    /// By its number.
+    #[must_use]
+    #[inline]
+    pub const fn of(number: u8) -> Self {
+        match number {
+            0 => Self::None,
+            1 => Self::Own,
+            2 => Self::Peer,
+            3 => Self::Host,
+            4 => Self::New,
+            _ => Self::Unknown,
+        }
+    }
 }
 
 /// Mask of namespace types from `CLONE_NEW*` flags.
@@ -130,5 +144,12 @@ mod tests {
         assert_eq!(mask_of_flags(CLONE_FLAGS.iter().sum()), 0xff);
         // CLONE_VM, CLONE_FILES and the exit signal are no namespaces.
         assert_eq!(mask_of_flags(0x0000_0511), 0);
+    }
+
+    #[test]
+    fn targets_have_their_numbers() {
+        for target in Target::ALL {
+            assert_eq!(Target::of(target as u8), target);
+        }
     }
 }

@@ -43,6 +43,8 @@ pub struct NameKey {
 pub struct PathNode {
     /// A bit for each length of the names below it, [`length_bit`]: most files end here.
     pub lengths: u64,
+    /// A bit for each way in which they begin, [`begin_bit`]: most others end here.
+    pub begins: u64,
     pub number: u32,
     /// The strictest of what is said below it.
     pub within: u16,
@@ -73,6 +75,13 @@ pub const fn length_bit(length: usize) -> u64 {
     }
 }
 
+/// By the first byte.
+#[must_use]
+#[inline]
+pub const fn begin_bit(first: u8) -> u64 {
+    1 << (first & 63)
+}
+
 /// Multilinear hashing of 32-bit words (Lemire and Kaser, <https://arxiv.org/abs/1202.4961>), two
 /// of them. A name has no NUL, so that zeroes behind it change nothing.
 #[must_use]
@@ -100,8 +109,8 @@ pub const fn both(high: u64, low: u64) -> u64 {
 }
 
 const _: () = assert!(size_of::<NameKey>() == 16);
-const _: () = assert!(size_of::<PathNode>() == 24);
-const _: () = assert!(size_of::<PathRoot>() == 3 * 24 + 8);
+const _: () = assert!(size_of::<PathNode>() == 32);
+const _: () = assert!(size_of::<PathRoot>() == 3 * 32 + 8);
 
 #[cfg(test)]
 mod tests {
@@ -125,5 +134,6 @@ mod tests {
         assert_eq!(name_hash(&keys, &name), whole);
         assert_eq!(length_bit(NAME_LEN), 1 << 63);
         assert_eq!(length_bit(NAME_LEN + 1), 0);
+        assert_eq!(begin_bit(b'z'), 1 << 58);
     }
 }

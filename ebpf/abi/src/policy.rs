@@ -137,7 +137,7 @@ pub const fn namespace_index(ty: usize, target: Target) -> usize {
 }
 
 const _: () = assert!(POLICY_CELLS * size_of::<u16>() == 1024);
-const _: () = assert!(size_of::<Answers>() == 1024 + 128 + 128 + 16 * DEVICES + 80 + 8);
+const _: () = assert!(size_of::<Answers>() == 1024 + 128 + 128 + 16 * DEVICES + 104 + 8);
 const _: () = assert!(size_of::<DeviceAnswer>() == 16);
 const _: () = assert!(CAPABILITY_CELLS.is_power_of_two());
 const _: () = assert!(size_of::<HitKey>() == 16);

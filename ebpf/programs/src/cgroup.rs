@@ -41,11 +41,7 @@ fn btf_cgroup_mkdir(ctx: BtfTracePointContext) -> i32 {
         born(ctx.arg(1), parent)
     };
     if slot != 0 {
-        let key = CgroupKey {
-            id: cgroup.id,
-            hierarchy: cgroup.hierarchy,
-            pad: 0,
-        };
+        let key = CgroupKey::new(cgroup.hierarchy, cgroup.id);
         // Full (65,536 cgroups): the child is nobody's; its processes are still seen by v1 identity.
         let _ = CGROUP_SLOT.insert(key, slot, 0);
     }
@@ -105,12 +101,7 @@ fn btf_cgroup_rmdir(ctx: BtfTracePointContext) -> i32 {
     if slot == 0 {
         return 0;
     }
-    let key = CgroupKey {
-        id: cgroup.id,
-        hierarchy: cgroup.hierarchy,
-        pad: 0,
-    };
-    let _ = CGROUP_SLOT.remove(key);
+    let _ = CGROUP_SLOT.remove(CgroupKey::new(cgroup.hierarchy, cgroup.id));
     died(ctx.arg(1));
     told(cgroup_op::RMDIR, slot, &cgroup, ctx.arg(1), 0);
     0

@@ -57,13 +57,8 @@ fn is_back(tgid: u32) {
 /// Its cgroups are those of `who` at the moment.
 #[inline(always)]
 pub(crate) fn stays(tgid: u32, who: &Identity) {
-    let key = CgroupKey {
-        id: who.id,
-        hierarchy: who.hierarchy,
-        pad: 0,
-    };
     // Full (65,536 processes): another hierarchy may still say where it was.
-    let _ = MEMBER.insert(tgid, key, 0);
+    let _ = MEMBER.insert(tgid, CgroupKey::new(who.hierarchy, who.id), 0);
 }
 
 #[inline(always)]
@@ -164,7 +159,7 @@ fn moves(who: &Identity, tgid: u32, to: u32, path: u64) -> Target {
 fn last_seen(tgid: u32) -> u32 {
     // SAFETY: copied at once, as above.
     match unsafe { MEMBER.get(tgid) }.copied() {
-        Some(key) => slot_of(key.hierarchy, key.id),
+        Some(key) => slot_of(key.hierarchy(), key.id()),
         None => 0,
     }
 }

@@ -210,9 +210,10 @@ impl Names {
             left -= 1;
             let name = self.kept(left);
             // SAFETY: a live element of a map; user space writes none that is asked for.
-            let (lengths, number) = unsafe {
+            let (lengths, begins, number) = unsafe {
                 (
                     (&raw const (*node).lengths).read_volatile(),
+                    (&raw const (*node).begins).read_volatile(),
                     (&raw const (*node).number).read_volatile(),
                 )
             };
@@ -221,10 +222,15 @@ impl Names {
             if last >= NAME_LEN as u64 || (lengths >> (last & 63)) & 1 == 0 {
                 break;
             }
+            let first = words(address(name), length as usize, 0);
+            // As `paddock_abi::path::begin_bit`.
+            if (begins >> (first[0] & 63)) & 1 == 0 {
+                break;
+            }
             let key = NameKey {
                 ruleset,
                 node: number,
-                hash: hash(address(name), length as usize),
+                hash: hash(first, address(name), length as usize),
             };
             match PATH_NODES.get_ptr(key) {
                 Some(next) => node = next,
@@ -331,9 +337,30 @@ const fn address(step: u64) -> u64 {
     step >> 8 | KERNEL
 }
 
-/// As `paddock_abi::path::name_hash`.
+/// A piece of a name of `length`, from `begin` on: zeroes behind its end.
 #[inline(always)]
-fn hash(name: u64, length: usize) -> u64 {
+fn words(name: u64, length: usize, begin: usize) -> [u64; WORDS] {
+    let rest = length - begin;
+    let size = if rest >= CHUNK {
+        CHUNK as u64
+    } else {
+        masked(rest as u64, CHUNK as u64 - 1)
+    };
+    let mut words = [0_u64; WORDS];
+    // SAFETY: the helper writes at most the length given, and never faults.
+    unsafe {
+        bpf_probe_read_kernel(
+            words.as_mut_ptr().cast(),
+            size as u32,
+            name.wrapping_add(begin as u64) as *const _,
+        );
+    }
+    words
+}
+
+/// As `paddock_abi::path::name_hash`; its first piece is read.
+#[inline(always)]
+fn hash(first: [u64; WORDS], name: u64, length: usize) -> u64 {
     let Some(keys) = NAME_SEED.get_ptr(0) else {
         return 0;
     };
@@ -344,21 +371,11 @@ fn hash(name: u64, length: usize) -> u64 {
         if begin >= length {
             break;
         }
-        let rest = length - begin;
-        let size = if rest >= CHUNK {
-            CHUNK as u64
+        let words = if chunk == 0 {
+            first
         } else {
-            masked(rest as u64, CHUNK as u64 - 1)
+            words(name, length, begin)
         };
-        let mut words = [0_u64; WORDS];
-        // SAFETY: the helper writes at most the length given, and never faults.
-        unsafe {
-            bpf_probe_read_kernel(
-                words.as_mut_ptr().cast(),
-                size as u32,
-                name.wrapping_add(begin as u64) as *const _,
-            );
-        }
         for (index, word) in words.into_iter().enumerate() {
             // Two keys for each half of a word.
             let first = (chunk * WORDS + index) * 4;

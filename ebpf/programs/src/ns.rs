@@ -243,9 +243,13 @@ fn judge_setns(call: &mut InFlight, ret: i64) {
     let mask = classify(call, state);
     let who = Identity::of_call(call);
     if ret >= 0 {
-        done_to_namespaces(&who, Activity::Setns, mask, |index| {
-            whose(state, call.slot, index, call.inums[index])
-        });
+        done_to_namespaces(
+            &who,
+            Activity::Setns,
+            mask,
+            #[inline(always)]
+            |index| Target::of(call.class[index]),
+        );
     }
     tell_setns(call, mask, ret, &who, Author::Current);
 }
@@ -265,13 +269,26 @@ fn classify(call: &mut InFlight, state: &State) -> u32 {
         call.resolved = mask_of_flags(call.flags);
     }
     let mask = call.resolved | call.changed;
-    for index in 0..NS_TYPES {
-        if mask & (1 << index) != 0 {
-            let class = whose(state, call.slot, index, call.inums[index]);
-            remember(call, index, class);
-        }
-    }
+    each_type(
+        mask,
+        #[inline(always)]
+        |index| {
+            let class = class_of(call, state, index);
+            or(&mut call.classes, 1 << class as u32);
+        },
+    );
     mask
+}
+
+/// Whose the namespace of type `index` is; found once, unless another one was joined.
+#[inline(always)]
+pub(crate) fn class_of(call: &mut InFlight, state: &State, index: usize) -> Target {
+    if call.classed & (1 << index) == 0 {
+        let class = whose(state, call.slot, index, call.inums[index]);
+        call.class[index] = class as u8;
+        or(&mut call.classed, 1 << index);
+    }
+    Target::of(call.class[index])
 }
 
 #[inline(always)]
@@ -377,14 +394,11 @@ fn after(call: &mut InFlight, now: &[u32; NS_TYPES]) {
         if call.before[index] != now[index] {
             or(&mut call.changed, 1 << index);
         }
-        call.inums[index] = now[index];
+        if call.inums[index] != now[index] {
+            call.inums[index] = now[index];
+            and(&mut call.classed, !(1 << index));
+        }
     }
-}
-
-#[inline(always)]
-fn remember(call: &mut InFlight, index: usize, class: Target) {
-    or(&mut call.classes, 1 << class as u32);
-    call.class[index] = class as u8;
 }
 
 /// Volatile, so that the compiler keeps nothing in registers from one type to the next.
@@ -394,6 +408,47 @@ fn or(word: &mut u32, bits: u32) {
     // SAFETY: from a reference.
     unsafe { word.write_volatile(word.read_volatile() | bits) };
 }
+
+#[inline(always)]
+fn and(word: &mut u32, bits: u32) {
+    let word: *mut u32 = word;
+    // SAFETY: from a reference.
+    unsafe { word.write_volatile(word.read_volatile() & bits) };
+}
+
+/// Does something for each type of a mask, in their order; most calls are of one.
+///
+/// Its place is not known to the verifier: what is looked up by it is to be in a map.
+#[inline(always)]
+pub(crate) fn each_type(mask: u32, mut act: impl FnMut(usize)) {
+    let mut left = mask & 0xff;
+    for _ in 0..NS_TYPES {
+        if left == 0 {
+            break;
+        }
+        let lowest = left & left.wrapping_neg();
+        act(index_of(lowest));
+        left &= left - 1;
+    }
+}
+
+/// The place of the only bit, which is below eight: by a de Bruijn sequence of eight bits, whose
+/// order the nibbles undo.
+#[inline(always)]
+const fn index_of(bit: u32) -> usize {
+    const SEQUENCE: u32 = 0x1d;
+    const PLACES: u32 = 0x3457_2610;
+    let place = ((bit * SEQUENCE) & 0xff) >> 5;
+    ((PLACES >> (4 * place)) & 7) as usize
+}
+
+const _: () = {
+    let mut index = 0;
+    while index < NS_TYPES {
+        assert!(index_of(1 << index) == index);
+        index += 1;
+    }
+};
 
 /// One call, and one per type in `mask`.
 #[inline(always)]

@@ -39,14 +39,23 @@ const ANCESTORS: usize = 256;
 /// thread of the loader's process may make such calls of its own meanwhile: they are not meant.
 #[inline(always)]
 pub(crate) fn on() -> bool {
-    on_for(bpf_get_current_pid_tgid() as u32)
+    on_by(|| bpf_get_current_pid_tgid() as u32)
 }
 
 /// The same for programs that may not ask for the current thread, which it is.
 #[inline(always)]
 pub(crate) fn on_for(tid: u32) -> bool {
+    on_by(|| tid)
+}
+
+/// Who it is is asked last: there is seldom a self-test.
+#[inline(always)]
+fn on_by(tid: impl FnOnce() -> u32) -> bool {
     STATE.get(0).is_some_and(|state| {
-        state.selftest_tid != 0 && (state.selftest_tid == tid || state.selftest_child == tid)
+        state.selftest_tid != 0 && {
+            let tid = tid();
+            state.selftest_tid == tid || state.selftest_child == tid
+        }
     })
 }
 

@@ -55,11 +55,7 @@ pub(crate) struct Identity {
 /// Slot of a cgroup; 0 is nobody's.
 #[inline(always)]
 pub(crate) fn slot_of(hierarchy: u32, id: u64) -> u32 {
-    let key = CgroupKey {
-        id,
-        hierarchy,
-        pad: 0,
-    };
+    let key = CgroupKey::new(hierarchy, id);
     // SAFETY: the value is copied at once; a concurrent writer replaces it as a whole.
     unsafe { CGROUP_SLOT.get(key) }.copied().unwrap_or(0)
 }

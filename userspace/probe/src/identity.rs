@@ -43,10 +43,6 @@ impl CgroupKey {
             Self::MemoryV1(id) => (hierarchy::MEMORY_V1, id),
             Self::PidsV1(id) => (hierarchy::PIDS_V1, id),
         };
-        key::CgroupKey {
-            id,
-            hierarchy,
-            pad: 0,
-        }
+        key::CgroupKey::new(hierarchy, id)
     }
 }

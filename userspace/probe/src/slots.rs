@@ -200,7 +200,8 @@ impl Probe {
         Ok(entries
             .into_iter()
             .filter_map(|(key, slot)| {
-                Some((CgroupKey::from_parts(key.hierarchy, key.id)?, Slot(slot)))
+                let key = CgroupKey::from_parts(key.hierarchy(), key.id())?;
+                Some((key, Slot(slot)))
             })
             .collect())
     }

@@ -105,6 +105,28 @@ pub(super) fn opened<R: Reader>(file: u64) {
     );
 }
 
+/// Whether it is a layer's file that overlayfs opens to be read, for one of its own that is asked
+/// about by itself: nothing is in it but where its file system is a door.
+///
+/// Opens of the kernel's own are told apart by what the count of open files leaves out
+/// (`FMODE_NOACCOUNT`), and they see nobody's mounts.
+#[inline(always)]
+pub(crate) fn of_a_layer<R: Reader>(file: u64) -> bool {
+    const NOACCOUNT: u32 = 1 << 29;
+    let mode: u32 = R::field(file, &OFF_FILE_MODE);
+    if mode & NOACCOUNT == 0 || mode & WRITE != 0 {
+        return false;
+    }
+    let inode = R::pointer(file, &OFF_FILE_INODE);
+    let magic: u64 = R::field(R::pointer(inode, &OFF_INODE_SB), &OFF_SB_MAGIC);
+    let door = magic == magic::PROC
+        || magic == magic::NSFS
+        || magic == magic::DEBUGFS
+        || magic == magic::TRACEFS;
+    let kind = u32::from(R::field::<u16>(inode, &OFF_INODE_MODE)) & S_IFMT;
+    kind == S_IFREG && !door
+}
+
 /// What the self-test opens of devices is /dev/null alone; it reads procfs as well.
 #[inline(always)]
 pub(crate) fn observed<R: Reader>(place: u32, file: u64) {

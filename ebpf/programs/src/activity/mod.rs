@@ -25,7 +25,7 @@ use paddock_abi::{
 
 pub(crate) use self::{
     exec::{about_to_start, executed},
-    file::{cgroup_target, door, node_target, observed},
+    file::{cgroup_target, door, node_target, observed, of_a_layer},
     mount::{class_of_call, root_target, tree_target},
     process::other,
     socket::runtimes,

@@ -149,8 +149,9 @@ opens! {
 /// Every way to open, io_uring's too, comes through here.
 #[fexit]
 fn fexit_security_file_open(ctx: FExitContext) -> i32 {
-    if ctx.arg::<i32>(1) == 0 && once(Runs::NewestFirst) {
-        file::opened::<Typed>(ctx.arg(0));
+    let file = ctx.arg(0);
+    if ctx.arg::<i32>(1) == 0 && !file::of_a_layer::<Typed>(file) && once(Runs::NewestFirst) {
+        file::opened::<Typed>(file);
     }
     0
 }

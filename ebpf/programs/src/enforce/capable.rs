@@ -10,11 +10,13 @@ use paddock_abi::{
     activity::Activity,
     counters::Ring,
     namespace::Target,
-    policy::{ACTION_ALLOW, ACTION_AUDIT, ACTION_KILL, CAPABILITY_CELLS},
+    policy::{ACTION_ALLOW, ACTION_AUDIT, ACTION_KILL, CAPABILITY_CELLS, action},
     record::{CapabilityDenial, kind},
 };
 
-use super::{Bound, EPERM, SIGKILL, anybody, bound, call, count, mount, namespace, own_action};
+use super::{
+    Bound, EPERM, Held, SIGKILL, anybody, bound, call, count, mount, namespace, own_action,
+};
 use crate::{
     admit::asking_is_told,
     count::{tell, write_header},
@@ -26,7 +28,7 @@ use crate::{
 const CAP_DAC_READ_SEARCH: u32 = 2;
 const CAP_SYS_MODULE: u32 = 16;
 const CAP_SYS_RAWIO: u32 = 17;
-const CAP_SYS_ADMIN: u32 = 21;
+pub(super) const CAP_SYS_ADMIN: u32 = 21;
 /// The kernel looks what it may show, and nobody has tried anything:
 /// <https://github.com/torvalds/linux/blob/v6.18/include/linux/security.h>
 const CAP_OPT_NOAUDIT: u32 = 2;
@@ -63,10 +65,13 @@ fn administration() -> Option<(Bound, i32)> {
     if call::is_of_namespaces(number)
         && let Some(call) = namespace::call_in_flight()
     {
-        if call.exempt != 0 {
+        let who = Identity::of_call(call);
+        let held = Held::of(&who)?;
+        // Set-up, or let through already: the kernel asks twice.
+        if call.exempt != 0 || call.let_through == held.ruleset {
             return None;
         }
-        let bound = Bound::of(&Identity::of_call(call))?;
+        let bound = Bound::by(held)?;
         return Some((bound, namespace::before_call(&bound, call)));
     }
     let bound = bound()?;
@@ -110,16 +115,27 @@ fn refuse(bound: &Bound, calls: [u64; 2], activity: Activity, target: Target) ->
 
 impl Bound {
     #[inline(always)]
-    fn answer_use(&self, capability: u32, silent: bool) -> i32 {
+    fn use_cell(&self, capability: u32) -> u16 {
         let index = capability as usize & (CAPABILITY_CELLS - 1);
         // SAFETY: below the array's length, as in `Bound::cell`.
-        let cell = unsafe {
+        unsafe {
             self.answers
                 .capabilities
                 .as_ptr()
                 .add(index)
                 .read_volatile()
-        };
+        }
+    }
+
+    /// Whether nothing is to be said of using it.
+    #[inline(always)]
+    pub(super) fn allows_use(&self, capability: u32) -> bool {
+        action(self.use_cell(capability)) == ACTION_ALLOW
+    }
+
+    #[inline(always)]
+    fn answer_use(&self, capability: u32, silent: bool) -> i32 {
+        let cell = self.use_cell(capability);
         let action = own_action(cell);
         if action == ACTION_ALLOW {
             return 0;

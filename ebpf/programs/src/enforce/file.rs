@@ -5,7 +5,7 @@ use paddock_abi::activity::Activity;
 
 use super::{Asked, bound, path};
 use crate::{
-    activity::{door, node_target, observed},
+    activity::{door, node_target, observed, of_a_layer},
     read::Typed,
     selftest,
 };
@@ -18,6 +18,9 @@ fn lsm_file_open(ctx: LsmContext) -> i32 {
     // Attached is not asked: the kernel may be started without this module.
     if selftest::on() {
         observed::<Typed>(selftest::ENFORCE, ctx.arg(0));
+        return 0;
+    }
+    if of_a_layer::<Typed>(ctx.arg(0)) {
         return 0;
     }
     let Some(bound) = bound() else { return 0 };

@@ -21,13 +21,13 @@ use paddock_abi::{
 };
 
 use super::{
-    Bound, anybody, count,
+    Held, anybody, count,
     network::{MAPPED, PASS, Peer, REFUSE, bytes, protocol_of, write_denial},
 };
 use crate::{
     admit::asking_is_told,
     count::{tell, write_header_of_nobody},
-    maps::CONTACTS,
+    maps::{ANSWERS, CONTACTS},
     task::Identity,
 };
 
@@ -65,16 +65,16 @@ pub(crate) fn answer(ctx: &SkBuffContext, slot: u32, cgroup: u64, mine: bool) ->
         hierarchy: hierarchy::UNIFIED,
         slot,
     };
-    let Some(bound) = Bound::of(&who) else {
+    let Some(held) = Held::of(&who) else {
         return PASS;
     };
-    if !bound.asks_of_peers() {
+    if !held.asks_of_peers() {
         return PASS;
     }
     let Some(peer) = begun(ctx) else {
         return PASS;
     };
-    let cell = bound.peer_cell(&peer);
+    let cell = held.peer_cell(&peer);
     let asked = action(cell);
     if asked == ACTION_ALLOW {
         return PASS;
@@ -82,15 +82,15 @@ pub(crate) fn answer(ctx: &SkBuffContext, slot: u32, cgroup: u64, mine: bool) ->
     // There is no process to kill.
     let action = asked.min(ACTION_DENY);
     if mine {
-        bound.tell_of_peer(cell, action, &peer);
+        held.tell_of_peer(cell, action, &peer);
     }
     if action == ACTION_AUDIT { PASS } else { REFUSE }
 }
 
 /// A datagram of an unconnected socket goes out: what comes from there is its answer.
 #[inline(always)]
-pub(super) fn sent(ctx: &SockAddrContext, bound: &Bound, peer: &Peer) {
-    if !bound.asks_of_peers() {
+pub(super) fn sent(ctx: &SockAddrContext, held: &Held, peer: &Peer) {
+    if !held.asks_of_peers() {
         return;
     }
     // SAFETY: the context that the kernel handed over; the helpers have no other preconditions.
@@ -253,12 +253,14 @@ fn load<T>(ctx: &SkBuffContext, at: u32) -> Option<T> {
     ctx.load(at as usize).ok()
 }
 
-impl Bound {
+impl Held {
     /// Whether a rule about ingress holds.
     #[inline(always)]
     fn asks_of_peers(&self) -> bool {
-        // SAFETY: a field; user space may write it meanwhile, at once.
-        unsafe { (&raw const self.answers.ingress).read_volatile() != 0 }
+        ANSWERS.get(self.ruleset).is_some_and(|answers| {
+            // SAFETY: a field; user space may write it meanwhile, at once.
+            unsafe { (&raw const answers.ingress).read_volatile() != 0 }
+        })
     }
 
     #[inline(always)]

@@ -20,6 +20,8 @@ mod process;
 mod question;
 mod sysctl;
 
+use core::ops::Deref;
+
 use aya_ebpf::helpers::generated::bpf_send_signal;
 use paddock_abi::{
     activity::Activity,
@@ -44,12 +46,27 @@ const SIGKILL: u32 = 9;
 /// `BPF_NOEXIST`.
 const NEW: u64 = 1;
 
-/// Who acts, and what holds for it.
+/// Who acts, and by which ruleset.
 #[derive(Clone, Copy)]
-pub(crate) struct Bound {
+pub(crate) struct Held {
     pub(crate) who: Identity,
     ruleset: u32,
+}
+
+/// The same with what it says.
+#[derive(Clone, Copy)]
+pub(crate) struct Bound {
+    held: Held,
     answers: &'static Answers,
+}
+
+impl Deref for Bound {
+    type Target = Held;
+
+    #[inline(always)]
+    fn deref(&self) -> &Held {
+        &self.held
+    }
 }
 
 /// An act that policy may have a word on.
@@ -70,10 +87,11 @@ pub(crate) fn bound() -> Option<Bound> {
     Bound::of(&own_identity())
 }
 
-/// The same for programs that may not ask for the current task by its type.
+/// The same for programs that may not ask for the current task by its type, and whose answers are
+/// in a map of their own.
 #[inline(always)]
-fn bound_anywhere() -> Option<Bound> {
-    Bound::of(&own_identity_anywhere())
+fn held_anywhere() -> Option<Held> {
+    Held::of(&own_identity_anywhere())
 }
 
 /// Whether a policy holds for anybody: the word of nobody's slot. Without, a hook ends here.
@@ -103,30 +121,62 @@ fn own_action(cell: u16) -> u16 {
     action
 }
 
-impl Bound {
-    /// What holds for a container holds for what it nests; of a nested one that has a word of its
-    /// own user space has put both together.
+/// What holds for a container holds for what it nests; of a nested one that has a word of its
+/// own user space has put both together. 0 is nothing.
+#[inline(always)]
+fn ruleset_of(slot: u32) -> u32 {
+    let mut slot = slot;
+    let mut ruleset = own_ruleset(slot);
+    // Not all in the loop: its count costs as much as the look.
+    for _ in 0..NESTED {
+        if ruleset != 0 || slot == 0 {
+            break;
+        }
+        slot = parent(slot);
+        ruleset = own_ruleset(slot);
+    }
+    ruleset
+}
+
+/// Nobody's word is another's.
+#[inline(always)]
+fn own_ruleset(slot: u32) -> u32 {
+    if slot == 0 {
+        return 0;
+    }
+    SLOT_RULESET.get(slot).copied().unwrap_or(0)
+}
+
+impl Held {
     #[inline(always)]
     fn of(who: &Identity) -> Option<Self> {
-        let mut slot = who.slot;
-        let mut ruleset = 0;
-        for _ in 0..=NESTED {
-            if slot == 0 {
-                break;
-            }
-            ruleset = SLOT_RULESET.get(slot).copied().unwrap_or(0);
-            if ruleset != 0 {
-                break;
-            }
-            slot = parent(slot);
+        let ruleset = ruleset_of(who.slot);
+        (ruleset != 0).then_some(Self { who: *who, ruleset })
+    }
+
+    /// As whose a hit is counted.
+    #[inline(always)]
+    fn hit(&self, cell: u16, action: u16) -> HitKey {
+        HitKey {
+            slot: self.who.slot,
+            ruleset: self.ruleset,
+            rule: u32::from(rule(cell)),
+            action: u32::from(action),
         }
-        if ruleset == 0 {
-            return None;
-        }
+    }
+}
+
+impl Bound {
+    #[inline(always)]
+    fn of(who: &Identity) -> Option<Self> {
+        Self::by(Held::of(who)?)
+    }
+
+    #[inline(always)]
+    fn by(held: Held) -> Option<Self> {
         Some(Self {
-            who: *who,
-            ruleset,
-            answers: ANSWERS.get(ruleset)?,
+            held,
+            answers: ANSWERS.get(held.ruleset)?,
         })
     }
 
@@ -176,17 +226,6 @@ impl Bound {
             self.tell(cell, ACTION_KILL, asked);
             // SAFETY: as above; the signal comes before the return to user space.
             unsafe { bpf_send_signal(SIGKILL) };
-        }
-    }
-
-    /// As whose a hit is counted.
-    #[inline(always)]
-    fn hit(&self, cell: u16, action: u16) -> HitKey {
-        HitKey {
-            slot: self.who.slot,
-            ruleset: self.ruleset,
-            rule: u32::from(rule(cell)),
-            action: u32::from(action),
         }
     }
 

@@ -16,12 +16,12 @@ use paddock_abi::{
     policy::{action, namespace_index},
 };
 
-use super::{Asked, Bound, bound};
+use super::{Asked, Bound, bound, capable::CAP_SYS_ADMIN};
 use crate::{
     activity::cgroup_target,
     maps::{IN_FLIGHT, STATE},
+    ns::{class_of, each_type},
     offsets::*,
-    owner::whose,
     read::{field, pointer},
     target::file_of,
     task::{self, Identity},
@@ -51,22 +51,24 @@ pub(super) fn strictest(
     bound: &Bound,
     activity: Activity,
     mask: u32,
-    target: impl Fn(usize) -> Target,
+    mut target: impl FnMut(usize) -> Target,
 ) -> Strictest {
     let mut found = Strictest {
         cell: 0,
         target: Target::None,
     };
-    for index in 0..NS_TYPES {
-        if mask & (1 << index) != 0 {
+    each_type(
+        mask,
+        #[inline(always)]
+        |index| {
             let target = target(index);
             found.take(bound.cell(activity, target), target);
             let place = namespace_index(index, target) & (NS_TYPES * 8 - 1);
             // SAFETY: below the array's length, as in `Bound::cell`.
             let cell = unsafe { bound.answers.namespaces.as_ptr().add(place).read_volatile() };
             found.take(cell, target);
-        }
-    }
+        },
+    );
     found
 }
 
@@ -93,26 +95,28 @@ pub(super) fn call_in_flight() -> Option<&'static mut InFlight> {
 /// act, and may be asked once for the namespace and once for the caller's own.
 #[inline(always)]
 pub(super) fn before_call(bound: &Bound, call: &mut InFlight) -> i32 {
-    if call.let_through == bound.ruleset {
-        return 0;
-    }
     let refused = ask(bound, call);
-    if refused == 0 {
+    if refused == 0 && bound.allows_use(CAP_SYS_ADMIN) {
         call.let_through = bound.ruleset;
     }
     refused
 }
 
 #[inline(always)]
-fn ask(bound: &Bound, call: &InFlight) -> i32 {
+fn ask(bound: &Bound, call: &mut InFlight) -> i32 {
     let Some(state) = STATE.get(0) else { return 0 };
     if call.fd < 0 {
         let found = strictest(bound, Activity::Unshare, call.resolved, |_| Target::New);
         return bound.refuse(found.cell, found.asked(Activity::Unshare));
     }
-    let found = strictest(bound, Activity::Setns, call.resolved, |index| {
-        whose(state, call.slot, index, call.inums[index])
-    });
+    let mask = call.resolved;
+    let found = strictest(
+        bound,
+        Activity::Setns,
+        mask,
+        #[inline(always)]
+        |index| class_of(call, state, index),
+    );
     bound.refuse(found.cell, found.asked(Activity::Setns))
 }
 

@@ -17,7 +17,7 @@ use paddock_abi::{
     record::{PeerDenial, kind},
 };
 
-use super::{Bound, anybody, bound_anywhere, count, ingress, own_action};
+use super::{Held, anybody, count, held_anywhere, ingress, own_action};
 use crate::{
     count::{tell, write_header_about},
     maps::PEER_PORTS,
@@ -83,7 +83,7 @@ fn four(ctx: &SockAddrContext, act: Act) -> i32 {
     if !anybody() {
         return PASS;
     }
-    let Some(bound) = bound_anywhere() else {
+    let Some(held) = held_anywhere() else {
         return PASS;
     };
     // SAFETY: a field of the context, of a word.
@@ -91,7 +91,7 @@ fn four(ctx: &SockAddrContext, act: Act) -> i32 {
     judge(
         ctx,
         act,
-        &bound,
+        &held,
         &peer(ctx, 4, [of_nobody(address), 0, 0, 0]),
     )
 }
@@ -101,7 +101,7 @@ fn six(ctx: &SockAddrContext, act: Act) -> i32 {
     if !anybody() {
         return PASS;
     }
-    let Some(bound) = bound_anywhere() else {
+    let Some(held) = held_anywhere() else {
         return PASS;
     };
     let at = ctx.sock_addr;
@@ -117,7 +117,7 @@ fn six(ctx: &SockAddrContext, act: Act) -> i32 {
     };
     let [a, b, c, d] = address;
     if a | b == 0 && c == MAPPED {
-        return judge(ctx, act, &bound, &peer(ctx, 4, [of_nobody(d), 0, 0, 0]));
+        return judge(ctx, act, &held, &peer(ctx, 4, [of_nobody(d), 0, 0, 0]));
     }
     if a | b | c | d == 0 {
         // The kernel's own choice: IPv4's loopback where the socket is bound to such an address.
@@ -125,14 +125,14 @@ fn six(ctx: &SockAddrContext, act: Act) -> i32 {
             peer(ctx, 6, [0, 0, 0, ONE]),
             peer(ctx, 4, [LOOPBACK, 0, 0, 0]),
         );
-        let (cell, cell_of_four) = (bound.peer_cell(&one), bound.peer_cell(&other));
+        let (cell, cell_of_four) = (held.peer_cell(&one), held.peer_cell(&other));
         return if action(cell_of_four) > action(cell) {
-            answer(ctx, act, &bound, cell_of_four, &other)
+            answer(ctx, act, &held, cell_of_four, &other)
         } else {
-            answer(ctx, act, &bound, cell, &one)
+            answer(ctx, act, &held, cell, &one)
         };
     }
-    judge(ctx, act, &bound, &peer(ctx, 6, address))
+    judge(ctx, act, &held, &peer(ctx, 6, address))
 }
 
 /// To no address is to one's own machine.
@@ -176,20 +176,20 @@ pub(super) fn protocol_of(number: u32) -> Option<u8> {
 }
 
 #[inline(always)]
-fn judge(ctx: &SockAddrContext, act: Act, bound: &Bound, peer: &Peer) -> i32 {
-    answer(ctx, act, bound, bound.peer_cell(peer), peer)
+fn judge(ctx: &SockAddrContext, act: Act, held: &Held, peer: &Peer) -> i32 {
+    answer(ctx, act, held, held.peer_cell(peer), peer)
 }
 
 #[inline(always)]
-fn answer(ctx: &SockAddrContext, act: Act, bound: &Bound, cell: u16, peer: &Peer) -> i32 {
-    let answer = bound.answer_peer(cell, peer);
+fn answer(ctx: &SockAddrContext, act: Act, held: &Held, cell: u16, peer: &Peer) -> i32 {
+    let answer = held.answer_peer(cell, peer);
     if act == Act::Send && answer == PASS {
-        ingress::sent(ctx, bound, peer);
+        ingress::sent(ctx, held, peer);
     }
     answer
 }
 
-impl Bound {
+impl Held {
     #[inline(always)]
     fn answer_peer(&self, cell: u16, peer: &Peer) -> i32 {
         let action = own_action(cell);
@@ -269,6 +269,10 @@ fn cell_of(ports: &Ports, port: u32) -> u16 {
         // SAFETY: below the array's length by the mask.
         unsafe { first.add(index & (PORT_PIECES - 1)).read_volatile() }
     };
+    // Most nets have one for all ports.
+    if port < piece_start(at(1)) {
+        return piece_cell(at(0));
+    }
     let mut index = 0;
     let mut step = PORT_PIECES / 2;
     for _ in 0..PORT_PIECES.trailing_zeros() {

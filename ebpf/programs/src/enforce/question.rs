@@ -20,13 +20,12 @@ use super::{Bound, anybody, namespace::strictest};
 use crate::{
     count::Author,
     maps::{IN_FLIGHT, STATE},
-    ns::refused_setns,
+    ns::{class_of, refused_setns},
     offsets::*,
-    owner::whose,
     read::field,
     selftest,
-    target::{Resolved, resolve_of},
-    task::{self, Identity, exempt, identity},
+    target::resolve_of,
+    task::{self, exempt, identity},
 };
 
 /// By hand: what aya's macro makes of a raw tracepoint's program returns 0 always.
@@ -75,33 +74,9 @@ fn judge(asker: u64, told: Question) -> u32 {
         // Not of the type that was asked for: EINVAL.
         return go_on;
     }
-    let Some(state) = STATE.get(0) else {
-        return go_on;
-    };
-    let strictest = strictest(&bound, Activity::Setns, found.mask, |index| {
-        whose(state, who.slot, index, found.inums[index])
-    });
-    let action = action(strictest.cell);
-    // What happens under audit is counted when it has happened.
-    if action == ACTION_ALLOW || action == ACTION_AUDIT {
-        return go_on;
-    }
-    let act = strictest.asked(Activity::Setns);
-    bound.tell_by(strictest.cell, action, act, Author::Waiting(asker));
-    tell_call(asker, tgid, told, &who, &found);
-    if action == ACTION_KILL {
-        answer(verdict::KILL, tgid)
-    } else {
-        answer(verdict::REFUSE, tgid)
-    }
-}
-
-/// No hook of setns sees a call that is not made.
-#[inline(always)]
-fn tell_call(asker: u64, tgid: u32, told: Question, who: &Identity, found: &Resolved) {
     let thread = u64::from(tgid) << 32 | u64::from(field::<u32>(asker, &OFF_TASK_PID));
     let call = InFlight {
-        flags: u64::from(told.flags),
+        flags,
         id: who.id,
         hierarchy: who.hierarchy,
         slot: who.slot,
@@ -112,9 +87,41 @@ fn tell_call(asker: u64, tgid: u32, told: Question, who: &Identity, found: &Reso
     };
     // In map memory, as any other call: the verifier does not follow what is there.
     let _ = IN_FLIGHT.insert(thread, call, 0);
-    if let Some(call) = IN_FLIGHT.get_ptr_mut(thread) {
-        // SAFETY: the thread's own entry, and the thread waits.
-        refused_setns(unsafe { &mut *call }, who, asker);
-        let _ = IN_FLIGHT.remove(thread);
+    let Some(call) = IN_FLIGHT.get_ptr_mut(thread) else {
+        // Full (8,192 threads inside such calls): what cannot be judged does not happen.
+        return answer(verdict::REFUSE, tgid);
+    };
+    // SAFETY: the thread's own entry, and the thread waits.
+    let said = decide(&bound, unsafe { &mut *call }, asker);
+    let _ = IN_FLIGHT.remove(thread);
+    answer(said, tgid)
+}
+
+#[inline(always)]
+fn decide(bound: &Bound, call: &mut InFlight, asker: u64) -> u32 {
+    let Some(state) = STATE.get(0) else {
+        return verdict::GO_ON;
+    };
+    let mask = call.resolved;
+    let strictest = strictest(
+        bound,
+        Activity::Setns,
+        mask,
+        #[inline(always)]
+        |index| class_of(call, state, index),
+    );
+    let action = action(strictest.cell);
+    // What happens under audit is counted when it has happened.
+    if action == ACTION_ALLOW || action == ACTION_AUDIT {
+        return verdict::GO_ON;
+    }
+    let act = strictest.asked(Activity::Setns);
+    bound.tell_by(strictest.cell, action, act, Author::Waiting(asker));
+    // No hook of setns sees a call that is not made.
+    refused_setns(call, &bound.who, asker);
+    if action == ACTION_KILL {
+        verdict::KILL
+    } else {
+        verdict::REFUSE
     }
 }

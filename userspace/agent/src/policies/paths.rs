@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use paddock_policy::Ruleset;
 use paddock_probe::{
     PathName,
-    path::{NAME_LEN, OPERATIONS, PathNode, PathRoot, RULE_NAMES, length_bit},
+    path::{NAME_LEN, OPERATIONS, PathNode, PathRoot, RULE_NAMES, begin_bit, length_bit},
     policy::action,
 };
 
@@ -52,6 +52,7 @@ pub(super) fn paths(ruleset: &Ruleset) -> Result<Paths, TooDeep> {
             let number = paths.names.len();
             let directory = paths.node(above);
             directory.lengths |= length_bit(name.len());
+            directory.begins |= name.bytes().next().map_or(0, begin_bit);
             directory.within = said.cells.into_iter().fold(directory.within, strictest);
             let (directory, cells) = (directory.number, directory.cells);
             let place = *places.entry((directory, name)).or_insert_with(|| {
@@ -114,7 +115,8 @@ mod tests {
                 .names
                 .iter()
                 .find(|one| one.directory == node.number && one.name == name.as_bytes());
-            let passes = node.lengths & length_bit(name.len()) != 0;
+            let begins = name.bytes().next().map_or(0, begin_bit);
+            let passes = node.lengths & length_bit(name.len()) != 0 && node.begins & begins != 0;
             match below.filter(|_| passes) {
                 Some(one) => node = &one.node,
                 None => return (node, false),
