@@ -32,6 +32,7 @@ pub const ALL: &[Scenario] = &[
     Scenario::new("life::output_is_complete", output_is_complete),
     Scenario::new("life::signals_are_forwarded", signals_are_forwarded),
     Scenario::new("life::detached_wait_logs_rm", detached_wait_logs_rm),
+    Scenario::new("life::a_name_is_free_at_once", a_name_is_free_at_once).alone(),
     Scenario::new("life::stop_then_kill", stop_then_kill),
     Scenario::new("life::exec_codes_and_cgroup", exec_codes_and_cgroup),
     Scenario::new("life::terminal", terminal),
@@ -173,6 +174,22 @@ fn detached_wait_logs_rm(context: &Context) -> Result<()> {
         output.code != Some(0) && output.stderr.trim().lines().count() == 1,
         "{output:?}"
     );
+    Ok(())
+}
+
+/// `--rm` is over when the container is gone, also where its agent has much to read before it
+/// knows: the next one may have its name.
+fn a_name_is_free_at_once(context: &Context) -> Result<()> {
+    context.start_agent(&["--detach-on-exit", "--event-rate", "0"])?;
+    let volume = context.workload_volume();
+    let mut args = vec!["run", "--rm", "--name", "next", "-v", &volume];
+    args.extend(["--userns", "host", "--cap-add", "SYS_ADMIN", "host"]);
+    args.extend(["/run/workload", "setns-loop", "/proc/self/ns/uts"]);
+    args.extend(["uts", "25013"]);
+    for _ in 0..7 {
+        let said = context.ok(&args)?;
+        ensure!(said == "25013 calls, 0 refused\n", "{said}");
+    }
     Ok(())
 }
 

@@ -62,6 +62,8 @@ pub(crate) struct Life {
     /// Runs that started, and runs that ended, since this agent knows it.
     pub(crate) started: u64,
     pub(crate) ended: u64,
+    /// Its end takes it out, in a moment.
+    pub(crate) leaves: bool,
     pub(crate) removed: bool,
 }
 
@@ -165,6 +167,7 @@ impl Container {
             end: None,
             started: 0,
             ended: 0,
+            leaves: false,
             removed: false,
         };
         Self {

@@ -237,7 +237,8 @@ fn stopped(shared: &Shared, container: &Container) {
     remember(shared, container, None);
 }
 
-/// Until it has ended, or the run has that a restart follows.
+/// Until it has ended, or the run has that a restart follows. One that is to be removed at its end
+/// is gone by then: its name is free for whoever waited.
 pub(crate) async fn wait(
     shared: &Arc<Shared>,
     container: &Arc<Container>,
@@ -251,9 +252,10 @@ pub(crate) async fn wait(
         ended_at_ns.is_some_and(|at| end.is_some_and(|end| end >= at))
     };
     let life = tokio::select! {
-        life = lives.wait_for(|life| is_over(life) || life.ended > ended || is_past(life)) => {
-            life.map(|life| life.clone())
-        }
+        life = lives.wait_for(|life| {
+            let settled = !life.leaves || life.removed;
+            settled && (is_over(life) || life.ended > ended || is_past(life))
+        }) => life.map(|life| life.clone()),
         _ = shutdown.wait_for(|down| *down) => return Err(Error::Ending),
     };
     let end = life.ok().and_then(|life| life.end).ok_or(Error::Ending)?;

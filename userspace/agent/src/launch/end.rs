@@ -102,14 +102,14 @@ pub(super) async fn end(shared: &Arc<Shared>, container: &Arc<Container>, ending
         rest(shared, container, last, &exit.stats, pause);
         return;
     }
+    let request = container.request.as_ref();
+    let leaves = request.is_some_and(|request| request.remove) && !container.facts().stays;
+    // Before it is told that it has ended: who waits for that waits for its name, too.
+    container.set_life(|life| life.leaves = leaves);
     close(shared, container, last, &kernel, &exit.stats);
     remember(shared, container, None);
     shared.publish(container, "exited");
-    let remove = container
-        .request
-        .as_ref()
-        .is_some_and(|request| request.remove);
-    if remove && !container.facts().stays {
+    if leaves {
         take_out(shared, container);
     }
 }

@@ -11,9 +11,10 @@ mod options;
 mod profile;
 mod request;
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
-use paddock_agent::api::{CreateRequest, Created, Profile, StartedReply};
+use paddock_agent::api::{CreateRequest, Created, Profile, StartedReply, WaitReply};
+use paddock_runtime::record::Exit;
 
 use self::{
     cidfile::IdFile,
@@ -148,6 +149,9 @@ impl Run {
                 if let Some(line) = victim {
                     exit::note(&line);
                 }
+                if recipe.rm {
+                    until_removed(context, &created.id, &exit);
+                }
                 Ok(exit::from_workload(exit.exit_code))
             }
             End::Failed(failed) => {
@@ -161,6 +165,16 @@ impl Run {
             }
             End::MonitorGone => Err(attach::monitor_gone(&created.name)),
         }
+    }
+}
+
+/// As docker's: then nothing of it is there, and its name is free. The monitor has told of the end,
+/// maybe before the agent knows of it, which may also be gone.
+fn until_removed(context: &Context, id: &str, exit: &Exit) {
+    const PATIENCE: Duration = Duration::from_secs(10);
+    let path = container_path(id, &format!("/wait?ended_at_ns={}", exit.finished_at_ns));
+    if let Ok(client) = Client::new(&context.state_dir) {
+        let _: Result<WaitReply, _> = client.post_within(&path, PATIENCE);
     }
 }
 
